@@ -12,14 +12,13 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
+from functools import partial
 from typing import Any
-
-import cloudpickle
 
 from ..contracts.arguments import check_whole
 from ..contracts.engine import Kept
-from ..errors import CannotSend, EngineError
-from .transport.parcel import culprit, unsendable_reason
+from ..errors import EngineError
+from .transport.parcel import Parcel, culprit, pack, receive
 from .transport.serve import Terminated
 
 
@@ -64,9 +63,9 @@ class FromExecutor:
             If the executor is a ``ProcessPoolExecutor`` and ``fn`` cannot be pickled.
         """
         fn, payload = (v.key if isinstance(v, Kept) else v for v in (fn, payload))
-        sent = _Cloudpickled(fn)
+        sent = _Sent(fn)
         if isinstance(self._executor, ProcessPoolExecutor):
-            sent.pickled()  # which it would do later, in a thread of its own
+            sent.packed()  # which it would do later, in a thread of its own
         try:
             answer = self._executor.submit(sent, payload)
         except BrokenExecutor as error:  # such as by an earlier call of the same job
@@ -114,12 +113,12 @@ class Inline(Executor):
         return future
 
 
-class _Cloudpickled:
-    """A function that is pickled by cloudpickle if the executor pickles it."""
+class _Sent:
+    """A function that is packed if the executor pickles it."""
 
     def __init__(self, fn: Callable[[Any], Any]) -> None:
         self._fn = fn
-        self._pickled: bytes | None = None
+        self._packed: Parcel | None = None
         self.begun: list[float] = []
 
     def __call__(self, payload: Any) -> Any:
@@ -127,23 +126,20 @@ class _Cloudpickled:
         return self._fn(payload)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Unpickled, (self.pickled(),)
+        return _Received, (self.packed(),)
 
-    def pickled(self) -> bytes:
-        """The pickled function; raises `CannotSend` if it cannot be pickled."""
-        if self._pickled is None:
-            try:
-                self._pickled = cloudpickle.dumps(self._fn)
-            except Exception as error:
-                raise CannotSend(f"{culprit(self._fn, None)} {unsendable_reason(error)}") from error
-        return self._pickled
+    def packed(self) -> Parcel:
+        """The function to be sent; raises `CannotSend` if it cannot be pickled."""
+        if self._packed is None:
+            self._packed = pack(self._fn, None, partial(culprit, self._fn, None))
+        return self._packed
 
 
-class _Unpickled:
+class _Received:
     """The function in another process."""
 
-    def __init__(self, pickled: bytes) -> None:
-        self._fn: Callable[[Any], Any] = pickle.loads(pickled)
+    def __init__(self, packed: Parcel) -> None:
+        self._fn: Callable[[Any], Any] = receive(packed).unpack()
 
     def __call__(self, payload: Any) -> Any:
         try:

@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from ..contracts.arguments import check_worker, is_real
 from ..contracts.closing import Closing
 from ..contracts.engine import Kept
-from ..errors import Abandoned, CannotSend, EngineError, InvalidArgument, KeptLost
+from ..errors import Abandoned, EngineError, InvalidArgument, KeptLost
 from .transport.failure import Failure
 from .transport.parcel import Parcel, culprit, culprit_kept, discard, pack, receive
 from .transport.serve import KeptKey, Request
@@ -116,11 +117,8 @@ class Calls:
 
     def _pack(self, value: Any, segment: str | None, keep: Hashable) -> Parcel:
         """As `pack`; the error says what cannot be sent."""
-        try:
-            return pack(value, segment)
-        except CannotSend as error:
-            what = culprit_kept(value) if keep is not None else culprit(*value)
-            raise CannotSend(f"{what} {error}") from error.__cause__
+        what = partial(culprit, *value) if keep is None else partial(culprit_kept, value)
+        return pack(value, segment, what)
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
         """Drop a call that has not begun; return what is to be ended after ``grace``: the call, if the worker has it."""
@@ -242,10 +240,7 @@ class QueueEngine(Closing, Generic[Q]):
             queue.refuse_if_closed()
         if not callable(fn):
             raise InvalidArgument(f"setup({fn!r}): give a function without arguments")
-        try:
-            content = pack(fn, None)
-        except CannotSend as error:
-            raise CannotSend(f"{culprit(fn, None)} {error}") from error.__cause__
+        content = pack(fn, None, partial(culprit, fn, None))
         # Buffers are the caller's own memory, which it may change before the next worker starts.
         self.setups.append(Parcel(content.head, tuple(map(bytes, content.inline))))
 

@@ -14,7 +14,7 @@ import hashlib
 import mmap
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -61,16 +61,20 @@ def _rebuild(head: Any, *rest: Any) -> Parcel:
     return Parcel(bytes(head), *rest)
 
 
-def pack(value: Any, segment: str | None) -> Parcel:
+def pack(value: Any, segment: str | None, culprit: Callable[[], str] = str) -> Parcel:
     """Pickle a value, its large buffers into a shared segment of this name if there is room.
 
     With None they are left where they are, for a cluster that carries buffers in its own way. Raises `CannotSend` if not
-    even cloudpickle can pickle the value.
+    even cloudpickle can pickle the value; ``culprit`` says what cannot be sent.
     """
     try:
         head, buffers = value.content if isinstance(value, PickledOnce) else _dumps(value)
     except Exception as error:
-        raise CannotSend(unsendable_reason(error)) from error
+        raise CannotSend(
+            f"{culprit()} cannot be sent to another process: {type(error).__name__}: {error}. Create what "
+            "cannot be pickled (locks, open files, connections) inside the function, or give the "
+            "worker a path or bytes to open it from"
+        ) from error
     if segment is None:
         return Parcel(head, tuple(buffers), packer=os.getpid())
     raws = [buffer.raw() for buffer in buffers]
@@ -202,15 +206,6 @@ def _unsendable(fn: Any) -> str:
         name = getattr(fn, "__qualname__", None) or getattr(lifted, "__qualname__", None)
         return f"the function {name or type(fn).__qualname__}"
     return ""
-
-
-def unsendable_reason(error: Exception) -> str:
-    """The message for a value that cannot be pickled."""
-    return (
-        f"cannot be sent to another process: {type(error).__name__}: {error}. Create what "
-        "cannot be pickled (locks, open files, connections) inside the function, or give the "
-        "worker a path or bytes to open it from"
-    )
 
 
 def discard(segment: str) -> None:
