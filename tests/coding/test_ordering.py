@@ -13,7 +13,6 @@ import codedmap as cm
 from codedmap.coding.groups import cut
 from codedmap.coding.ordering import (
     along_paths,
-    centred_gram,
     neighbours_together,
     paths_through,
     short_paths,
@@ -54,9 +53,6 @@ def test_distances_are_those_of_the_definition_whatever_the_dtype(dtype):
     squared = squared_distances(points)
     assert squared.dtype == np.float64
     np.testing.assert_allclose(squared, pairwise(wide), rtol=1e-12, atol=1e-9)
-    centred = wide - wide.mean(axis=1, keepdims=True)
-    gram = (centred @ centred.conj().swapaxes(1, 2)).real
-    np.testing.assert_allclose(centred_gram(points), gram, rtol=1e-12, atol=1e-9)
 
 
 @lawful

@@ -18,11 +18,11 @@ _SAMPLE = 512  # rows from which these directions are computed
 _WIDTH = 64  # rows at least from which the width of a part is computed, and at most twice as many
 
 
-def centred_gram(points: np.ndarray) -> np.ndarray:
-    """Inner products (B, K, K) of the points (B, K, d) of each group, relative to their mean.
+def squared_distances(points: np.ndarray) -> np.ndarray:
+    """Squared distances (B, K, K) between the points (B, K, d) of each group.
 
-    In float64, from any numeric dtype; the real part, of complex numbers. Takes O(B K² d) time and
-    copies no more than 32 MB of the points at a time.
+    Symmetric, at least 0, and 0 on the diagonals; in float64, from any numeric dtype. From inner products relative to the
+    mean: takes O(B K² d) time and copies no more than 32 MB of the points at a time.
     """
     groups, tasks, columns = points.shape
     check_room(
@@ -30,7 +30,7 @@ def centred_gram(points: np.ndarray) -> np.ndarray:
         f"distances between {tasks} tasks, in {groups} group(s),",
         "Use fewer tasks, or a code that does not look at them, such as SplineCode without order",
     )
-    gram = np.zeros((groups, tasks, tasks))
+    squared = np.zeros((groups, tasks, tasks))
     # The width depends on K and d alone, so that the result of a group is the same beside any others.
     width = max(1, min(columns, _COPIED // tasks))
     many = max(1, _COPIED // (tasks * width))
@@ -38,21 +38,12 @@ def centred_gram(points: np.ndarray) -> np.ndarray:
         for column in range(0, columns, width):
             part = _real_copy(points[group : group + many, :, column : column + width])
             part -= np.add.reduce(part, axis=1, keepdims=True) / tasks
-            gram[group : group + many] += part @ part.transpose(0, 2, 1)
-    return gram
-
-
-def squared_distances(points: np.ndarray) -> np.ndarray:
-    """Squared distances (B, K, K) between the points (B, K, d) of each group, from `centred_gram`.
-
-    Symmetric, at least 0, and 0 on the diagonals.
-    """
-    squared = centred_gram(points)
+            squared[group : group + many] += part @ part.transpose(0, 2, 1)
     norms = squared.diagonal(axis1=1, axis2=2).copy()
     squared *= -2.0
     squared += norms[:, :, None] + norms[:, None, :]
     np.maximum(squared, 0.0, out=squared)
-    each = np.arange(squared.shape[1])
+    each = np.arange(tasks)
     squared[:, each, each] = 0.0
     return squared
 

@@ -53,7 +53,7 @@ class RemoteQueue(Calls):
         if lost is not None:
             lost.fail(error)
         for call in dropped:
-            _fail_unsent(call, waiting())
+            call.fail(waiting(), lost=True)
 
     def close(self) -> None:
         """Take no more calls; fail all that have no answer yet."""
@@ -71,7 +71,7 @@ class RemoteQueue(Calls):
             if left is None:
                 self._waiting.append(call)
         if left is not None:
-            _fail_unsent(call, left())
+            call.fail(left(), lost=True)
         self._advance()
         return call.future
 
@@ -121,12 +121,6 @@ class RemoteQueue(Calls):
             self._running = None
         complete(call, inner.result() if error is None else None, error)
         return True
-
-
-def _fail_unsent(call: Call, error: BaseException) -> None:
-    for kept in call.uses:
-        kept.lost = True
-    call.fail(error)
 
 
 class ClusterEngine(Watched, QueueEngine[RemoteQueue]):

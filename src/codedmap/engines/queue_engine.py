@@ -67,7 +67,10 @@ class Call:
             if segment is not None:
                 discard(segment)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, *, lost: bool = False) -> None:
+        """Complete the future; ``lost``: what is kept for the call is, too."""
+        for kept in self.uses if lost else ():
+            kept.lost = True
         self.discard()
         with contextlib.suppress(InvalidStateError):  # cancelled externally in the meantime
             self.future.set_exception(error)
@@ -190,10 +193,7 @@ def complete(call: Call, reply: Any, error: BaseException | None = None) -> None
     if error is None:
         call.future.set_result(answer)
         return
-    if isinstance(error, KeptLost):
-        for kept in call.uses:
-            kept.lost = True
-    call.fail(error)
+    call.fail(error, lost=isinstance(error, KeptLost))
 
 
 Q = TypeVar("Q", bound=Calls)

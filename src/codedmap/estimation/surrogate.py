@@ -328,10 +328,9 @@ def _ways(
     targets = scaled[known.sample]
     models = sorted(_models(known, scaled, zero, seconds), key=lambda model: model.error)
     best = models[0]
-    chosen = [best]
+    chosen, kind = [best], (best.kernel.smoothness, best.transform)
     if thorough:
-        kinds = {(best.kernel.smoothness, best.transform)}
-        others = (m for m in models if (m.kernel.smoothness, m.transform) not in kinds)
+        others = (m for m in models if (m.kernel.smoothness, m.transform) != kind)
         chosen += [m for m in others if m.error < _CLOSE * best.error][:1]
     seconds = known.time_left() / outputs / len(chosen)
     candidates = [
