@@ -291,12 +291,12 @@ class Faulty:
                 "them with the call"
             )
         if kept == (True, False):
-            return self._engine.submit(worker, fn, _With(act, payload))
-        return self._engine.submit(worker, _Performed(fn, act), payload)
+            return self._engine.submit(worker, fn, _Sent(payload, act))
+        return self._engine.submit(worker, _Sent(fn, act), payload)
 
     def keep(self, worker: int, value: Any) -> Kept:
         """Keep a value on the engine's worker, as something to which acts can be sent."""
-        return self._engine.keep(worker, _Held(value))
+        return self._engine.keep(worker, _Sent(value))
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """As the engine does."""
@@ -308,37 +308,23 @@ class Faulty:
 
 
 @dataclass(frozen=True, slots=True)
-class _With:
-    """A payload for a kept function, and the act of its call."""
-
-    act: Act
-    payload: Any
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A kept value: a function, or a payload."""
+class _Sent:
+    """A function or a payload, kept or not; one of the two has the act of their call."""
 
     value: Any
-
-    def __call__(self, sent: Any) -> Any:
-        sent = sent if isinstance(sent, _With) else _With(Act(), sent)
-        return _Performed(self.value, sent.act)(sent.payload)
-
-
-@dataclass(frozen=True, slots=True)
-class _Performed:
-    fn: Callable[[Any], Any]
-    act: Act
+    act: Act | None = None
 
     def __call__(self, payload: Any) -> Any:
-        payload = payload.value if isinstance(payload, _Held) else payload
-        time.sleep(min(self.act.seconds, 3600.0))
-        if self.act.crash:
+        act = self.act
+        if isinstance(payload, _Sent):
+            payload, act = payload.value, act or payload.act
+        act = act or Act()
+        time.sleep(min(act.seconds, 3600.0))
+        if act.crash:
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-        if self.act.error is not None:
-            raise self.act.error
-        return _answer(self.fn(payload), self.act)
+        if act.error is not None:
+            raise act.error
+        return _answer(self.value(payload), act)
 
 
 def _answer(answer: Any, act: Act) -> Any:
