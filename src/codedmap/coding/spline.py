@@ -43,29 +43,29 @@ def smoother(knots: np.ndarray, at: np.ndarray, smoothing: float) -> np.ndarray 
     if n == 2:
         right = (at - knots[0]) / (knots[1] - knots[0])
         return np.stack([1.0 - right, right], axis=1)
-    system = _System.of(knots, smoothing)
-    banded = BandedSmoother(system, system.readout(knots, at))
+    banded = _banded(knots, at, smoothing)
     if len(at) * n > DENSE_ENTRIES:
         return banded
     return banded.dense()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class BandedSmoother:
     """A smoothing spline as banded factors that are applied to columns: ``self @ y``."""
 
-    _system: _System
-    _readout: scipy.sparse.csr_array
+    _factors: np.ndarray
+    _pivots: np.ndarray
+    _values: np.ndarray  # the places of g among the unknowns
+    _readout: scipy.sparse.csr_array  # from the unknowns to the positions
 
     @property
     def shape(self) -> tuple[int, int]:
         """(positions, knots)."""
-        return self._readout.shape[0], len(self._system.values)
+        return self._readout.shape[0], len(self._values)
 
     def __matmul__(self, y: np.ndarray) -> np.ndarray:
         out = np.empty((self.shape[0], y.shape[1]), dtype=np.result_type(y.dtype, np.float32))
-        order = self._system.order
-        width = max(1, _BLOCK_BYTES // (8 * order))
+        width = max(1, _BLOCK_BYTES // (8 * self._readout.shape[1]))
         for start in range(0, y.shape[1], width):
             block = y[:, start : start + width]
             if np.iscomplexobj(block):
@@ -79,92 +79,78 @@ class BandedSmoother:
         """The same as a matrix."""
         # The system is symmetric, so that its solution for the transposed readout is the operator's
         # transpose: one right-hand side per position, of which there are fewer than knots.
-        solved = self._system.solve(self._readout.toarray().T)[self._system.values]
+        solved = self._solve(self._readout.toarray().T)[self._values]
         operator = np.ascontiguousarray(solved.T)
         operator[np.abs(operator) < _NOTHING] = 0.0
         return operator
 
     def _apply(self, y: np.ndarray) -> np.ndarray:
-        right = np.zeros((self._system.order, y.shape[1]), order="F")
-        right[self._system.values] = y
-        return np.asarray(self._readout @ self._system.solve(right))
+        right = np.zeros((self._readout.shape[1], y.shape[1]), order="F")
+        right[self._values] = y
+        return np.asarray(self._readout @ self._solve(right))
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _System:
-    """The factored system in g and η, with γ = scale · η / root, interleaved as g₁ g₂ η₂ g₃ η₃ … gₙ."""
-
-    factors: np.ndarray
-    pivots: np.ndarray
-    values: np.ndarray  # the places of g among the unknowns
-    curvatures: np.ndarray  # the places of η
-    to_gamma: np.ndarray  # scale / root
-
-    @classmethod
-    def of(cls, knots: np.ndarray, smoothing: float) -> _System:
-        n = len(knots)
-        h = np.diff(knots)
-        weight = max(n * smoothing, _TINY)
-        root = np.sqrt(weight)
-        q0, q2 = 1.0 / h[:-1], 1.0 / h[1:]
-        q1 = -q0 - q2
-        r0, r1 = (h[:-1] + h[1:]) / 3.0, h[1:-1] / 6.0
-        # The unit of each η makes the larger of its two kinds of entries about 1.
-        scale = 1.0 / np.maximum(-root * q1, np.sqrt(r0))
-        order = 2 * n - 2
-        curvatures = 2 * np.arange(1, n - 1)
-        values = np.concatenate([[0], curvatures - 1, [order - 1]])
-        band = np.zeros((3 * _BAND + 1, order), order="F")
-
-        def put(rows: np.ndarray, columns: np.ndarray, entries: np.ndarray | float) -> None:
-            band[2 * _BAND + rows - columns, columns] = entries
-
-        put(values, values, 1.0)
-        for offset, q in enumerate((q0, q1, q2)):
-            rows, entries = values[offset : offset + n - 2], root * scale * q
-            put(rows, curvatures, entries)
-            put(curvatures, rows, entries)
-        put(curvatures, curvatures, -scale * scale * r0)
-        beside = -scale[:-1] * scale[1:] * r1
-        put(curvatures[:-1], curvatures[1:], beside)
-        put(curvatures[1:], curvatures[:-1], beside)
-        factors, pivots, _ = scipy.linalg.lapack.dgbtrf(band, _BAND, _BAND, overwrite_ab=True)
-        return cls(factors, pivots, values, curvatures, scale / root)
-
-    @property
-    def order(self) -> int:
-        return len(self.values) + len(self.curvatures)
-
-    def solve(self, right: np.ndarray) -> np.ndarray:
+    def _solve(self, right: np.ndarray) -> np.ndarray:
         solved, _ = scipy.linalg.lapack.dgbtrs(
-            self.factors, _BAND, _BAND, right, self.pivots, overwrite_b=True
+            self._factors, _BAND, _BAND, right, self._pivots, overwrite_b=True
         )
         return np.asarray(solved)
 
-    def readout(self, knots: np.ndarray, at: np.ndarray) -> scipy.sparse.csr_array:
-        """The sparse matrix (positions, unknowns) that evaluates the spline: four entries a row."""
-        n = len(knots)
-        i = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, n - 2)
-        h = knots[i + 1] - knots[i]
-        after, before = at - knots[i], knots[i + 1] - at
-        inside = (after >= 0) & (before >= 0)
-        bend = np.where(inside, -after * before / 6.0, 0.0)
-        # Beyond an end the spline is a line with the slope at the end, which depends on the one
-        # curvature of the outermost interval.
-        left, right = (
-            np.where(inside, bend * (1.0 + away / h), np.where(away < 0, away * h / -6.0, 0.0))
-            for away in (before, after)
-        )
-        gamma = np.concatenate([[0.0], self.to_gamma, [0.0]])
-        where = np.concatenate([[0], self.curvatures, [0]])
-        columns = np.stack([self.values[i], self.values[i + 1], where[i], where[i + 1]], axis=1)
-        entries = np.stack([before / h, after / h, left * gamma[i], right * gamma[i + 1]], axis=1)
-        rows = np.repeat(np.arange(len(at)), 4)
-        keep = entries.ravel() != 0.0
-        return scipy.sparse.csr_array(
-            (entries.ravel()[keep], (rows[keep], columns.ravel()[keep])),
-            shape=(len(at), self.order),
-        )
+
+def _banded(knots: np.ndarray, at: np.ndarray, smoothing: float) -> BandedSmoother:
+    """Factor the system in g and η, with γ = scale · η / root, interleaved as g₁ g₂ η₂ g₃ η₃ … gₙ."""
+    n = len(knots)
+    h = np.diff(knots)
+    weight = max(n * smoothing, _TINY)
+    root = np.sqrt(weight)
+    q0, q2 = 1.0 / h[:-1], 1.0 / h[1:]
+    q1 = -q0 - q2
+    r0, r1 = (h[:-1] + h[1:]) / 3.0, h[1:-1] / 6.0
+    # The unit of each η makes the larger of its two kinds of entries about 1.
+    scale = 1.0 / np.maximum(-root * q1, np.sqrt(r0))
+    order = 2 * n - 2
+    curvatures = 2 * np.arange(1, n - 1)
+    values = np.concatenate([[0], curvatures - 1, [order - 1]])
+    band = np.zeros((3 * _BAND + 1, order), order="F")
+
+    def put(rows: np.ndarray, columns: np.ndarray, entries: np.ndarray | float) -> None:
+        band[2 * _BAND + rows - columns, columns] = entries
+
+    put(values, values, 1.0)
+    for offset, q in enumerate((q0, q1, q2)):
+        rows, entries = values[offset : offset + n - 2], root * scale * q
+        put(rows, curvatures, entries)
+        put(curvatures, rows, entries)
+    put(curvatures, curvatures, -scale * scale * r0)
+    beside = -scale[:-1] * scale[1:] * r1
+    put(curvatures[:-1], curvatures[1:], beside)
+    put(curvatures[1:], curvatures[:-1], beside)
+    factors, pivots, _ = scipy.linalg.lapack.dgbtrf(band, _BAND, _BAND, overwrite_ab=True)
+    gamma, where = np.pad(scale / root, 1), np.pad(curvatures, 1)
+    i, entries = _evaluated(knots, at, gamma)
+    columns = np.stack([values[i], values[i + 1], where[i], where[i + 1]], axis=1).ravel()
+    rows, keep = np.repeat(np.arange(len(at)), 4), entries.ravel() != 0.0
+    readout = scipy.sparse.csr_array(
+        (entries.ravel()[keep], (rows[keep], columns[keep])), shape=(len(at), order)
+    )
+    return BandedSmoother(factors, pivots, values, readout)
+
+
+def _evaluated(
+    knots: np.ndarray, at: np.ndarray, gamma: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The interval (p,) of each position, and weights (p, 4) of g and η at its two ends; γ is ``gamma`` times η."""
+    i = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, len(knots) - 2)
+    h = knots[i + 1] - knots[i]
+    after, before = at - knots[i], knots[i + 1] - at
+    inside = (after >= 0) & (before >= 0)
+    bend = np.where(inside, -after * before / 6.0, 0.0)
+    # Beyond an end the spline is a line with the slope at the end, which depends on the one
+    # curvature of the outermost interval.
+    left, right = (
+        np.where(inside, bend * (1.0 + away / h), np.where(away < 0, away * h / -6.0, 0.0))
+        for away in (before, after)
+    )
+    return i, np.stack([before / h, after / h, left * gamma[i], right * gamma[i + 1]], axis=1)
 
 
 def smoothing_by_gcv(knots: np.ndarray, y: np.ndarray) -> float:
