@@ -44,9 +44,6 @@ class BerrutCode(CurveCode):
     clip: tuple[float, float] | None = None
     order: Order | None = None
 
-    def __post_init__(self) -> None:
-        self.check()
-
     def encoder(self, inputs: np.ndarray) -> Operator:
         """The (N, K) interpolant from α to β."""
         return self.kept(

@@ -22,8 +22,7 @@ class CurveCode(LinearCode):
     clip: tuple[float, float] | None
     order: Order | None
 
-    def check(self) -> None:
-        """Raise `InvalidArgument` unless the fields that curves have in common are valid."""
+    def __post_init__(self) -> None:
         check_budget(self.tasks, self.workers, self.stragglers)
         if self.clip is not None:
             pair = isinstance(self.clip, tuple) and len(self.clip) == 2

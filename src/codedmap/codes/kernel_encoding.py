@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..coding.cells import Cells
+from ..coding.operators import as_real
 from ..contracts.answers import cast_values, matrix, root_mean_square
 from ..contracts.code import Estimate, check_interpolable, reject_frequent
 from ..detection.nonfinite import nonfinite_answers
@@ -63,8 +64,7 @@ class KernelEncoding:
         if self.inputs.dtype.kind not in "biufc":
             return np.zeros((len(slots), 1))
         rows = self.cells.at(self.inputs, slots, groups)
-        rows = rows.reshape(len(slots), self.inputs[0, 0].size)
-        return rows.view(rows.real.dtype) if rows.dtype.kind == "c" else rows
+        return as_real(rows.reshape(len(slots), self.inputs[0, 0].size))
 
     @property
     def raw(self) -> tuple[int | None, ...]:

@@ -62,7 +62,7 @@ class SplineCode(CurveCode):
     order: Order | None = None
 
     def __post_init__(self) -> None:
-        self.check()
+        super().__post_init__()
         _check_smoothing("encoder_smoothing", self.encoder_smoothing)
         _check_smoothing("decoder_smoothing", self.decoder_smoothing)
         task_points(1, self.points)

@@ -25,6 +25,13 @@ def values_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.kind in "fc" else np.dtype(np.float64)
 
 
+def as_real(numbers: np.ndarray) -> np.ndarray:
+    """Numbers in which a complex one is two along the last axis."""
+    if numbers.dtype.kind != "c":
+        return numbers
+    return np.ascontiguousarray(numbers).view(numbers.real.dtype)
+
+
 def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
     """``operator @ columns`` in the dtype of the columns; infinite where that is beyond it."""
     if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..contracts.memory import check_room
+from .operators import as_real
 
 _COPIED = 1 << 22  # numbers copied to float64 at a time: 32 MB
 _SEARCHED = 1 << 16  # distances searched at a time, so that they stay in the cache
@@ -231,10 +232,7 @@ def along_paths(rows: np.ndarray, tasks: int) -> np.ndarray:
 
 def _real_copy(numbers: np.ndarray) -> np.ndarray:
     """A copy in float64, in which a complex number is two along the last axis."""
-    if numbers.dtype.kind == "c":
-        numbers = np.ascontiguousarray(numbers)
-        numbers = numbers.view(numbers.real.dtype)
-    return numbers.astype(np.float64, order="C")
+    return as_real(numbers).astype(np.float64, order="C")
 
 
 def _group_begin(group: np.ndarray, count: int, groups: int) -> np.ndarray:

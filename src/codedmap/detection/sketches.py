@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..coding.operators import as_real
+
 GLANCE, CLOSER = 4, 16
 """Sums of the outputs with random signs: at first, and in groups in which an answer stands out."""
 _BLOCKS = 8  # evenly spread blocks of neighbouring outputs are used, and no others
@@ -17,7 +19,8 @@ _LARGE = 1e4  # larger answers are cut off here, in units of a middling one
 
 def sketched(answers: np.ndarray, directions: int) -> np.ndarray:
     """Sums of the outputs with random signs, (F, B, directions), which keep distances up to a factor."""
-    answers = _real(answers)
+    answers = as_real(answers)  # and half precision is too coarse to sum in
+    answers = answers.astype(np.float32) if answers.dtype == np.float16 else answers
     count, groups, outputs = answers.shape
     if outputs > directions:
         answers = _some(answers, directions)
@@ -40,13 +43,6 @@ def _some(answers: np.ndarray, directions: int) -> np.ndarray:
 @cache
 def _signs(outputs: int, directions: int, dtype: np.dtype[Any]) -> np.ndarray:
     return np.random.default_rng(0).choice([-1.0, 1.0], (outputs, directions)).astype(dtype)
-
-
-def _real(answers: np.ndarray) -> np.ndarray:
-    if answers.dtype.kind == "c":
-        answers = np.ascontiguousarray(answers)
-        return answers.view(answers.real.dtype)
-    return answers.astype(np.float32) if answers.dtype == np.float16 else answers
 
 
 def scaled(y: np.ndarray) -> np.ndarray:

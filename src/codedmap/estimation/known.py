@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..coding.operators import as_real
 from ..contracts.inputs import check_order
 from ..contracts.warning import warn_caller
 from ..errors import InvalidAnswer, InvalidArgument
@@ -154,11 +155,8 @@ def known_pair(known: Any) -> tuple[Any, Any]:
 
 def flat(array: np.ndarray) -> np.ndarray:
     """An array (n, ...) as (n, columns) of float64, complex numbers as pairs of columns."""
-    rows = array.reshape(len(array), -1)
-    if rows.dtype.kind == "c":
-        return np.ascontiguousarray(rows, np.complex128).view(np.float64)
-    if rows.dtype.kind not in "fbiu":
+    if array.dtype.kind not in "fbiuc":
         raise InvalidArgument(
             f"an array of dtype {array.dtype} has no distances or means: numbers are needed"
         )
-    return rows.astype(np.float64)
+    return as_real(array.reshape(len(array), -1)).astype(np.float64)
