@@ -93,7 +93,9 @@ class KernelCode:
         if mixes:
             orders = paths_through(inputs.reshape(tasks, groups, -1).swapaxes(0, 1))
         cells = cells_along(orders, self.workers, self.spread if mixes else 0.0)
-        return KernelEncoding(inputs, cells, known, self.confirm)
+        of_slots = zip(cells.weight, cells.home[:, 0].tolist(), strict=True)
+        raw = tuple(None if weight.any() else home for weight, home in of_slots)
+        return KernelEncoding(inputs, raw, cells, known, self.confirm)
 
     def fitted(self, result: Any, inputs: Any) -> KernelCode:
         """A code that estimates from the exact rows of a result as well.

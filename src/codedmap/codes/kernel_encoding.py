@@ -44,6 +44,8 @@ class KernelEncoding:
     """Inputs encoded by a `KernelCode`."""
 
     inputs: np.ndarray
+    raw: tuple[int | None, ...]
+    """For each slot the task that it computes as it is, the same in all groups; None for a mixture."""
     cells: Cells
     known: Known | None
     confirm: int
@@ -56,8 +58,12 @@ class KernelEncoding:
         return rows.reshape(*self.cells.home.shape, *rows.shape[1:])
 
     def payload(self, slot: int) -> np.ndarray:
-        """The payload of one slot, (B, *x)."""
-        return self.cells.payload(self.inputs, slot)
+        """The payload of one slot, (B, *x); a view where it is an input."""
+        task = self.raw[slot]
+        if task is not None:
+            return np.asarray(self.inputs[task])
+        groups = np.arange(self.inputs.shape[1])
+        return self.cells.at(self.inputs, np.full(len(groups), slot), groups)
 
     def points(self, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Payloads of slots (n,) in groups (n,) as real columns (n, d) in their dtype; one constant if they are no numbers."""
@@ -65,11 +71,6 @@ class KernelEncoding:
             return np.zeros((len(slots), 1))
         rows = self.cells.at(self.inputs, slots, groups)
         return as_real(rows.reshape(len(slots), self.inputs[0, 0].size))
-
-    @property
-    def raw(self) -> tuple[int | None, ...]:
-        """For each slot the task that it computes as it is; None for a mixture."""
-        return self.cells.raw
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """From one answer on."""

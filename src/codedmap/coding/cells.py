@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 _COPIED = 1 << 22  # numbers that are mixed at a time: 32 MB
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Cells:
     """Where N payloads of B groups sit: ``(1 - weight) * x[home] + weight * x[neighbour]``.
 
@@ -27,24 +26,8 @@ class Cells:
     place: np.ndarray
     """(N, B) int: where the home comes on the path."""
 
-    @cached_property
-    def raw(self) -> tuple[int | None, ...]:
-        """For each slot the task that it computes as it is, the same in all groups; None if mixed."""
-        mixed = np.asarray(self.weight.any(axis=1))
-        return tuple(
-            None if m else int(home) for m, home in zip(mixed, self.home[:, 0], strict=True)
-        )
-
-    def payload(self, inputs: np.ndarray, slot: int) -> np.ndarray:
-        """The payload (B, *x) of a slot for inputs (K, B, *x), in their dtype; a view where it is an input."""
-        task = self.raw[slot]
-        if task is not None:
-            return np.asarray(inputs[task])
-        groups = np.arange(inputs.shape[1])
-        return self.at(inputs, np.full(len(groups), slot), groups)
-
     def at(self, inputs: np.ndarray, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """The payloads (n, *x) of some slots (n,) in some groups (n,)."""
+        """The payloads (n, *x) of some slots (n,) in some groups (n,), of inputs (K, B, *x) in their dtype."""
         rows = inputs[self.home[slots, groups], groups]
         weight = self.weight[slots, groups]
         mixed = np.flatnonzero(weight)
