@@ -22,7 +22,7 @@ def task_points(tasks: int, points: Points = "chebyshev") -> np.ndarray:
         return np.array([_cos_pi(2 * k - 1, 2 * tasks) for k in range(tasks, 0, -1)])
     if points == "uniform":
         return (2.0 * np.arange(tasks) + 1.0 - tasks) / tasks
-    raise _unknown(points)
+    raise InvalidArgument(f'points={points!r} is unknown: choose "chebyshev" or "uniform"')
 
 
 def worker_points(workers: int, points: Points = "chebyshev") -> np.ndarray:
@@ -30,8 +30,6 @@ def worker_points(workers: int, points: Points = "chebyshev") -> np.ndarray:
 
     ``"chebyshev"``: cos((n - 1)π / (N - 1)), of the second kind. ``"uniform"``: evenly spaced.
     """
-    if points not in ("chebyshev", "uniform"):
-        raise _unknown(points)
     if workers == 1:
         return np.zeros(1)
     if points == "chebyshev":
@@ -60,7 +58,3 @@ def _cos_pi(p: int, q: int) -> float:
     if 4 * p >= q:
         return sin(pi * (q - 2 * p) / (2 * q))
     return cos(pi * p / q)
-
-
-def _unknown(points: object) -> InvalidArgument:
-    return InvalidArgument(f'points={points!r} is unknown: choose "chebyshev" or "uniform"')

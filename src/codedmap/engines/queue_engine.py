@@ -84,8 +84,7 @@ class Calls:
     """
 
     def __init__(self, engine: QueueEngine[Any], number: int) -> None:
-        self.engine, self.number = engine, number
-        self._run, self._setups = engine.run, engine.setups
+        self.number, self._run, self._setups = number, engine.run, engine.setups
         self._set_up = 0  # how many of them the worker has been sent
         self._lock = threading.RLock()
         self._waiting: deque[Call] = deque()
