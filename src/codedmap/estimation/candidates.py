@@ -135,9 +135,13 @@ class Candidate:
             self.names[:1], self.scales, self.means[:, output], self.variances[:, output]
         )
 
+    def squares(self, answers: np.ndarray) -> np.ndarray:
+        """Mean squares, () or (q,), of what these answers, which are left out, are off."""
+        return np.asarray(((self.means[: len(answers)] - answers) ** 2).mean(axis=0))
+
     def error(self, answers: np.ndarray) -> float:
-        """Root mean square of what these answers, which are left out, are off."""
-        return float(np.sqrt(((self.means[: len(answers)] - answers) ** 2).mean()))
+        """The root of that, of one output."""
+        return float(np.sqrt(self.squares(answers)))
 
 
 def by_neighbours(known: Points, scaled: np.ndarray, scales: np.ndarray) -> Candidate:

@@ -248,7 +248,7 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
         known.points[known.sample] * found.scales, targets - left, left_variance,
         known.wanted * found.scales, variance,
     )  # fmt: skip
-    left_out[varied] = np.sqrt(((targets - left) ** 2).mean(axis=0))
+    left_out[varied] = np.sqrt(found.squares(targets))
     methods = iter(found.names)
     stderr = np.maximum(np.maximum(stderr, _STDERR) * spread, np.finfo(float).eps * np.abs(middle))
     # What an input does that never varied is unknown: perhaps as much as all others do.
@@ -446,21 +446,19 @@ def _process(known: Points, scaled: np.ndarray, model: _Model, seconds: float) -
         kernel = likeliest(known.points[some], there[some], [kernel], steps=_LAST, go_on=go_on)
     still = known.time_left()
     # A search may end late, and without a solution it was for nothing.
-    numbers = _conditioned(known, there, kernel, max(seconds - begun + still, _LATE * still))
-    if numbers is None:
+    found = _conditioned(known, there, kernel, max(seconds - begun + still, _LATE * still))
+    if found is None:
         return None
-    means, variances = (part[:, 0] for part in numbers)
+    means, variances = found.means[:, 0], found.variances[:, 0]
     means, variances = transform.back(means * unit + middle, variances * unit**2)
-    return Candidate((_name(kernel, transform),), kernel.scales, means, variances, kernel=kernel)
+    name = (_name(kernel, transform),)
+    return replace(found, names=name, means=means, variances=variances)
 
 
 def _conditioned(
     known: Points, answers: np.ndarray, kernel: Kernel, seconds: float
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Of outputs (n, q): estimates of answers left out and of what is wanted, (l + m, q), and their variances.
-
-    Within so many seconds; None if too few answers can be used in these.
-    """
+) -> Candidate | None:
+    """Estimates of outputs (n, q) by a process, within so many seconds; None if too few answers can be used in these."""
     sample, size = known.sample, len(answers)
     estimated = len(known.wanted) + len(sample)
     fitted: Fitted | Nearest
@@ -495,8 +493,10 @@ def _conditioned(
         away, squares = _ends(known.points[few], answers[few], kernel)
         ratios = squares / (away[:, None] * variance)
         spread *= _widened(np.log(wide / nearest), np.log(away / nearest), ratios)
-    left = answers[sample] - off
-    return np.concatenate([left, means]), np.concatenate([sharp[:, None] * variance, spread])
+    means = np.concatenate([answers[sample] - off, means])
+    variances = np.concatenate([sharp[:, None] * variance, spread])
+    names = (_name(kernel),) * answers.shape[1]
+    return Candidate(names, kernel.scales, means, variances, kernel=kernel)
 
 
 def _ends(points: np.ndarray, answers: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
@@ -576,14 +576,10 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
         chosen = size / (size - dimensions - _FIXED) if fixed and not tied else 1.0
         tried.append((chosen * float((off**2).sum()), kernel))
         kernel = min(tried, key=lambda one: one[0])[1]  # with which the next kind begins
-    ways: list[Candidate] = []
-    if tried:
-        numbers = _conditioned(known, scaled, kernel, known.time_left())
-        if numbers is not None:
-            names = (_name(kernel),) * scaled.shape[1]
-            ways.append(Candidate(names, kernel.scales, *numbers))
-            if len(names) > _MANY:
-                return ways[0]
+    process = _conditioned(known, scaled, kernel, known.time_left()) if tried else None
+    if process is not None and scaled.shape[1] > _MANY:
+        return process
+    ways = [] if process is None else [process]
     if known.inputs is not None and ways and go_on():
         ways.append(by_plane(known, scaled, *known.inputs))
     ways += _averages(known, scaled, kernel.scales)
@@ -610,17 +606,14 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
     found = _together(parts)
     rest = scaled - components @ directions
     kernel = Kernel(found.scales, 1e-4, "matern52", False)
-    numbers = _conditioned(known, rest, kernel, known.time_left())
-    if numbers is None:  # no time
-        mean = by_mean(known, rest)
-        numbers = mean.means, mean.variances
+    left = _conditioned(known, rest, kernel, known.time_left()) or by_mean(known, rest)
     back = units[:, None] * directions
     kinds = ", ".join(dict.fromkeys(found.names))
     whole = Candidate(
         (f"{len(back)} components: {kinds}",) * scaled.shape[1],
         found.scales,
-        found.means @ back + numbers[0],
-        found.variances @ back**2 + numbers[1],
+        found.means @ back + left.means,
+        found.variances @ back**2 + left.variances,
     )
     kernels = [part.kernel for part in parts if part.kernel is not None]
     if not kernels or known.time_left() < _ENOUGH * len(parts):
@@ -648,16 +641,12 @@ def _by_themselves(
             chosen = columns[here]
             if not len(chosen):
                 continue
-            numbers = _conditioned(known, scaled[:, chosen], kernel, seconds / 2.0)
-            if numbers is None:
+            found = _conditioned(known, scaled[:, chosen], kernel, seconds / 2.0)
+            if found is None:
                 break
-            squares = [
-                ((guess - targets[:, chosen]) ** 2).mean(axis=0)
-                for guess in (numbers[0][: len(targets)], whole.means[: len(targets), chosen])
-            ]
-            nearer = squares[0] < squares[1]
-            for array, part in zip((whole.means, whole.variances), numbers, strict=True):
-                array[:, chosen[nearer]] = part[:, nearer]
+            nearer = found.squares(targets[:, chosen]) < whole.squares(targets)[chosen]
+            whole.means[:, chosen[nearer]] = found.means[:, nearer]
+            whole.variances[:, chosen[nearer]] = found.variances[:, nearer]
             names[chosen[nearer]] = _name(kernel)
     return replace(whole, names=tuple(names))
 
