@@ -55,11 +55,6 @@ class PolynomialGradientCode(GradientCode):
             )
         self.check()
 
-    @property
-    def random(self) -> bool:  # type: ignore[override]  # the base has a constant
-        """Whether there is anything to draw."""
-        return self.matrix == "gaussian"
-
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Coefficients (N, N, m)."""
         n, d, m = self.workers, self.load, self.reduction

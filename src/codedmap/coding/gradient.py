@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sized
 from functools import cached_property
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -129,11 +129,10 @@ def best_drawn(
     target: np.ndarray,
     rank: int,
     seed: int,
-    draws: int = _DRAWS,
 ) -> DrawnCode:
     """Of several draws of rows of coefficients, (n, q), the one of the shortest weights."""
     best: DrawnCode | None = None
-    for number in range(draws):
+    for number in range(_DRAWS):
         rows = draw(np.random.default_rng((seed, number)))
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         drawn = DrawnCode(rows, target, rank)
@@ -163,8 +162,6 @@ class GradientCode(abc.ABC):
     stragglers: int
     reduction: int
     seed: int
-
-    random: ClassVar[bool] = True
 
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator) -> np.ndarray:
@@ -234,7 +231,6 @@ class GradientCode(abc.ABC):
             np.tile(np.eye(m), n),
             n - self.stragglers,
             self.seed,
-            _DRAWS if self.random else 1,
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -31,15 +31,11 @@ def _contradicted_by_copies(
 ) -> np.ndarray:
     """Non-finite answers to raw inputs that are finite in another answer to the same input, (F, B) bool."""
     found = np.zeros_like(broken)
-    for row in np.flatnonzero(broken.any(axis=1)).tolist():
-        same = [
-            other
-            for other, owner in enumerate(owners)
-            if owner is not None and owner == owners[row] and other != row
-        ]
-        if same:
-            gaps = np.isfinite(answers[same]).any(axis=0) & ~np.isfinite(answers[row])
-            found[row] = gaps.reshape(len(gaps), -1).any(axis=1)
+    for owner in {owners[row] for row in np.flatnonzero(broken.any(axis=1)).tolist()} - {None}:
+        rows = [row for row, other in enumerate(owners) if other == owner]
+        finite = np.isfinite(answers[rows])
+        gaps = finite.any(axis=0) & ~finite
+        found[rows] = gaps.reshape(*gaps.shape[:2], -1).any(axis=2)
     return found
 
 
