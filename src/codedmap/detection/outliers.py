@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ..coding.precision import TINY, Precision
-from .residuals import residuals
+from ..coding.precision import Precision
+from .residuals import residuals, standardised
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
 _ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
@@ -99,14 +99,12 @@ def stepwise_outliers(
         chosen = _chosen(logdets, (weighted * rest).sum(axis=(1, 2)), freedom)
         # Without an outlier answers are only smoother.
         matrices, logdets, weighted = (part[: chosen + 1] for part in (matrices, logdets, weighted))
-        variances = matrices[chosen].diagonal()
-        variances = np.maximum(variances, TINY * variances.max())
-        standardised = weighted[chosen] / np.sqrt(variances)[:, None]
-        squares = (standardised**2).sum(axis=1)
+        off = standardised(matrices[chosen], weighted[chosen])
+        squares = (off**2).sum(axis=1)
         worst = int(squares.argmax())
         # How far the answer set aside last is from what those left predict for it.
         if aside and last[chosen] ** 2 > _AT_LEAST**2 * squares[worst]:
-            factor = rejection_factor(freedom, standardised, groups)
+            factor = rejection_factor(freedom, off, groups)
             if last[chosen] > factor * np.sqrt(squares[worst]):
                 stages.append((len(aside), chosen, factor))
         if not precision.exact and squares[worst] <= far**2 * _median(squares, len(aside)):
@@ -146,14 +144,14 @@ def _most_outliers(precision: Precision) -> int:
     return max(1, min(len(precision.matrices[0]) // 4, precision.freedom // 2, 50))
 
 
-def rejection_factor(freedom: int, standardised: np.ndarray, groups: int) -> float:
+def rejection_factor(freedom: int, off: np.ndarray, groups: int) -> float:
     """How many times the largest of the rest, whose standardised residuals are given, an outlier must exceed.
 
     The first term is what smooth functions need; it grows with fewer outputs, and with more groups
     in which something rare may happen. The last is how the tail of a ratio of residuals falls with
     the degrees of freedom.
     """
-    gram = standardised.T @ standardised
+    gram = off.T @ off
     square = (gram**2).sum()
     # Outputs that vary together are as good as one: the participation ratio of their variances.
     outputs = min(float(np.trace(gram) ** 2 / square), _COUNTED) if square > 0 else 1.0

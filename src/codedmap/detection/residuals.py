@@ -45,7 +45,7 @@ def set_aside(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> n
     for answer in np.flatnonzero(~kept):
         _leave_out(precision, left, int(answer))
     for _ in range(len(answers) // _MOST - int((~kept).sum())):
-        sizes = relative_sizes(_standardised(precision, left), kept)
+        sizes = relative_sizes(standardised(precision, left), kept)
         sizes[~kept] = 0.0
         worst = int(sizes.argmax())
         if not sizes[worst] > OFF * _quantile(np.sort(sizes[kept]), 0.5):
@@ -65,7 +65,7 @@ def residuals(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> n
         found[out] = off / np.sqrt(np.maximum(np.diag(spread), 1e-300))[:, None]
         cross = precision[np.ix_(kept, out)]
         within = within - cross @ spread @ cross.T
-    found[kept] = _standardised(within, within @ answers[kept])
+    found[kept] = standardised(within, within @ answers[kept])
     return found
 
 
@@ -201,7 +201,8 @@ def _quantile(ranked: np.ndarray, share: float) -> np.ndarray:
     return np.asarray(ranked[low] + (at - low) * (ranked[math.ceil(at)] - ranked[low]))
 
 
-def _standardised(precision: np.ndarray, left: np.ndarray) -> np.ndarray:
+def standardised(precision: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Residuals (n, q) by the product of a precision and the answers, in their standard deviations."""
     diagonal = np.diag(precision)
     least = max(_ROUNDING * float(diagonal.max(initial=0.0)), 1e-300)
     return np.asarray(left / np.sqrt(np.maximum(diagonal, least))[:, None])

@@ -294,7 +294,7 @@ class _Model:
 
 def _name(kernel: Kernel, transform: Transform = NONE) -> str:
     kind = "Gaussian" if kernel.smoothness == "gaussian" else "Matérn"
-    return f"{kind} process{transform.of}"
+    return f"{kind} process" + (f" of the {transform.name}" if transform is not NONE else "")
 
 
 def _each(

@@ -20,11 +20,6 @@ class Transform:
     shift: float = 0.0
     width: float = 1.0
 
-    @property
-    def of(self) -> str:
-        """For the name of a process."""
-        return "" if self.name == "none" else f" of the {self.name}"
-
     def there(self, values: np.ndarray) -> np.ndarray:
         """Values on the new scale."""
         if self.name == "logarithm":
