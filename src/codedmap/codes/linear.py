@@ -10,12 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ..coding.operators import (
-    Operator,
-    apply,
-    unit_columns,
-    values_dtype,
-)
+from ..coding.operators import Operator, apply, unit_columns, values_dtype
 from ..coding.precision import Precision
 from ..contracts.answers import all_finite, matrix
 from ..contracts.code import (

@@ -44,8 +44,7 @@ class Resident:
         value, kept = self._made[made]
         if worker not in kept or kept[worker].lost:
             kept[worker] = self.engine.keep(worker, value)
-            if (
-                len(kept) >= self.engine.workers
-            ):  # it is pickled again for one that takes another's place
+            # It is pickled again for one that takes another's place.
+            if len(kept) >= self.engine.workers:
                 value.forget()
         return kept[worker]

@@ -59,10 +59,8 @@ _LATE = 0.3  # of the time that is left, for a solution after a search that ende
 _OTHERS = 2.0  # seconds for these, and some for each estimate,
 _TREE_SECONDS = 5e-6  # and for each number of the inputs
 _STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d deviations, and noise
-_SHORTER, _NOISY = (
-    3.0,
-    1e-4,
-)  # times the scales of a Matérn process, and the least noise, where a Gaussian one begins
+_SHORTER = 3.0  # times the scales of a Matérn process,
+_NOISY = 1e-4  # and the least noise, where a Gaussian one begins
 _MANY = 50  # outputs from which a quick estimate is not compared with means
 _OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own
 _SHARED = 4  # of these kernels that the outputs themselves may have
