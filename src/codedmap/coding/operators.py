@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,21 +39,15 @@ def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
         return np.asarray(operator @ columns)
     operator = operator.astype(columns.dtype, copy=False)
     made = np.empty((len(operator), columns.shape[1]), columns.dtype)
-    width = column_width(operator)
+    # A small operator is limited by memory, with one thread or many, and threads of OpenBLAS stay busy for
+    # some 20 ms after they have helped, on cores that the workers need. In the benchmark *wave*, `map` of
+    # 8 MB on `Local` with 2 cores takes 1.6 to 1.8 times as long where BLAS chooses.
+    small = 0 < operator.size <= _SMALL
+    width = max(1, _ONE_THREAD // operator.size if small else columns.shape[1])
     for start in range(0, columns.shape[1], width):
         block = slice(start, start + width)
         np.matmul(operator, columns[:, block], out=made[:, block])
     return made
-
-
-def column_width(operator: np.ndarray) -> int:
-    """How many columns a dense operator is applied to at a time.
-
-    A small one is limited by memory, with one thread or many, and threads of OpenBLAS stay busy for
-    some 20 ms after they have helped, on cores that the workers need. In the benchmark *wave*, `map` of
-    8 MB on `Local` with 2 cores takes 1.6 to 1.8 times as long where BLAS chooses.
-    """
-    return max(1, _ONE_THREAD // operator.size) if 0 < operator.size <= _SMALL else sys.maxsize
 
 
 def unit_columns(operator: np.ndarray) -> tuple[int | None, ...]:

@@ -94,7 +94,9 @@ def stepwise_outliers(
     aside: list[int] = []
     stages = []
     last = np.empty(0)
-    for freedom in range(precision.freedom, precision.freedom - _most_outliers(precision) - 1, -1):
+    # Each needs one degree of freedom to be left out, and one to be identified.
+    most = max(1, min(len(y) // 4, precision.freedom // 2, 50))
+    for freedom in range(precision.freedom, precision.freedom - most - 1, -1):
         weighted = matrices @ rest
         chosen = _chosen(logdets, (weighted * rest).sum(axis=(1, 2)), freedom)
         # Without an outlier answers are only smoother.
@@ -137,11 +139,6 @@ def relative_distances(
     deviations = np.sqrt(np.linalg.inv(matrix[outliers][:, outliers]).diagonal())
     enough = sizes[outliers] * deviations > least * np.sqrt(y.shape[1])
     return np.where(enough, sizes[outliers] / sizes[~outliers].max(), 0.0)
-
-
-def _most_outliers(precision: Precision) -> int:
-    # Each needs one degree of freedom to be left out, and one to be identified.
-    return max(1, min(len(precision.matrices[0]) // 4, precision.freedom // 2, 50))
 
 
 def rejection_factor(freedom: int, off: np.ndarray, groups: int) -> float:

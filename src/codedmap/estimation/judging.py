@@ -16,14 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..detection.replicas import compare
-from ..detection.residuals import (
-    OFF,
-    far_off,
-    relative_sizes,
-    residuals,
-    set_aside,
-    wrong_workers,
-)
+from ..detection.residuals import OFF, far_off, relative_sizes, residuals, set_aside, wrong_workers
 from ..detection.sketches import CLOSER, sketched
 from .gaussian import Kernel, likeliest
 from .space import Space, rows_at_once
