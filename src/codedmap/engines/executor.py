@@ -131,7 +131,9 @@ class _Sent:
     def packed(self) -> Parcel:
         """The function to be sent; raises `CannotSend` if it cannot be pickled."""
         if self._packed is None:
-            self._packed = pack(self._fn, None, partial(culprit, self._fn, None))
+            content = pack(self._fn, None, partial(culprit, self._fn, None))
+            # Buffers are the caller's own memory, which it may change before they are sent.
+            self._packed = Parcel(content.head, tuple(map(bytes, content.inline)))
         return self._packed
 
 
