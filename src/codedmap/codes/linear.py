@@ -6,6 +6,7 @@ import abc
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -26,7 +27,6 @@ from ..detection.nonfinite import (
     nonfinite_answers,
     rejected_nonfinite,
     rejection_reasons,
-    selected_slots,
 )
 from ..detection.outliers import coarsened, find_outliers
 from ..errors import NotEnoughAnswers
@@ -164,8 +164,8 @@ class LinearEncoding:
         for row, task in enumerate(owners):
             if task is not None:
                 values[task, kept[row]], exact[task, kept[row]] = stacked[row, kept[row]], True
-        rejected = tuple(sorted({*rejected, *selected_slots(slots, np.asarray(wrong.any(axis=1)))}))
-        return Estimate(values, exact, np.where(exact, 0.0, np.inf), rejected)
+        found = {*rejected, *(slots[row] for row in np.flatnonzero(wrong.any(axis=1)))}
+        return Estimate(values, exact, np.where(exact, 0.0, np.inf), tuple(sorted(found)))
 
     def _estimate(
         self, slots: tuple[int, ...], stacked: np.ndarray
@@ -203,7 +203,7 @@ class LinearEncoding:
         if outliers is None:
             outliers = np.zeros_like(broken)
             for pattern, where in column_patterns(~reject_frequent(broken)):
-                kept = selected_slots(slots, pattern)
+                kept = tuple(compress(slots, pattern))
                 found = self._outliers(kept, stacked[pattern][:, where])
                 if found is not None:
                     outliers[np.ix_(pattern, where)] = found
@@ -222,7 +222,7 @@ class LinearEncoding:
         for pattern, where in column_patterns(usable):
             if exact[:, where].all():  # no answer is finite, and none contradicts another
                 continue
-            kept = selected_slots(slots, pattern)
+            kept = tuple(compress(slots, pattern))
             without = f", {len(slots) - len(kept)} left out because {why}"
             self._check(kept, stacked.dtype, without, remedy)
             part = self._estimate(kept, stacked[pattern][:, where])

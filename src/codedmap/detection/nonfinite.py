@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def rejected_nonfinite(
     if shortfall is None:
         return found
     for pattern, where in column_patterns(~broken):
-        if shortfall(frozenset(selected_slots(slots, pattern)), answers.dtype) is None:
+        if shortfall(frozenset(compress(slots, pattern)), answers.dtype) is None:
             found[:, where] = broken[:, where]
     return found
 
@@ -68,8 +69,3 @@ def column_patterns(usable: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray
     """The distinct columns of (F, B) bool, each with the groups that have it, (B,) bool."""
     for pattern in np.unique(usable, axis=1).T:
         yield pattern, (usable == pattern[:, None]).all(axis=0)
-
-
-def selected_slots(slots: tuple[int, ...], pattern: np.ndarray) -> tuple[int, ...]:
-    """The slots where a pattern (F,) is true."""
-    return tuple(slot for slot, good in zip(slots, pattern, strict=True) if good)
