@@ -97,13 +97,14 @@ class GroupedGradientCode:
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether each group has m answers, or more where their weights would be too large."""
-        return all(self._solved(members) is not None for members in self._members(answered))
+        each = self._members(answered)
+        return all(self._made.weights(members) is not None for members in each)
 
     def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
         """Of each answer in the m slices of the sum: worker to (m,)."""
         found = {}
         for group, members in enumerate(self._members(answered)):
-            weights = self._solved(members)
+            weights = self._made.weights(members)
             if weights is None:
                 every = ", ".join(map(str, range(group, self.workers, self.groups)))
                 have = f"{len(members)} of the {self.reduction} that are needed"
@@ -140,11 +141,6 @@ class GroupedGradientCode:
         for worker in answered:
             members[worker % self.groups].add(worker // self.groups)
         return [frozenset(some) for some in members]
-
-    def _solved(self, members: frozenset[int]) -> np.ndarray | None:
-        if len(members) < self.reduction:
-            return None
-        return self._made.weights(members)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_made"}
