@@ -101,8 +101,6 @@ class Precision:
 
     def without(self, gone: np.ndarray) -> Precision:
         """The inverse covariances of the answers without these rows, (F,) bool."""
-        if not gone.any():
-            return self
         stay = ~gone
         cross = self.matrices[:, gone][:, :, stay]
         inner = self.matrices[:, gone][:, :, gone]
