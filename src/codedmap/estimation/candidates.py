@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,7 +78,7 @@ class Points:
     def time_left(self) -> float:
         """Seconds until estimates should be there; raises if they are not wanted any more."""
         if self._interrupted:
-            raise CancelledError
+            raise KeyboardInterrupt
         return self._time_left()
 
     def each(self, fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
