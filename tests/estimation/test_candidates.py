@@ -440,3 +440,15 @@ def test_blas_has_one_thread_also_where_scipy_is_imported_only_now():
     )
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "4", "OMP_NUM_THREADS": "4"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_trees_are_given_the_columns_that_tell_most():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(300, 400))
+    answers = np.where(points[:, 250] > 0.0, 1.0, 0.0) + points[:, 300] ** 2
+    some = candidates._telling(points, answers)
+    assert len(some) == candidates.COLUMNS
+    assert {250, 300} <= set(some.tolist())
+    assert candidates._telling(points[:, :100], answers) == slice(None)
+    constant = np.hstack([np.ones((300, 200)), points])
+    assert 450 in candidates._telling(constant, answers)

@@ -17,6 +17,7 @@ from .space import Space, rows_at_once
 
 FEWEST = 5  # answers from which anything but means is tried
 EXACT = 5000  # points that are solved for at once
+COLUMNS = 100  # that trees are given
 LEFT_OUT = 1000  # points that are left out one by one
 FLOPS = 3e9  # a second, of linear algebra
 _FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined
@@ -248,6 +249,18 @@ def by_mean(known: Points, scaled: np.ndarray) -> Candidate:
     return Candidate(names, ones, means, np.broadcast_to(variance, means.shape))
 
 
+def _telling(points: np.ndarray, answers: np.ndarray) -> slice | np.ndarray:
+    """Of many columns those with which, or with whose squares, answers (n,) go: the time of trees is that of their columns."""
+    if points.shape[1] <= COLUMNS:
+        return slice(None)
+    off, answers = points - points.mean(axis=0), answers - answers.mean()
+    found = []
+    for one in (off, off**2 - (off**2).mean(axis=0)):
+        spread = np.sqrt((one**2).sum(axis=0))
+        found.append(np.abs(answers @ one) / np.where(spread > 0.0, spread, 1.0))
+    return np.argsort(-np.maximum(*found), kind="stable")[:COLUMNS]
+
+
 def by_others(
     known: Points, scaled: np.ndarray, scales: np.ndarray, most: float
 ) -> Iterator[Candidate]:
@@ -259,9 +272,9 @@ def by_others(
     from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415  a second to import
 
     def trees(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        return np.asarray(
-            HistGradientBoostingRegressor(random_state=0).fit(points, answers).predict(wanted)
-        )
+        some = _telling(points, answers)
+        fitted = HistGradientBoostingRegressor(random_state=0).fit(points[:, some], answers)
+        return np.asarray(fitted.predict(wanted[:, some]))
 
     def splines(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         count = min(max(_AROUND, 2 * points.shape[1]), len(points))

@@ -22,6 +22,7 @@ import scipy
 
 from .calibration import calibrated
 from .candidates import (
+    COLUMNS,
     EXACT,
     FEWEST,
     FLOPS,
@@ -350,7 +351,7 @@ def _best(
     """The best way to estimate an output (n,), or a mean of several."""
     (candidates, scales), targets = ways, scaled[known.sample]
     longest = _OTHERS + 3.0 * _NEAR * (len(known.wanted) + len(targets))
-    longest += _TREE_SECONDS * len(scaled) * len(known.space.columns)
+    longest += _TREE_SECONDS * len(scaled) * min(len(known.space.columns), COLUMNS)
     if scales is not None and known.time_left() / outputs > longest:
         most = _FAR * min(candidate.error(targets) for candidate in candidates)
         # Neighbours on a line or a plane, as on a grid, determine no spline.
