@@ -236,6 +236,15 @@ def test_standard_errors_of_a_code_beside_an_array_with_more_rows():
     assert result.stderr.shape == (200, 3)
 
 
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+def test_a_code_without_standard_errors_writes_none(out):
+    with Scripted(6) as engine:
+        result = cm.map(np.sin, X[:, 0], code=cm.SplineCode(3, 6, 1), engine=engine, out=out)
+    assert result.stderr is None
+    assert result.row_stderr() is None
+    assert "this code has no standard errors" in str(result)
+
+
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("out", first(1, ["out.parquet", "out.zarr"]))
 def test_each_output_has_its_own_standard_errors(out):

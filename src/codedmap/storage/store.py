@@ -198,7 +198,7 @@ class Store(Closing):
             self._output.open({"values": ["<f8", []]}, len(self.status), new=True)
         elif len(self._restored) > len(self.status):  # what was there of them is damaged
             self._output.resize(len(self.status))
-        for rows in self._without_stderr:
+        for rows in self._without_stderr if self._errors else ():
             infinite = {
                 n: np.full((len(rows), *e.shape[1:]), np.inf, e.dtype)
                 for n, e in self._errors.items()
