@@ -281,9 +281,9 @@ def test_an_engine_that_has_broken_down_is_told_by_its_own_error(answered):
         with pytest.raises(cm.CodedmapError) as told:
             cm.map(np.sin, np.ones((8, 2)), code=code, engine=engine)
         result = cm.map(np.sin, np.ones((8, 2)), code=code, engine=engine, on_error="record")
-    assert isinstance(told.value.__cause__, cm.EngineError)
     if answered:  # a slot may fail so, and others go on
         assert isinstance(told.value, cm.NotEnoughAnswers)
+        assert isinstance(told.value.__cause__, cm.EngineError)
     else:
         assert isinstance(told.value, cm.EngineError)
         assert str(told.value) == "the scheduler was lost: make a new engine"

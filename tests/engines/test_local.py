@@ -1382,3 +1382,20 @@ def test_a_worker_that_dies_while_it_is_set_up_says_so():
         engine.setup(lambda: os._exit(3))
         error = engine.submit(0, len, "abc").exception(ANSWER)
     assert "died during its setup, with exit code 3" in str(error)
+
+
+def test_what_a_setup_raised_is_the_cause_also_with_a_code():
+    def unlicensed():
+        raise OSError("no licence")
+
+    parts = np.arange(4.0)
+    jobs = [
+        lambda: cm.map(np.sqrt, parts, code=cm.Replication(1, 2), engine=engine),
+        lambda: cm.sum(np.sum, parts, code=cm.codes.FractionalRepetition(2, 1), engine=engine),
+    ]
+    with Local(2) as engine:
+        engine.setup(unlicensed)
+        for job in jobs:
+            with pytest.raises(cm.EngineError, match="unlicensed raised OSError") as raised:
+                job()
+            assert isinstance(raised.value.__cause__, OSError)

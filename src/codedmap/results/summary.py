@@ -15,7 +15,6 @@ from ..errors import (
     Abandoned,
     CodedmapError,
     EngineError,
-    MissingMainGuard,
     WorkerCrashed,
     either,
 )
@@ -151,12 +150,9 @@ def _engine_error(seen: Progress, failures: Mapping[int, BaseException]) -> Engi
     if seen.answered or not errors or len(errors) < len(failures):
         return None
     first = errors[0]
-    kind = MissingMainGuard if isinstance(first, MissingMainGuard) else EngineError
-    error = kind(
-        str(first)
-        if isinstance(first, EngineError)
-        else f"{_facts(seen, failures)}; {_remedy(first, '')}"
-    )
+    if isinstance(first, EngineError):
+        return first
+    error = EngineError(f"{_facts(seen, failures)}; {_remedy(first, '')}")
     error.__cause__ = first
     return error
 
