@@ -237,3 +237,13 @@ def test_large_whole_numbers_in_lists_are_not_rounded(code):
             lambda b: [[2**53 + 1, 0.5] for _ in b], np.arange(6.0), code=code, engine=engine
         )
     assert found.values.tolist() == [[2**53 + 1, 0.5]] * 6
+
+
+@pytest.mark.parametrize("mixed", [[1.0, "none"], [b"raw", "text"], [True, "yes"]], ids=repr)
+def test_what_is_no_text_stays_what_it_is_beside_text_in_lists(mixed):
+    with Scripted(4) as engine:
+        result = cm.map(
+            lambda b: mixed * (len(b) // 2), range(8), code=cm.Uncoded(2), engine=engine
+        )
+    assert [(type(value), value) for value in result.values] == [(type(v), v) for v in mixed * 4]
+    assert result.exact.all()

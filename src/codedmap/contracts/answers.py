@@ -120,8 +120,13 @@ def may_be_rounded(array: np.ndarray) -> bool:
 
 
 def unrounded(array: np.ndarray, given: Any) -> np.ndarray:
-    """The array that a list was made, of objects if that has rounded whole numbers beside others."""
-    if array.dtype.kind not in "fc" or hasattr(given, "dtype") or not may_be_rounded(array):
+    """The array that a list was made, of objects if that has rounded whole numbers, or made text of what is none."""
+    if hasattr(given, "dtype"):
+        return array
+    if array.dtype.kind in "SU":
+        exact, kind = np.array(given, dtype=object), str if array.dtype.kind == "U" else bytes
+        return array if all(isinstance(one, kind) for one in exact.flat) else exact
+    if array.dtype.kind not in "fc" or not may_be_rounded(array):
         return array
     exact = np.array(given, dtype=object)
     same = (exact == array) | (array != array)  # noqa: PLR0124  NaN is not itself
