@@ -367,9 +367,13 @@ def test_a_file_that_is_cut_under_a_memory_map(tmp_path):
         cm.map(fn, source, engine=engine, chunk=5)
 
 
-@pytest.mark.parametrize("options", [{"deadline": 1.0}, {"stop": cm.Share(0.5)}])
-def test_an_iterator_cannot_be_left_early(options):
-    with Scripted(2) as engine, pytest.raises(cm.InvalidArgument, match="may stop before all are"):
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [({"deadline": 1.0}, r"Deadline\(1\)"), ({"stop": cm.Share(0.5)}, r"Share\(0.5\)")],
+)
+def test_an_iterator_cannot_be_left_early(options, shown):
+    message = f"{shown} may stop before all are"
+    with Scripted(2) as engine, pytest.raises(cm.InvalidArgument, match=message):
         cm.map(lambda x: x, batches([5] * 8), engine=engine, **options)
 
 

@@ -616,10 +616,20 @@ def _rule(options: Options, code: Any, share: float = 1.0) -> StoppingRule | Non
     elif isinstance(code, Code) and (deadline is not None or tolerance is not None):
         rules.append(Quorum(code.workers - code.stragglers) & Decodable())
     if deadline is not None:
-        rules.append(Deadline(Deadline(deadline).seconds * share))
+        rules.append(_Until(Deadline(deadline).seconds * share, share))
     if tolerance is not None:
         rules.append(Tolerance(tolerance))
     return reduce(operator.or_, rules) if rules else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Until(Deadline):
+    """A deadline of which estimates take what this share leaves; shown as it was given."""
+
+    share: float
+
+    def __str__(self) -> str:
+        return f"Deadline({self.seconds / self.share:g})"
 
 
 def _counts_slots(rule: Any) -> bool:
