@@ -418,6 +418,19 @@ def test_objects_and_integers_without_an_answer(pool):
     assert result.values[1].tolist() == ["1", None, "1"]
 
 
+def test_without_retries_no_row_is_named_for_another_of_its_call(pool):
+    def fn(batch):
+        if 5 in batch:
+            raise ValueError("five")
+        return batch
+
+    message = r"^rows 4 to 7 failed .* five\. Correct fn or one of these inputs \(with retries=1"
+    with pytest.raises(cm.errors.RowFailed, match=message):
+        cm.map(fn, np.arange(12), engine=pool, chunk=4, retries=0)
+    with pytest.raises(cm.errors.RowFailed, match=r"^row 5 failed .* this input, lift"):
+        cm.map(fn, np.arange(12), engine=pool, chunk=4, retries=1)
+
+
 # Workers that fail ----------------------------------------------------------------------------------------
 
 

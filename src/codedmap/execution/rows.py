@@ -176,8 +176,14 @@ class RowsWork(Work):
             self._rows.done(at)
             if not self._record and self.error is None:
                 itemwise = isinstance(self._tasks.task.fn, Itemwise)
+                together = named_rows(runs_of(self._rows.at(decision.begin, decision.end)))
                 self.error = row_failed(
-                    row, call, error, itemwise=itemwise, otherwise=self.otherwise
+                    row,
+                    call,
+                    error,
+                    itemwise=itemwise,
+                    otherwise=self.otherwise,
+                    together=together if decision.end > decision.begin + 1 else "",
                 )
 
     def read(self, decision: More) -> Future[Any]:
@@ -226,15 +232,17 @@ def row_failed(
     itemwise: bool,
     otherwise: str = _RECORD,
     given: str = "",
+    together: str = "",
 ) -> RowFailed:
-    """The error that names a row which failed in this call; ``given``: see `given_as`."""
-    step = "Correct fn or this input" + batches_made_from(given, [error])
+    """The error that names a row which failed in this call, or those ``together``; ``given``: see `given_as`."""
+    which = "one of these inputs (with retries=1 it is found which)" if together else "this input"
+    step = f"Correct fn or {which}" + batches_made_from(given, [error])
     if not itemwise:
         step += ", lift a function of one input with codedmap.itemwise(fn)"
     if isinstance(error, ValueError) and "read-only" in short(error):
         step = "fn writes into its input: let it work on a copy (batch = batch.copy())"
     failed = RowFailed(
-        f"row {row} failed on worker {call.worker} with {short(error).rstrip('.')}. {step}, or {otherwise}",
+        f"{together or f'row {row}'} failed on worker {call.worker} with {short(error).rstrip('.')}. {step}, or {otherwise}",
         row=row,
     )
     failed.__cause__ = error
