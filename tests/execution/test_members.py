@@ -196,11 +196,22 @@ def test_what_another_job_has_moved_is_called_where_it_is():
     assert misplaced == []
 
 
-def test_workers_that_have_left_when_values_are_placed_are_an_error():
+def test_workers_that_have_left_when_values_are_placed_are_an_error(monkeypatch):
+    monkeypatch.setattr(live, "_PATIENCE", 0.01)
     engine = Changing([None])
     engine.leave(0)
     with pytest.raises(EngineError, match="have left: start some"):
         Placed(engine, [1, 2], str)
+
+
+@pytest.mark.filterwarnings("error")
+def test_parts_are_placed_on_workers_that_take_the_place_of_others():
+    engine, code = Changing([None]), cm.codes.FractionalRepetition(3, 2)
+    engine.leave(0)
+    joining = threading.Timer(0.1, engine.join)
+    joining.start()
+    assert cm.sum(np.sum, np.arange(3.0), code=code, engine=engine).value == 3.0
+    joining.join()
 
 
 def all_leave(engine: Changing, join_after: float | None = None) -> list[threading.Timer]:

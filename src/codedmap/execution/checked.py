@@ -34,11 +34,11 @@ def checked_engine(engine: Any, fn: Any) -> Engine:
 
 
 def engine_of_slots(engine: Any, fn: Any, slots: int) -> Engine:
-    """The engine of a code with so many workers, which an executor is made; warns if it has fewer."""
+    """The engine of a code with so many workers, which an executor is made; warns if it has fewer, but some."""
     if isinstance(engine, Executor):
         engine = FromExecutor(engine, slots)
     found = checked_engine(engine, fn)
-    if found.workers < slots:
+    if 0 < found.workers < slots:
         warn_caller(
             f"the code has {slots} workers and the engine {found.workers}: one lost or slow "
             "worker takes several answers with it, which the code's stragglers do not allow for"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,8 @@ from .events import Call, Decode, Decoded, Loss
 from .failures import Failures
 from .live import LOOKING, Budget, LiveJob, Work, in_order, patience_of
 
+_POLLED = 0.05  # seconds
+
 
 class Placed:
     """A value of its own on each worker of a code; where the engine has fewer workers, some keep several.
@@ -29,6 +32,10 @@ class Placed:
         """Where the values are."""
         self._again = again
         self._living = in_order(members_of(engine))
+        until = time.monotonic() + patience_of(engine)
+        while not self._living and time.monotonic() < until:  # they may be replaced just now
+            time.sleep(_POLLED)
+            self._living = in_order(members_of(engine))
         if not self._living:
             raise EngineError(f"all workers of {engine!r} have left: start some")
         self._where: list[int] = []
