@@ -200,6 +200,18 @@ def test_an_array_that_is_given(make, code):
     assert list(map(str, Path().iterdir())) == (["o.npy"] if make == "memmap" else [])
 
 
+@pytest.mark.parametrize("options", [{"deadline": 9.0}, {"code": cm.KernelCode(2, 4, 1)}], ids=repr)
+def test_inputs_that_are_written_over_are_refused_where_rows_are_estimated_from_them(options):
+    data = np.arange(40.0).reshape(20, 2)
+    with Scripted(4) as engine:
+        cm.map(np.sqrt, data, engine=engine, out=data)
+        np.testing.assert_array_equal(data, np.sqrt(np.arange(40.0).reshape(20, 2)))
+        with pytest.raises(cm.InvalidArgument, match="give a copy of the inputs"):
+            cm.map(np.sqrt, data[:, 0], engine=engine, out=data[:, 0], **options)
+        cm.map(np.sqrt, data[:, 0], engine=engine, out=data[:, 1], **options)
+    np.testing.assert_array_equal(data[:, 1], np.sqrt(data[:, 0]))
+
+
 def test_rows_that_fail_are_none_in_an_array_of_objects():
     def fn(x):
         if x[0] == X[3, 0]:

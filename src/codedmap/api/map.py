@@ -421,6 +421,11 @@ class Options:
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
         """Where answers are written."""
+        early = any(one is not None for one in (self.deadline, self.tolerance, self.stop))
+        if (early or getattr(code, "job_estimates", False)) and rows.in_memory_of(self.out):
+            raise InvalidArgument(
+                "out is the memory of the inputs, from which rows are estimated: give a copy of the inputs"
+            )
         named = fn
         while hasattr(named, "fn"):  # a function that is lifted, kept or called by name
             named = named.fn

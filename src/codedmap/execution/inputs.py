@@ -155,6 +155,13 @@ class InputRows:
         part = self._parts[0]
         return len(self._parts) == 1 and isinstance(part, np.ndarray | list)
 
+    def in_memory_of(self, array: Any) -> bool:
+        """Whether this array has memory in common with them."""
+        if not isinstance(array, np.ndarray):
+            return False
+        given = (getattr(part, "_array", part) for part in self._parts)  # of a memory map
+        return any(isinstance(one, np.ndarray) and np.shares_memory(array, one) for one in given)
+
     @property
     def row_bytes(self) -> int:
         """Of inputs that are one array."""
