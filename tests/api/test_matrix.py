@@ -547,6 +547,13 @@ def test_other_arguments_are_checked():
             placed(np.eye(4), cm.codes.MDSCode(2, 3), stop=stop)
 
 
+def test_a_product_that_lacks_only_a_block_of_padding_is_exact():
+    M = matrix(9, 4)  # in blocks of three rows, of which the fourth has none
+    A = placed(M, cm.Uncoded(4), {3: cm.testing.fail(OSError())}, throw=False)
+    np.testing.assert_allclose(A @ np.ones(4), M @ np.ones(4))
+    assert A.last.exact
+
+
 def test_fewer_workers_than_the_code_has_are_warned_of():
     with (
         cm.testing.Scripted(2) as engine,

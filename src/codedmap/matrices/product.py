@@ -61,9 +61,11 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
                     failure = undecoded(error, seen, outcome, ended.failures, take, raised=see)
                     raise failure from failure.__cause__
             values, stderr = self.decoder.estimate(error)
+            stderr = stderr[: self._rows]
+            stderr = stderr if stderr.any() else None  # of a block of padding
         record = MatrixResult(
             shape=(self._rows, self._columns.shape[1]),
-            stderr=None if stderr is None else stderr[: self._rows],
+            stderr=stderr,
             rejected=dict(self.decoder.rejected),
             **ended.record(),
         )
