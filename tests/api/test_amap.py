@@ -319,3 +319,22 @@ def test_what_is_cancelled_while_it_closes_is_closed_nevertheless():
     with Scripted(2) as engine:
         asyncio.run(main(engine))
     assert eventually(lambda: all("_read" not in t.name for t in threading.enumerate()))
+
+
+def test_threads_of_the_loop_that_wait_for_a_job_do_not_hold_it_up():
+    async def main(engine):
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+
+        def ask():
+            return asyncio.run_coroutine_threadsafe(job(), loop).result(10.0)
+
+        async def job():
+            results = [result async for result in cm.astream(np.sqrt, X, engine=engine)]
+            return results[-1], await cm.amap(np.sqrt, X, engine=engine)
+
+        return await asyncio.to_thread(ask)
+
+    with Scripted(2) as engine:
+        for result in asyncio.run(main(engine)):
+            np.testing.assert_array_equal(result.values, np.sqrt(X))

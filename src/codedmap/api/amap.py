@@ -6,10 +6,11 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from ..engines import Resident
-from ..execution.job import MapJob
+from ..execution.job import MapJob, in_thread
 from ..results.map_result import MapResult
 from .map import WRITTEN, map, options_of, takes_the_same
 
@@ -97,11 +98,10 @@ async def _job(
     async def close(*raised: Any) -> None:
         left.set()
         if made.is_set():  # also if this is cancelled, or the loop ends, before a thread is free
-            leave = asyncio.get_running_loop().run_in_executor(None, stack.__exit__, *raised)
-            await asyncio.shield(leave)
+            await asyncio.shield(in_thread(partial(stack.__exit__, *raised)))
 
     try:
-        yield await asyncio.to_thread(make)
+        yield await in_thread(make)
     except BaseException as error:
         await close(type(error), error, error.__traceback__)
         raise

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing
-from typing import cast
+from contextvars import copy_context
+from typing import TypeVar, cast
 
 from ..results.map_result import MapResult
 from .live import Budget, LiveJob
 
+T = TypeVar("T")
+
 _SHOWING = 0.1  # the share of the time that results before the last may take
+
+
+async def in_thread(make: Callable[[], T]) -> T:
+    """What is made, in a thread of its own: those of the event loop may all be busy, or wait for this."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, copy_context().run, make)
+    finally:
+        thread.shutdown(wait=False)
 
 
 class MapJob:
@@ -61,7 +74,7 @@ class MapJob:
         async with aclosing(self.live.arun(self.happened)) as steps:
             async for _ in steps:
                 if improved.due():
-                    result = await asyncio.to_thread(improved.result)
+                    result = await in_thread(improved.result)
                     if result is not None:
                         yield result
         job = self.then()
@@ -74,7 +87,7 @@ class MapJob:
 
     async def _aresult(self) -> MapResult:
         """The result, made in another thread, which has ended when this has."""
-        made = asyncio.ensure_future(asyncio.to_thread(self.result))
+        made = asyncio.ensure_future(in_thread(self.result))
         try:
             return await asyncio.shield(made)
         except asyncio.CancelledError:  # what it writes to must not be closed meanwhile
