@@ -989,8 +989,18 @@ def test_a_closed_engine():
 
 
 def test_no_function():
-    with pytest.raises(cm.InvalidArgument, match="cannot be called"):
-        cm.map(None, X)
+    resident = cm.engines.Resident
+    with Scripted(2) as engine:
+        for wrong in (None, cm.itemwise("sin"), resident(3, engine)):
+            with pytest.raises(cm.InvalidArgument, match="cannot be called"):
+                cm.map(wrong, X, engine=engine)
+        for wrong in (
+            cm.itemwise(resident(np.sin, engine)),
+            resident(resident(np.sin, engine), engine),
+        ):
+            with pytest.raises(cm.InvalidArgument, match=r"Resident\(itemwise\(fn\), engine\)"):
+                cm.map(wrong, X, engine=engine)
+        assert not engine.calls
 
 
 # Progress ---------------------------------------------------------------------------------------------------

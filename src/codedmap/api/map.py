@@ -655,9 +655,16 @@ def check_hedge_of_rows(hedge: Hedge | None) -> None:
 
 def check_fn(fn: Any) -> None:
     """Raise `InvalidArgument` for what workers cannot call."""
-    if not callable(fn) and not isinstance(fn, Resident):
+    called = fn
+    while isinstance(called, Itemwise | Resident):
+        called = called.fn
+        if isinstance(called, Resident):
+            raise InvalidArgument(
+                "fn is resident, and it must be lifted before: give Resident(itemwise(fn), engine)"
+            )
+    if not callable(called):
         raise InvalidArgument(f"fn={fn!r:.80} cannot be called")
-    if inspect.iscoroutinefunction(fn.fn if isinstance(fn, Itemwise | Resident) else fn):
+    if inspect.iscoroutinefunction(called):
         raise InvalidArgument(
             "fn is async, and workers call ordinary functions: give one that runs it by asyncio.run"
         )
