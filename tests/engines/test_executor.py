@@ -131,12 +131,25 @@ class Picky(Exception):
         super().__init__(f"{what} at {where}")
 
 
+class PickyExit(SystemExit):
+    """As `Picky`, and no `Exception`."""
+
+    def __init__(self, what, where):
+        super().__init__(f"{what} at {where}")
+
+
 def raise_picky(batch):
     raise Picky("no data", 3)
 
 
+def exit_pickily(batch):
+    raise PickyExit("no data", 3)
+
+
 def test_an_exception_that_pickle_cannot_make_again_does_not_break_the_pool(pool):
     engine = FromExecutor(pool, 2)
+    error = engine.submit(0, exit_pickily, 1).exception(ANSWER)
+    assert str(error) == "PickyExit: no data at 3"
     error = engine.submit(0, raise_picky, 1).exception(ANSWER)
     assert isinstance(error, RuntimeError)
     assert str(error) == "Picky: no data at 3"

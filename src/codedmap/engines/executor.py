@@ -146,7 +146,7 @@ class _Received:
     def __call__(self, payload: Any) -> Any:
         try:
             return self._fn(payload)
-        except Exception as error:
+        except BaseException as error:
             try:
                 pickle.loads(pickle.dumps(error))
             except Exception:
