@@ -44,7 +44,7 @@ def test_inputs_of_wrong_rank_or_size():
         (pyarrow.table({"a": X[:, 0]}), r"pyarrow.Table: give inputs.to_pandas\(\)"),
         (xarray.Dataset({"a": ("n", X[:, 0])}), r"xarray.Dataset: give inputs.to_dataframe\(\)"),
         (sparse.csr_array(X), r"scipy.csr_array: give inputs.toarray\(\)"),
-        (np.array(["a"], np.dtypes.StringDType()), r"StringDType: give inputs.astype\(str\)"),
+        (np.array(["a"], np.dtypes.StringDType()), r"StringDType: give inputs.astype\(object\)"),
         (zip(X, X, strict=True), r"zip gives single rows.*give list\(inputs\)"),
         (enumerate(X), "enumerate gives single rows"),
     ],

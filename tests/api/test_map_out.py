@@ -155,8 +155,14 @@ def test_dicts_and_text():
     def fn(x):
         return {"sum": x.sum(axis=1), "name": [f"row {v:.3f}" for v in x[:, 0]], "all": x}
 
+    def any_length(x):
+        answer = fn(x)
+        return {**answer, "name": np.array(answer["name"], np.dtypes.StringDType())}
+
     mapped(fn, out="out.parquet")
     frame = pd.read_parquet("out.parquet")
+    mapped(any_length, out="same.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet("same.parquet"), frame)
     assert list(frame) == ["sum", "name", "all", "status"]
     np.testing.assert_array_equal(frame["sum"], X.sum(axis=1))
     assert frame["name"].tolist() == [f"row {v:.3f}" for v in X[:, 0]]

@@ -453,3 +453,17 @@ def test_chunks_that_are_read_row_by_row_are_computed_once(tmp_path):
     for at in (np.array([91, 5, 44]), np.array([6, 45, 92])):
         assert rows.take(at)["a"].tolist() == at.tolist()
     assert rows._group.cache_info().misses == 3
+
+
+def test_text_of_any_length_in_a_zarr_array():
+    text = zarr.array(np.array(["a", "bb"], np.dtypes.StringDType()))
+
+    def upper(batch):
+        return [one.upper() for one in batch]
+
+    for code in (None, cm.Replication(1, 2)):
+        with Scripted(2) as engine:
+            with pytest.raises(cm.InvalidArgument, match=r"give inputs\[:\].astype\(object\)"):
+                cm.map(upper, text, code=code, engine=engine)
+            result = cm.map(upper, text[:].astype(object), code=code, engine=engine)
+        assert result.values.tolist() == ["A", "BB"]

@@ -27,8 +27,9 @@ def check_kind(given: Any, name: str = "inputs") -> None:
     step = _OTHER_KINDS.get(full)
     if hasattr(given, "nnz") and hasattr(given, "toarray"):
         step = "{}.toarray()"
-    elif isinstance(given, np.ndarray) and given.dtype.char == "T":
-        full, step = "an array of StringDType", "{}.astype(str)"
+    elif getattr(getattr(given, "dtype", None), "char", "") == "T":
+        read = "" if isinstance(given, np.ndarray) else "[:]"  # as of a Zarr array
+        full, step = "an array of StringDType", "{}" + read + ".astype(object)"
     if step is not None:
         raise InvalidArgument(
             f"{name} must be an array, a list or a data frame, and not {full}: give {step.format(name)}"

@@ -402,5 +402,8 @@ def _columns(answer: Any, count: int) -> Columns:
             f"fn returned a dict with the keys {list(named)}, which are the names of columns: return at least one, "
             "and none twice"
         )
-    # Files and what is read from them have the machine's order of bytes.
-    return {n: c.astype(c.dtype.newbyteorder("="), copy=False) for n, c in columns.items()}
+    # Files and what is read from them have the machine's order of bytes; text of any length has none.
+    return {
+        n: c.astype(object if c.dtype.char == "T" else c.dtype.newbyteorder("="), copy=False)
+        for n, c in columns.items()
+    }
