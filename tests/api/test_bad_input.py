@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
+import dask
 import numpy as np
 import polars
 import pyarrow
@@ -42,6 +43,9 @@ def test_inputs_of_wrong_rank_or_size():
     [
         (polars.DataFrame(X).lazy(), r"polars.LazyFrame: give inputs.collect\(\)"),
         (pyarrow.table({"a": X[:, 0]}), r"pyarrow.Table: give inputs.to_pandas\(\)"),
+        (pyarrow.record_batch({"a": X[:, 0]}), r"pyarrow.RecordBatch: give inputs.to_pandas\(\)"),
+        (dask.delayed(X), r"dask.DelayedLeaf: give inputs.compute\(\)"),
+        (dask.delayed(np.ones)(3), r"dask.Delayed: give inputs.compute\(\)"),
         (xarray.Dataset({"a": ("n", X[:, 0])}), r"xarray.Dataset: give inputs.to_dataframe\(\)"),
         (sparse.csr_array(X), r"scipy.csr_array: give inputs.toarray\(\)"),
         (np.array(["a"], np.dtypes.StringDType()), r"StringDType: give inputs.astype\(object\)"),

@@ -13,7 +13,10 @@ from .answers import all_finite, may_be_rounded, unrounded
 from .arguments import MOST_AXES
 
 _OTHER_KINDS = {
+    "dask.Delayed": "{}.compute()",
+    "dask.DelayedLeaf": "{}.compute()",
     "polars.LazyFrame": "{}.collect()",
+    "pyarrow.RecordBatch": "{}.to_pandas()",
     "pyarrow.Table": "{}.to_pandas()",
     "xarray.Dataset": "{}.to_dataframe()",
 }
@@ -25,7 +28,9 @@ def check_kind(given: Any, name: str = "inputs") -> None:
     kind = type(given)
     full = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
     step = _OTHER_KINDS.get(full)
-    if hasattr(given, "nnz") and hasattr(given, "toarray"):
+    if step is not None:
+        pass
+    elif hasattr(given, "nnz") and hasattr(given, "toarray"):
         step = "{}.toarray()"
     elif getattr(getattr(given, "dtype", None), "char", "") == "T":
         read = "" if isinstance(given, np.ndarray) else "[:]"  # as of a Zarr array
