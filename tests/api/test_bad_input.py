@@ -169,6 +169,7 @@ def test_arguments_that_are_no_code_function_engine_or_possible_rule():
     refused("is no stop rule", stop=cm.Quorum)
     refused("same shape", inputs=[[1.0, 2.0], [3.0]])
     refused(r"Quorum\(7\) would not stop even when all 6", stop=cm.Quorum(7))
+    refused(r"Share\(0.5\) would not stop .* with a code give Quorum\(", stop=cm.Share(0.5))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ import zarr
 
 import codedmap as cm
 from codedmap.api import map as jobs
+from codedmap.execution import coded
 from codedmap.results.trees import error_leaves
 from codedmap.storage import output as output_module
 from codedmap.storage import zarr as zarr_module
@@ -1077,6 +1078,7 @@ import os, sys, time
 import numpy as np
 import codedmap as cm
 from codedmap.api import map as jobs
+from codedmap.execution import coded
 
 X = np.arange(3000.0).reshape(1000, 3)
 
@@ -1144,6 +1146,7 @@ import resource, sys
 import numpy as np
 import codedmap as cm
 from codedmap.api import map as jobs
+from codedmap.execution import coded
 from concurrent.futures import ThreadPoolExecutor
 
 X = np.load("x.npy", mmap_mode="r")
@@ -1203,3 +1206,39 @@ def test_rows_lost_by_a_code_are_computed_apart_and_written(out):
         )
     assert [*again.failures] == [7]
     assert {row for call in again.calls for row in call.rows} == {7}
+
+
+@pytest.mark.parametrize("code", [None, CODE])
+def test_records_are_written_where_a_row_fails(code):
+    def records(batch):
+        if (batch == 7.0).any():
+            raise ValueError("seven")
+        rows = [(np.nan if row == 3.0 else row, int(row)) for row in batch]
+        return np.array(rows, dtype=[("value", "f8"), ("number", "i4")])
+
+    rows = np.arange(1.0, 13.0)
+    with Scripted(4) as engine:
+        options = {"engine": engine, "code": code, "chunk": 4, "on_error": "record"}
+        result = cm.map(records, rows, out="records.npy", **options)
+    assert [*result.failures] == [6]
+    good = np.delete(np.arange(12), 6)
+    assert (result.status[good] == cm.Status.EXACT).all()
+    assert result.values["number"][good].tolist() == (good + 1).tolist()
+    assert np.flatnonzero(np.isnan(result.values["value"][good])).tolist() == [2]
+
+
+def test_a_resumed_iterator_whose_first_rows_are_done_knows_whose_inputs_payloads_are(monkeypatch):
+    def parts(most):
+        yield from np.split(X[:most], most // 5)
+        if most == 20:
+            raise OSError("a cable is loose")
+
+    scheduled, made = [], coded.ChunkScheduler
+    monkeypatch.setattr(coded, "ChunkScheduler", lambda job: scheduled.append(job) or made(job))
+    with Scripted(4) as engine:
+        options = {"engine": engine, "code": CODE, "chunk": 5, "out": "a.npy"}
+        with pytest.raises(cm.InvalidArgument, match="a cable is loose"):
+            cm.map(np.sin, parts(20), **options)
+        result = cm.map(np.sin, parts(60), resume=True, **options)
+    assert result.exact.all()
+    assert scheduled[0].own == scheduled[1].own == {0: 0, 1: 1, 2: 0, 3: 1}

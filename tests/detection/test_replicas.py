@@ -96,3 +96,16 @@ def test_copies_may_differ_by_more_than_a_square_can_hold(dtype):
     found = compare(copies)
     np.testing.assert_array_equal(found.votes, 0)
     assert found.stderr > 0.1 * np.finfo(dtype).max
+
+
+def test_records_and_tuples_that_hold_nan_agree():
+    records = np.array([[(np.nan, 3), (1.0, 2)]] * 3, dtype=[("f", "f8"), ("i", "i4")])
+    objects = np.empty((3, 2), dtype=object)
+    for copy in range(3):
+        objects[copy] = [(float("nan"), 3), "text"]
+    for copies in (records, objects):
+        assert compare(copies).votes.tolist() == [3, 3]
+        copies[1, 0] = (np.nan, 4)
+        verdict = compare(copies)
+        assert verdict.votes.tolist() == [2, 3]
+        assert verdict.outliers[:, 0].tolist() == [False, True, False]

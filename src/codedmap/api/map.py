@@ -559,7 +559,9 @@ def options_of(arguments: Mapping[str, Any], without: Collection[str] = ()) -> O
     taken = {one.name for one in fields(Options)} - {*without, *_OF_SWEEP}
     unknown = arguments.keys() - taken
     if unknown:
-        raise TypeError(f"no argument {', '.join(sorted(unknown))}: see codedmap.map")
+        written = unknown <= set(without)
+        where = "answers are written by codedmap.map and amap" if written else "see codedmap.map"
+        raise TypeError(f"no argument {', '.join(sorted(unknown))}: {where}")
     return Options(**arguments)
 
 

@@ -190,6 +190,9 @@ def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
             again = made.astype(array.dtype)
         except OverflowError:  # of times, since NumPy 2.5
             return None
+        if dtype.names and array.dtype.kind == "O":  # records
+            pairs = zip(made.astype(object).flat, array.flat, strict=True)
+            return made if all(_same_fields(tuple(one), tuple(two)) for one, two in pairs) else None
         held = again == array
         if array.dtype.kind in "fc" and dtype.kind in "fc":
             off = np.abs(again - array)
@@ -199,6 +202,11 @@ def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
         elif array.dtype.kind in "mM":
             held |= np.isnat(array)
         return made if held.all() else None
+
+
+def _same_fields(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
+    pairs = zip(one, two, strict=True)
+    return all(np.all((a == b) | ((a != a) & (b != b))) for a, b in pairs)  # noqa: PLR0124  NaN is not itself
 
 
 def _form_of(array: Any) -> _Form:

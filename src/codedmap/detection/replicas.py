@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,6 +93,9 @@ def _rows_agree(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype.kind == "O":
         with np.errstate(invalid="ignore"):  # NumPy 2.5 warns of NaN among objects
             return np.asarray(_EQUAL(a, b).astype(bool).all(axis=-1))
+    if a.dtype.names:
+        fields = [(a[n].reshape(len(a), -1), b[n].reshape(len(a), -1)) for n in a.dtype.names]
+        return np.asarray(np.all([_rows_agree(*two) for two in fields], axis=0))
     equal = a == b
     if a.dtype.kind in "mM":
         equal |= np.isnat(a) & np.isnat(b)
@@ -114,10 +118,12 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b) or bool(a != a and b != b)  # noqa: PLR0124  NaN is not itself
-    except Exception:  # they contain arrays, or cannot be compared
+    with suppress(Exception):
+        if a == b or (a != a and b != b):  # noqa: PLR0124  NaN is not itself
+            return True
+    with suppress(Exception):  # they contain NaN or arrays, or cannot be compared
         return bool(pickle.dumps(a) == pickle.dumps(b))
+    return False
 
 
 _EQUAL = np.frompyfunc(_equal, 2, 1)

@@ -68,6 +68,7 @@ def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
     ending = best_case(everyone, everyone, frozenset(), 0.0, True)
     if stop.verdict(ending) is None and stop.wake_after(ending) is None:
         raise InvalidArgument(
-            f"the stop rule {stop} would not stop even when all {code.workers} workers have answered"
+            f"the stop rule {stop} would not stop even when all {code.workers} workers have answered: with a code give "
+            f"Quorum({code.workers - code.stragglers}) or Deadline(2), or leave out the code"
         )
     return stop

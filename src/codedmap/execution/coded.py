@@ -288,8 +288,10 @@ class _CodedWork(Work):
             self.own = self._chunks[0].encoded.owner
         elif self.groups:
             self.own = self._encode(0, 1).encoded.owner
+        elif not rows.ended:  # all rows that were read are done, and more come
+            self.own = self._encoded(np.zeros((1, *inputs.form[0][1]), inputs.dtype)).owner
         mixtures = any(slot not in self.own for slot in range(code.workers))
-        if self.groups and mixtures and settings.tasks.task.seed is not None:
+        if self.own and mixtures and settings.tasks.task.seed is not None:
             raise InvalidArgument(
                 f"seed={settings.tasks.task.seed} gives each row random numbers of its own, and {code!r} sends mixtures "
                 "of rows: leave it out, or send copies, as Replication does"
