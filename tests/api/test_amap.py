@@ -38,7 +38,7 @@ def test_it_takes_what_map_takes():
     with Scripted(1) as engine:
         result = asyncio.run(cm.amap(np.sin, X, **taken | {"engine": engine}))
     np.testing.assert_array_equal(result.values, np.sin(X))
-    for given in ({"out": "answers.npy"}, {"dead_line": 3}):
+    for given in ({"like": 1}, {"dead_line": 3}):
         with pytest.raises(TypeError, match=f"no argument {next(iter(given))}"):
             cm.stream(np.sin, X, **given)
 

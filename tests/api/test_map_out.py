@@ -1242,3 +1242,32 @@ def test_a_resumed_iterator_whose_first_rows_are_done_knows_whose_inputs_payload
         result = cm.map(np.sin, parts(60), resume=True, **options)
     assert result.exact.all()
     assert scheduled[0].own == scheduled[1].own == {0: 0, 1: 1, 2: 0, 3: 1}
+
+
+@pytest.mark.parametrize("code", [None, CODE])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_stream_writes_answers_as_map_does_and_gives_the_last_result(suffix, code):
+    out = f"a{suffix}"
+    with Scripted(4) as engine:
+        options = {"engine": engine, "code": code, "chunk": 5, "out": out}
+        with pytest.raises(cm.errors.RowFailed):
+            list(cm.stream(cm.itemwise(Counted(fails=range(20, 999))), X[:40], **options))
+        [result] = cm.stream(cm.itemwise(Counted()), X[:40], resume=True, **options)
+        mapped_again = cm.map(cm.itemwise(Counted()), X[:40], resume=True, **options)
+    assert result.exact.all()
+    assert len(mapped_again.calls) == 0
+    written = {".npy": np.load, ".zarr": lambda path: zarr.open_group(path, mode="r")["values"][:]}
+    if suffix in written:
+        np.testing.assert_array_equal(written[suffix](out), X[:40] ** 2)
+
+
+def test_a_stream_that_is_left_at_once_leaves_no_file(folder):
+    async def last():
+        given = {"engine": engine, "out": "a.npy", "resume": False}
+        return [result async for result in cm.astream(np.sin, X, **given)]
+
+    with Scripted(2) as engine:
+        cm.stream(np.sin, X, engine=engine, out="a.npy").close()
+        assert [*folder.iterdir()] == []
+        [result] = asyncio.run(last())
+    np.testing.assert_array_equal(result.values, np.sin(X))

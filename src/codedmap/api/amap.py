@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from ..engines import Resident
 from ..execution.job import MapJob, in_thread
 from ..results.map_result import MapResult
-from .map import WRITTEN, map, options_of, takes_the_same
+from .map import map, options_of, takes_the_same
 
 
 @takes_the_same(map)
@@ -74,22 +74,20 @@ async def astream(
     MapResult
         As `stream`.
     """
-    async with _job(fn, inputs, arguments, WRITTEN) as job, aclosing(job.astream()) as results:
+    async with _job(fn, inputs, arguments) as job, aclosing(job.astream()) as results:
         async for result in results:
             yield result
 
 
 @asynccontextmanager
-async def _job(
-    fn: Any, inputs: Any, arguments: Mapping[str, Any], without: Collection[str] = ()
-) -> AsyncIterator[MapJob]:
+async def _job(fn: Any, inputs: Any, arguments: Mapping[str, Any]) -> AsyncIterator[MapJob]:
     """A job, with the engine that was made for it; both are made and closed in other threads."""
     stack = ExitStack()
     made, left = threading.Event(), threading.Event()
 
     def make() -> MapJob:
         try:
-            return options_of(arguments, without).job(fn, inputs, stack)
+            return options_of(arguments).job(fn, inputs, stack)
         finally:
             made.set()
             if left.is_set():  # the task was cancelled meanwhile

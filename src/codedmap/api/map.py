@@ -6,7 +6,7 @@ import inspect
 import math
 import operator
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
@@ -62,7 +62,6 @@ R = TypeVar("R")
 
 HEDGE = Hedge()
 _AT_ONCE = 32 << 20  # bytes of inputs in a chunk, where not all rows are encoded at once
-WRITTEN = ("out", "resume", "version")
 """Arguments of `map` that `stream` does not take."""
 
 
@@ -233,8 +232,8 @@ def stream(
     fn, inputs
         As for `map`.
     **arguments
-        Those of `map`, except ``out``, ``resume`` and ``version``. They are checked, and payloads sent, at the call and
-        not at the first result.
+        All further arguments of `map`. They are checked, and payloads sent, at the call and not at the first result. With
+        ``out`` answers are written as they come, and the last result is the only one.
 
     Returns
     -------
@@ -248,7 +247,7 @@ def stream(
     CodedmapError
         As `map`, in place of the last result.
     """
-    options = options_of(arguments, WRITTEN)
+    options = options_of(arguments)
     stack = ExitStack()
     try:
         return options.job(fn, inputs, stack).stream(stack)
@@ -257,7 +256,7 @@ def stream(
         raise
 
 
-_OF_SWEEP = "before", "like"  # which no other entry point takes
+_OF_SWEEP = {"before", "like"}  # which no other entry point takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -554,14 +553,13 @@ def options_from(arguments: Mapping[str, Any], **more: Any) -> Options:
     return Options(**{name: it for name, it in arguments.items() if name in names}, **more)
 
 
-def options_of(arguments: Mapping[str, Any], without: Collection[str] = ()) -> Options:
-    """Keyword arguments of `map`, or of a function that takes all but some of them."""
-    taken = {one.name for one in fields(Options)} - {*without, *_OF_SWEEP}
-    unknown = arguments.keys() - taken
+def options_of(arguments: Mapping[str, Any]) -> Options:
+    """Keyword arguments of `map`."""
+    unknown = (
+        arguments.keys() - {one.name for one in fields(Options)} | arguments.keys() & _OF_SWEEP
+    )
     if unknown:
-        written = unknown <= set(without)
-        where = "answers are written by codedmap.map and amap" if written else "see codedmap.map"
-        raise TypeError(f"no argument {', '.join(sorted(unknown))}: {where}")
+        raise TypeError(f"no argument {', '.join(sorted(unknown))}: see codedmap.map")
     return Options(**arguments)
 
 

@@ -119,8 +119,8 @@ class RowsJob(MapJob):
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
         self._looking = Budget(self.live, LOOKING)
 
-    def so_far(self) -> MapResult:
-        return self._result(Outcome.WAITING)
+    def so_far(self) -> MapResult | None:
+        return self._result(Outcome.WAITING) if self._store is None else None
 
     def result(self) -> MapResult:
         """What the job came to; raises `NotEnoughAnswers` if rows are missing and no stopping rule allows it."""

@@ -167,7 +167,7 @@ class CodedMap(MapJob):
         work.joins(scheduler, live)
 
     def so_far(self) -> MapResult | None:
-        known = self._work.known()
+        known = self._work.known() if self._rows.store is None else None
         return None if known is None else self._result(known, Outcome.WAITING)
 
     def result(self) -> MapResult:

@@ -34,7 +34,7 @@ class MapJob:
         self._show = show
 
     def so_far(self) -> MapResult | None:
-        """What is known while the job goes on, or None if that is nothing."""
+        """What is known while the job goes on, or None if that is nothing, or is written elsewhere."""
         raise NotImplementedError
 
     def result(self) -> MapResult:
@@ -96,18 +96,20 @@ class MapJob:
 
     def _results(self, stack: ExitStack) -> Generator[MapResult | None, None, None]:
         with stack:
-            improved = _Improved(self)
+            job: MapJob | None = self
             steps = self.live.run(self.happened)
             yield next(steps)
-            for _ in steps:
-                result = improved.result() if improved.due() else None
-                if result is not None:
-                    yield result
-            job = self.then()
-            if job is None:
-                yield self.result()
-            else:
-                yield from job.stream(ExitStack())
+            while job is not None:
+                improved = _Improved(job)
+                for _ in steps:
+                    result = improved.result() if improved.due() else None
+                    if result is not None:
+                        yield result
+                last, job = job, job.then()
+                if job is not None:
+                    steps = job.live.run(job.happened)
+            result = last.result()
+        yield result
 
 
 class _Improved:
