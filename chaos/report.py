@@ -131,6 +131,8 @@ def soak_page(engine: str, waves: Sequence[Wave]) -> str:
     over = [wave for wave in waves if wave.faults > SOAK_CODE.stragglers]
     late = [wave for wave in waves if wave.answered < SOAK_CODE.workers - SOAK_CODE.stragglers]
     outliers = [one for wave in waves for one in wave.outliers]
+    some = [wave for wave in waves if 4 * len(wave.outliers) <= wave.answered]
+    few = [one for wave in some for one in wave.outliers]
     seconds = sorted(wave.seconds for wave in waves)
     lines = [
         f"### {engine}: {len(waves):,} waves",
@@ -144,6 +146,7 @@ def soak_page(engine: str, waves: Sequence[Wave]) -> str:
         f"| calls with a fault | {sum(wave.faults for wave in waves):,} |",
         f"| waves with more than {SOAK_CODE.stragglers} faults | {len(over)} |",
         f"| waves with fewer answers than the quorum, flagged | {len(late)} |",
+        f"| waves in which more than a quarter of the answers were wrong | {len(waves) - len(some)} |",
         f"| seconds per wave: median, 99th percentile, longest | {median(seconds):.2f}, "
         f"{seconds[int(0.99 * len(seconds))]:.2f}, {seconds[-1]:.2f} |",
         f"| rows: exact, estimated | {sum(w.exact for w in waves):,}, "
@@ -159,19 +162,21 @@ def soak_page(engine: str, waves: Sequence[Wave]) -> str:
         f"| load of the machine ({os.cpu_count()} cores): median, highest | "
         f"{median(wave.load for wave in waves):.0f}, {max(wave.load for wave in waves):.0f} |",
         "",
-        "| wrong answer that arrived in time | times | rejected | rows wrongly marked exact |",
-        "|---|---|---|---|",
+        "| wrong answer that arrived in time | times | rejected | rows wrongly marked exact | where at most a quarter were "
+        "wrong: rejected | rows wrongly marked exact |",
+        "|---|---|---|---|---|---|",
     ]
     for name, times in sorted(Counter(one.fault for one in outliers).items()):
-        own = [one for one in outliers if one.fault == name]
-        lines.append(
-            f"| {name} | {times} | {sum(one.rejected for one in own) / times:.0%} | "
-            f"{sum(one.exact for one in own)} |"
-        )
+        cells = [f"{name} | {times}"]
+        for found in (outliers, few):
+            own = [one for one in found if one.fault == name]
+            share = sum(one.rejected for one in own) / max(1, len(own))
+            cells.append(f"{share:.0%} | {sum(one.exact for one in own)}")
+        lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         f"*Rejected*: the worker is in `rejected`. One of {SOAK_ROWS // SOAK_CODE.tasks} groups of rows suffices "
-        "for that; in the other groups its rows may pass. On a busy machine more workers are late, so more waves "
+        "for that; in the other groups its rows may pass. At most a quarter of the workers can be rejected. On a busy machine more workers are late, so more waves "
         "end with few answers or at the deadline.",
     ]
     return "\n".join([*lines, "", _machine(), ""])
