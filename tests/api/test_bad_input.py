@@ -169,7 +169,8 @@ def test_arguments_that_are_no_code_function_engine_or_possible_rule():
     refused("is no stop rule", stop=cm.Quorum)
     refused("same shape", inputs=[[1.0, 2.0], [3.0]])
     refused(r"Quorum\(7\) would not stop even when all 6", stop=cm.Quorum(7))
-    refused(r"Share\(0.5\) would not stop .* with a code give Quorum\(", stop=cm.Share(0.5))
+    refused(r"Share\(0.5\) would not stop .* answered: give Quorum\(", stop=cm.Share(0.5))
+    refused("Slower.* compares the times of rows", stop=cm.Quorum(3) | cm.Slower(1.5))
 
 
 @pytest.mark.parametrize(

@@ -325,14 +325,19 @@ def asks_stderr(rule: StoppingRule) -> bool:
 
 def tolerance_of(rule: StoppingRule | None) -> Tolerance | None:
     """The largest `Tolerance` in a rule; None if there is none; `InvalidArgument` if there are two, one with names."""
+    parts = [part for part in parts_of(rule) if isinstance(part, Tolerance)]
+    if len(parts) > 1 and any(part.outputs for part in parts):
+        raise InvalidArgument(
+            f"{rule} has two tolerances, one of them by the names of outputs: give one that names them all"
+        )
+    return max(parts, key=lambda part: part.largest, default=None)
+
+
+def parts_of(rule: StoppingRule | None) -> list[StoppingRule]:
+    """The rules of which one is joined."""
     if isinstance(rule, AnyOf | AllOf):
-        parts = [part for part in map(tolerance_of, (rule.first, rule.second)) if part is not None]
-        if len(parts) == 2 and any(part.outputs for part in parts):
-            raise InvalidArgument(
-                f"{rule} has two tolerances, one of them by the names of outputs: give one that names them all"
-            )
-        return max(parts, key=lambda part: part.largest, default=None)
-    return rule if isinstance(rule, Tolerance) else None
+        return [*parts_of(rule.first), *parts_of(rule.second)]
+    return [] if rule is None else [rule]
 
 
 def best_case(

@@ -9,10 +9,12 @@ from ..contracts.engine import no_engine
 from ..contracts.stopping import (
     Decodable,
     Quorum,
+    Slower,
     StoppingRule,
     asks_stderr,
     best_case,
     is_rule,
+    parts_of,
     tolerance_of,
 )
 from ..contracts.warning import warn_caller
@@ -66,9 +68,13 @@ def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
         raise no_stderr(stop, code)
     everyone = frozenset(range(code.workers))
     ending = best_case(everyone, everyone, frozenset(), 0.0, True)
+    instead = f"give Quorum({code.workers - code.stragglers}) or Deadline(2), or leave out the code"
+    if any(isinstance(part, Slower) for part in parts_of(stop)):
+        raise InvalidArgument(
+            f"{stop} compares the times of rows, which a code computes together: {instead}"
+        )
     if stop.verdict(ending) is None and stop.wake_after(ending) is None:
         raise InvalidArgument(
-            f"the stop rule {stop} would not stop even when all {code.workers} workers have answered: with a code give "
-            f"Quorum({code.workers - code.stragglers}) or Deadline(2), or leave out the code"
+            f"the stop rule {stop} would not stop even when all {code.workers} workers have answered: {instead}"
         )
     return stop
