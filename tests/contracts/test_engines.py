@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import threading
 import time
 import traceback
@@ -811,6 +812,15 @@ def test_a_setup_that_ends_its_worker_costs_one_call_each_time(row):
         assert isinstance(engine.submit(0, same, 0).exception(ANSWER), cm.WorkerCrashed)
         worker = row.successor(engine, 0, itertools.count(2))
         assert engine.submit(worker, same, 1).result(ANSWER) == 1
+
+
+@law_of_setups
+def test_a_setup_that_no_worker_survives_ends_the_job(row):
+    with row(2) as engine:
+        engine.setup(lambda: os._exit(3))
+        message = "workers have died during their setup and none has survived it, the last with"
+        with pytest.raises(cm.EngineError, match=message):
+            cm.map(np.sin, np.arange(40.0), engine=engine, on_error="record")
 
 
 @law_of_setups

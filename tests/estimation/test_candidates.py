@@ -24,6 +24,7 @@ from codedmap.estimation.candidates import (
     combined,
 )
 from codedmap.estimation.gaussian import Kernel, squared
+from codedmap.estimation.space import Space
 from codedmap.estimation.surrogate import _inflation, estimates
 from codedmap.estimation.transforms import transforms
 
@@ -452,3 +453,10 @@ def test_trees_are_given_the_columns_that_tell_most():
     assert candidates._telling(points[:, :100], answers) == slice(None)
     constant = np.hstack([np.ones((300, 200)), points])
     assert 450 in candidates._telling(constant, answers)
+
+
+def test_wide_inputs_have_a_deviation_of_one_in_each_direction_on_average():
+    wide = 7.0 * np.random.default_rng(2).normal(size=(200, 60))
+    space = Space.of(wide)
+    assert space.directions is not None
+    assert np.sqrt((space.seen(wide) ** 2).mean()) == pytest.approx(1.0)

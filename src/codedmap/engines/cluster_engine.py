@@ -44,8 +44,11 @@ class RemoteQueue(Calls):
     def leave(self, error: BaseException, waiting: Callable[[], BaseException]) -> None:
         """The worker has gone: the call there fails with the error, those that wait or come with another each."""
         with self._lock:
-            self._left = waiting
             running, self._running = self._running, None
+            if running is not None and running.request.setup and isinstance(error, WorkerCrashed):
+                error = self._set_up_error(error)
+                waiting = waiting if isinstance(error, WorkerCrashed) else lambda: error
+            self._left = waiting
             lost = None if running is None else self._lost_with(running)
             dropped = tuple(self._waiting)
             self._waiting.clear()
@@ -119,6 +122,8 @@ class RemoteQueue(Calls):
             if self._running is not call:  # ended or closed in the meantime
                 return False
             self._running = None
+        if call.request.setup and error is None:
+            self._cluster.setup_deaths = 0
         complete(call, inner.result() if error is None else None, error)
         return True
 

@@ -366,6 +366,8 @@ class _LocalQueue(Calls):
         call, self._running = self._running, None
         assert call is not None
         self._loop.cancel(call.future)
+        if call.request.setup:
+            self._local.setup_deaths = 0
         self._advance()  # before the answer is opened, which may take longer
         complete(call, reply)
 
@@ -388,7 +390,9 @@ class _LocalQueue(Calls):
                 self._end_worker(self._running if reply is None else None)
         call = self._ending.pop(worker)
         setup = call is not None and call.request.setup
-        error = worker.crash_error(self.number, "its setup" if setup else "the call")
+        error: BaseException = worker.crash_error(self.number, "its setup" if setup else "the call")
+        if setup and not self._closed:
+            error = self._set_up_error(error)
         if not self._closed:
             worker.end_descendants()
         self._loop.forget(worker.sentinel)

@@ -26,6 +26,8 @@ from .transport.failure import Failure
 from .transport.parcel import Parcel, culprit, culprit_kept, discard, pack, receive
 from .transport.serve import KeptKey, Request
 
+_DEATHS = 3  # of workers during their setup, or twice as many as there are workers
+
 
 class _Condition(threading.Condition):
     # Entered and left by the methods of its lock, which are written in C; those of Condition are not.
@@ -85,6 +87,7 @@ class Calls:
 
     def __init__(self, engine: QueueEngine[Any], number: int) -> None:
         self.number, self._run, self._setups = number, engine.run, engine.setups
+        self._engine = engine
         self._set_up = 0  # how many of them the worker has been sent
         self._lock = threading.RLock()
         self._waiting: deque[Call] = deque()
@@ -154,6 +157,17 @@ class Calls:
         """The call that is lost if the worker dies: of a setup the next one, or it would be set up again for ever."""
         return self._waiting.popleft() if call.request.setup and self._waiting else call
 
+    def _set_up_error(self, error: BaseException) -> BaseException:
+        """The error for a worker that has died during its setup: another one if that happens again and again."""
+        engine = self._engine
+        engine.setup_deaths += 1
+        if engine.setup_deaths < max(_DEATHS, 2 * engine.workers):
+            return error
+        return EngineError(
+            f"{engine.setup_deaths} workers have died during their setup and none has survived it, the last with: {error}. "
+            "Correct the function given to setup, or let it need less memory, and make a new engine"
+        )
+
     def _note_kept(self, call: Call) -> None:
         """What a call uses is lost if the worker dies."""
         for kept in call.uses:
@@ -213,6 +227,8 @@ class QueueEngine(Closing, Generic[Q]):
         self._queues: dict[int, Q] = {}
         self.setups: list[Parcel] = []
         """By which workers are set up."""
+        self.setup_deaths = 0
+        """Workers that have died during their setup, one after another."""
         self._owner = os.getpid()
         atexit.register(self._at_exit)
 
@@ -225,7 +241,8 @@ class QueueEngine(Closing, Generic[Q]):
         """Have each worker call ``fn()`` once, before its next call; workers that start later, before their first.
 
         For what a worker process needs once, such as a licence or a model. If ``fn`` raises there, the calls of that
-        worker fail with `EngineError`, whose cause is what it raised. The time that it takes counts for no call.
+        worker fail with `EngineError`, whose cause is what it raised; so they do if no worker survives it. The time that
+        it takes counts for no call.
 
         Raises
         ------
