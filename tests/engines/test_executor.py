@@ -161,6 +161,16 @@ def test_an_exception_that_pickle_cannot_make_again_does_not_break_the_pool(pool
         cm.map(raise_picky, np.ones((2, 1)), code=cm.Replication(2, 2), engine=pool)
 
 
+def test_an_executor_that_cannot_start_a_process_says_so(monkeypatch):
+    def full(*_):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with ThreadPoolExecutor(1) as executor:
+        monkeypatch.setattr(executor, "submit", full)
+        with pytest.raises(cm.EngineError, match=r"no more calls \(.*temporarily unavailable\)"):
+            cm.map(np.sin, np.ones(4), engine=executor)
+
+
 def test_an_executor_that_has_been_shut_down_says_so():
     executor = ThreadPoolExecutor(1)
     executor.shutdown()

@@ -58,7 +58,7 @@ class FromExecutor:
         Raises
         ------
         EngineError
-            If the executor has been shut down.
+            If the executor has been shut down, or cannot start what would run the call.
         CannotSend
             If the executor is a ``ProcessPoolExecutor`` and ``fn`` cannot be pickled.
         """
@@ -72,7 +72,7 @@ class FromExecutor:
             future: Future[Any] = Future()
             future.set_exception(error)
             return future
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise EngineError(
                 f"the executor takes no more calls ({error}): create a new one, and leave it open until the "
                 "call returns"
