@@ -555,9 +555,7 @@ def options_from(arguments: Mapping[str, Any], **more: Any) -> Options:
 
 def options_of(arguments: Mapping[str, Any]) -> Options:
     """Keyword arguments of `map`."""
-    unknown = (
-        arguments.keys() - {one.name for one in fields(Options)} | arguments.keys() & _OF_SWEEP
-    )
+    unknown = arguments.keys() - ({one.name for one in fields(Options)} - _OF_SWEEP)
     if unknown:
         raise TypeError(f"no argument {', '.join(sorted(unknown))}: see codedmap.map")
     return Options(**arguments)
