@@ -106,11 +106,11 @@ def judged(
     with one_thread, np.errstate(over="ignore", invalid="ignore"):
         known = _Answers(points, _scaled(flat), order % groups, math.sqrt(rounding))
         kernel: Kernel | None = None
-        for last in (False,) * (_ROUNDS - 1) + (True,):
+        for _ in range(_ROUNDS):
             kernel = known.kernel(kept, kernel)
             before = kept
             kept, sizes.ravel()[order] = known.judged(kernel, ~contested.ravel()[order])
-            if last or (before == kept).all():
+            if (before == kept).all():
                 break
             # In few groups wrong answers may hide each other at first, and a closer look takes little time. Where
             # copies differ, their sizes decide.
@@ -222,8 +222,7 @@ class _Answers:
         if before is None:
             answers = np.clip(answers, -_CUT, _CUT)
             before = Kernel.begun(points.shape[1], 2.0, 1e-2)
-        deviation = answers.std(axis=0)
-        answers = (answers - answers.mean(axis=0)) / np.where(deviation > 0.0, deviation, 1.0)
+        answers = answers - answers.mean(axis=0)
         tied = len(points) < _EACH * points.shape[1]
         return likeliest(points, answers, [before], steps=_STEPS, tied=tied)
 
@@ -286,7 +285,7 @@ def _scaled(answers: np.ndarray) -> np.ndarray:
     size = np.abs(off)
     usual, most = np.median(size, axis=0), 0.1 * np.quantile(size, 0.9, axis=0)
     # The squares of the usual ones must not vanish beside those of wrong ones.
-    most = np.where(usual > most / _WIDEST, most, np.where(usual > 0.0, _WIDEST * usual, most))
+    most = np.where(usual > 0.0, np.minimum(most, _WIDEST * usual), most)
     unit = np.maximum(1.4826 * usual, most)
     unit = np.where(unit > 0.0, unit, np.maximum(size.max(axis=0), np.finfo(float).tiny))
     return np.asarray(np.clip(np.nan_to_num(off / unit, nan=_LARGE), -_LARGE, _LARGE))
