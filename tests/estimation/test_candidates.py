@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import t
+from sklearn.linear_model import Ridge
 
 from codedmap.estimation import candidates, surrogate
 from codedmap.estimation.calibration import calibrated
@@ -50,7 +51,8 @@ def test_a_plane_over_many_inputs_is_a_ridge_regression(columns):
     rng = np.random.default_rng(columns)
     points = rng.normal(size=(60, columns)) * 10.0 ** rng.integers(-6, 6, columns)
     answers = points @ (rng.normal(size=columns) / points.std(axis=0)) + rng.normal(size=60)
-    seen = Points(points, points[:3] + 0.0, 0, lambda: math.inf, thorough=True, each=map)
+    more = 1.5 * points[:3] - points[3:6]
+    seen = Points(points, more, 0, lambda: math.inf, thorough=True, each=map)
     found = by_plane(seen, answers[:, None], *seen.inputs).column(0)
 
     def left_out(penalty: float) -> np.ndarray:
@@ -62,8 +64,13 @@ def test_a_plane_over_many_inputs_is_a_ridge_regression(columns):
 
     largest = np.linalg.norm((points - points.mean(axis=0)) / points.std(axis=0), 2) ** 2
     every = [left_out(largest * penalty) for penalty in candidates._PENALTIES]
-    best = min(every, key=lambda left: ((left - answers) ** 2).sum())
+    squares = [((left - answers) ** 2).sum() for left in every]
+    best = every[np.argmin(squares)]
     np.testing.assert_allclose(found.means[:60], best, rtol=1e-5, atol=1e-6)
+    ridge = Ridge(largest * candidates._PENALTIES[np.argmin(squares)])
+    ridge.fit((points - points.mean(axis=0)) / points.std(axis=0), answers)
+    expected = ridge.predict((more - points.mean(axis=0)) / points.std(axis=0))
+    np.testing.assert_allclose(found.means[60:], expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.variances, ((best - answers) ** 2).mean(), rtol=1e-5)
 
 

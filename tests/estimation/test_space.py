@@ -1,0 +1,134 @@
+"""Inputs and outputs on the scales on which they are compared: against NumPy, SciPy and their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist
+from scipy.stats import kurtosis, skew
+
+from codedmap.estimation.space import Space, rows_at_once
+from codedmap.estimation.transforms import transforms
+
+
+def test_of_few_columns_those_that_vary_are_in_their_deviations():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(50, 6)) * [1e-200, 1.0, 1e200, 1.0, 1.0, 1.0]
+    inputs[:, 3] = 7.0
+    inputs[:, 4] = 1e9 + 1e-7 * (np.arange(50) % 2)  # which is the rounding of such numbers
+    inputs[:, 5] = 1e9 + 1e-4 * (np.arange(50) % 2)
+    space = Space.of(inputs)
+    assert space.columns.tolist() == [0, 1, 2, 5]
+    seen = space.seen(inputs)
+    np.testing.assert_allclose(seen.mean(axis=0), 0.0, atol=0.01)
+    np.testing.assert_allclose(seen.std(axis=0), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(
+        seen[:, 1], (inputs[:, 1] - inputs[:, 1].mean()) / inputs[:, 1].std()
+    )
+    assert (np.abs(space.scaled(inputs)) < 2.0).all()
+    assert np.isfinite(space.seen(3 * inputs)).all()
+
+
+def test_a_column_goes_by_its_logarithm_if_that_is_more_even_over_orders_of_magnitude():
+    even = np.linspace(0.0, 1.0, 201)
+    columns = {
+        "orders": (10.0 ** (2.01 * even), True),
+        "hardly two orders": (10.0 ** (1.99 * even), False),
+        "even": (1.0 + 500.0 * even, False),
+        "negative": (10.0 ** (3 * even) - 1.0, False),
+        "zero": (np.where(even > 0.0, 10.0 ** (3 * even), 0.0), False),
+        "downwards": (-(10.0 ** (3 * even)), False),
+        "in small units": (1e-6 * 10.0 ** (2.5 * even**1.3), True),
+        "one that is small": (np.where(even > 0.0, 100.0 + even, 1e-3), False),
+    }
+    space = Space.of(np.stack([column for column, _ in columns.values()], axis=1))
+    assert dict(zip(columns, space.logarithms, strict=True)) == {
+        name: goes for name, (_, goes) in columns.items()
+    }
+    # What is wanted may be negative nevertheless.
+    wanted = -np.ones((1, len(columns)))
+    assert np.isfinite(space.seen(wanted)).all()
+    assert (wanted == -1.0).all()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(40, 31), (20, 50), (90, 60), (60, 60)])
+def test_of_many_columns_distances_are_those_of_the_first_30_principal_components(rows, columns):
+    rng = np.random.default_rng(0)
+    inputs = 3.0 + rng.normal(size=(rows, columns)) @ rng.normal(size=(columns, columns))
+    space = Space.of(inputs)
+    seen = space.seen(inputs)
+    left, sizes, _ = np.linalg.svd(inputs - inputs.mean(axis=0), full_matrices=False)
+    components = (left * sizes)[:, : min(30, rows - 1)]
+    assert seen.shape == components.shape
+    unit = np.sqrt((components**2).mean())
+    np.testing.assert_allclose(pdist(seen), pdist(components) / unit, rtol=1e-6)
+    # The first matters most, as it varies most.
+    assert (np.diff(seen.var(axis=0)) < 0).all()
+
+
+def test_many_columns_are_in_one_unit_unless_their_ranges_differ_by_orders_of_magnitude():
+    rng = np.random.default_rng(0)
+    inputs = rng.uniform(size=(200, 40)) + np.where(np.arange(40) % 2, 9.0, 0.0)
+    for orders, alone in ((1.9, False), (3.0, True)):
+        factors = 10.0 ** np.where(np.arange(40) < 10, orders, 0.0)
+        varied = Space.of(inputs * factors).seen(inputs * factors).var(axis=0)
+        assert (varied[9] > 10 * varied[10]) != alone
+        huge = inputs * factors * 1e302
+        np.testing.assert_allclose(Space.of(huge).seen(huge).var(axis=0), varied, rtol=1e-6)
+    # Columns without variance, and directions without, are no dimensions.
+    low = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 50))
+    assert Space.of(np.hstack([low, np.ones((200, 9))])).seen(
+        np.hstack([low, low[:, :9]])
+    ).shape == (200, 3)
+
+
+def test_wide_rows_are_moved_some_at_a_time():
+    assert [rows_at_once(np.zeros((0, width))) for width in (0, 1, 4194, 4195, 33554, 33555, 10**6)] == [
+        2000, 2000, 2000, 1999, 250, 250, 250,
+    ]  # fmt: skip
+    inputs = np.random.default_rng(0).normal(size=(4100, 35))
+    space = Space.of(inputs)
+    parts = [space.seen(inputs[at : at + 100]) for at in range(0, 4100, 100)]
+    np.testing.assert_allclose(space.seen(inputs), np.concatenate(parts))
+    np.testing.assert_allclose(space.seen(inputs[:2000]), space.seen(inputs)[:2000])
+    assert np.sqrt((space.seen(inputs) ** 2).mean()) == pytest.approx(1.0, rel=0.03)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_other_scales_are_for_skewness_of_one_or_excess_kurtosis_of_three(sign):
+    even = (np.arange(400) + 0.5) / 400
+    tried = set()
+    for power in np.linspace(0.1, 6.0, 60):
+        for values in (even**power, np.sign(even - 0.5) * np.abs(even - 0.5) ** power):
+            needed = abs(skew(values)) >= 1.0 or kurtosis(values) >= 3.0
+            found = [*transforms(sign * 7.0 * values + 3.0, -np.inf)]
+            width = np.ptp(np.quantile(values, [0.25, 0.75])) / 2
+            wide = needed and width > 1e-3 * values.std()
+            assert bool(found) == wide
+            tried.add((needed, wide))
+            for one in found:
+                assert one.name == "asinh"
+                assert one.shift == pytest.approx(np.median(sign * 7.0 * values + 3.0))
+                assert one.width == pytest.approx(7.0 * width)
+    assert tried >= {(False, False), (True, True)}
+
+
+def test_logarithms_are_for_what_is_positive_and_skewed_over_a_factor_of_four():
+    values = np.exp(np.random.default_rng(0).normal(size=300))
+    low, high = values.min(), values.max()
+    for zero, tried in (
+        (0.0, True),
+        (low - 1.01 * (high - low) / 2, False),
+        (low - 0.99 * (high - low) / 2, True),
+        (low, False),
+        (low + 1e-9, False),
+    ):
+        found = [one for one in transforms(values, zero) if one.name == "logarithm"]
+        assert bool(found) == tried
+        assert all(one.shift == zero for one in found)
+    assert "logarithm" not in [one.name for one in transforms(high - values, -0.01)]
+    # Hardly skewed, but heavy tails, which begin at a hundredth of their range.
+    heavy = np.linspace(-1.0, 1.02, 400) ** 7
+    assert 0.0 < skew(heavy) < 1.0
+    assert kurtosis(heavy) > 3.0
+    assert [one.name for one in transforms(heavy, heavy.min() - 0.02)] == ["logarithm", "asinh"]
