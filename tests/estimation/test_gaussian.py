@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy
+from scipy.linalg import null_space
+from scipy.stats import multivariate_normal
 
-from codedmap.estimation.gaussian import Deviance, Fitted, Kernel, likeliest
+from codedmap.estimation.gaussian import Deviance, Fitted, Kernel, _factors, likeliest
 from codedmap.estimation.nearest import Nearest, nearest
 
 KINDS = ["matern52", "gaussian"]
@@ -58,6 +61,95 @@ def test_the_gradient_is_that_of_the_deviance(smoothness, linear, rows):
         step[k] = 1e-5
         up, down = (deviance(place + s)[0] for s in (step, -step))
         assert gradient[k] == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("smoothness", KINDS)
+def test_the_deviance_is_that_of_contrasts_of_the_answers_and_of_the_scales(smoothness, linear):
+    """Contrasts do not know the plane; each output has the variance under which it is likeliest."""
+    points, answers = drawn()
+    plane = np.hstack([np.ones((40, 1)), points]) if linear else np.ones((40, 1))
+    contrasts = null_space(plane.T).T @ answers
+
+    def expected(place):
+        kernel = Kernel(np.exp(place[:3]), np.exp(place[3]), smoothness, linear)
+        covariance = kernel.correlations(points) + kernel.noise * np.eye(40)
+        inner = null_space(plane.T).T @ covariance @ null_space(plane.T)
+        size, found = len(inner), 0.0
+        for one in contrasts.T:
+            variance = one @ np.linalg.solve(inner, one) / size
+            found -= 2 * multivariate_normal(np.zeros(size), variance * inner).logpdf(one)
+        wide = np.where(place[:3] > 0, 2.0, 4.0)  # long ones are likelier than short ones
+        return found + 2 * (place[:3] ** 2 / wide**2).sum()
+
+    places = np.log([[0.7, 0.2, 1.5, 1e-2], [3.0, 0.5, 0.4, 1e-1], [1.0, 1.0, 1.0, 1e-3]])
+    deviance = Deviance(points, answers, smoothness, linear)
+    found = [deviance(place)[0] for place in places]
+    np.testing.assert_allclose(np.diff(found), np.diff([expected(p) for p in places]), rtol=1e-8)
+    assert Deviance(np.zeros((3, 1)), np.ones((3, 1)), "gaussian", True)(np.zeros(2))[0] == 1e10
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_no_kernel_nearby_is_likelier(tied):
+    points, answers = drawn(rows=60)
+    starts = [Kernel.begun(3, length, 1e-2) for length in (0.2, 2.0, 8.0)]
+    kernel = likeliest(points, answers, starts, steps=200, begin=5, tied=tied)
+    assert (np.ptp(kernel.scales) == 0.0) == tied
+    assert kernel.scales.shape == (3,)
+    deviance = Deviance(points, answers, "matern52", False)
+
+    def loss(place):
+        pull = ((place[0] + 0.5 * np.log(3)) / 0.7) ** 2 if tied else 0.0
+        return deviance(place)[0] + pull
+
+    best = np.log([*kernel.scales, kernel.noise])
+    steps = [[1, 1, 1, 0], [0, 0, 0, 1]] if tied else np.eye(4)
+    for step in 0.1 * np.array(steps):
+        assert loss(best) < min(loss(best + step), loss(best - step))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_gradient_of_a_search_is_that_of_what_it_makes_small(tied, monkeypatch):
+    searched = []
+    monkeypatch.setattr(scipy.optimize, "minimize", lambda fn, *given, **_: searched.append(fn))
+    points, answers = drawn()
+    likeliest(points, answers, [Kernel.begun(3, 2.0, 1e-2)], steps=5, tied=tied)
+    place = np.log([3.0, 1e-2] if tied else [3.0, 0.4, 1.0, 1e-2])
+    for at in range(len(place)):
+        step = 1e-5 * (np.arange(len(place)) == at)
+        slope = (searched[0](place + step)[0] - searched[0](place - step)[0]) / 2e-5
+        assert searched[0](place)[1][at] == pytest.approx(slope, rel=1e-4, abs=1e-4)
+
+
+def test_a_search_ends_when_it_is_to_but_not_before_its_first_likelihood():
+    points, answers = drawn(rows=60)
+    starts = [Kernel.begun(3, length, 1e-2) for length in (0.2, 2.0, 8.0)]
+    asked = []
+
+    def go_on():
+        asked.append(len(asked))
+        return len(asked) < most
+
+    found = []
+    for most in (0, 1, 5, 30, 10**9):
+        asked.clear()
+        kernel = likeliest(points, answers, starts, steps=50, begin=5, go_on=go_on)
+        assert len(asked) <= most + 4 or most == 10**9
+        place = np.log([*kernel.scales, kernel.noise])
+        found.append(Deviance(points, answers, "matern52", False)(place)[0])
+    assert (np.diff(found) <= 0).all()
+    assert found[-1] < found[0] - 1.0
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("size", [5, 64, 65, 200])
+def test_factors_are_those_of_the_inverse(size):
+    root = np.random.default_rng(0).normal(size=(size, size))
+    covariance = root @ root.T + np.eye(size)
+    inverse, logarithm = _factors(covariance)
+    np.testing.assert_allclose(inverse.T @ inverse, np.linalg.inv(covariance), atol=1e-8)
+    assert (np.triu(inverse, 1) == 0.0).all()
+    assert logarithm == pytest.approx(np.linalg.slogdet(covariance)[1])
 
 
 @pytest.mark.parametrize("linear", [False, True])

@@ -1,0 +1,508 @@
+"""What estimates are put together from, each part against its definition or the long way round."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.interpolate import RBFInterpolator
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from codedmap.estimation import surrogate
+from codedmap.estimation.candidates import Candidate, Points, by_mean, by_others
+from codedmap.estimation.gaussian import Fitted, Kernel
+from codedmap.estimation.nearest import Nearest, nearest
+from codedmap.estimation.surrogate import estimates
+from codedmap.estimation.transforms import NONE, Transform
+
+from .test_gaussian import dense
+
+RNG = np.random.default_rng(3)
+
+
+def points_of(rows: int = 60, columns: int = 3, wanted: int = 8, **options) -> Points:
+    rng = np.random.default_rng(rows)
+    inputs = rng.normal(size=(rows + wanted, columns))
+    options = {"time_left": lambda: math.inf, "thorough": True, "each": map, "seed": 0} | options
+    return Points(inputs[:rows], inputs[rows:], **options)
+
+
+def waves(known: Points, outputs: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Answers (n, q) of deviation 1, and what is wanted."""
+    slopes = np.linspace(0.4, 0.9, outputs)
+    both = [
+        np.sin(x[:, :1] * slopes + x[:, 1:2] * slopes[::-1]) for x in (known.points, known.wanted)
+    ]
+    middle, deviation = both[0].mean(axis=0), both[0].std(axis=0)
+    return tuple((one - middle) / deviation for one in both)
+
+
+# Repeats.
+
+
+def test_repeats_that_agree_change_nothing_elsewhere():
+    known = points_of(40)
+    answers, _ = waves(known)
+    points, wanted = known.points, np.vstack([known.wanted, known.points[:3]])
+    wanted[-1] *= -1.0
+    plain = estimates(points, answers, wanted)
+    often = np.repeat(np.arange(40), 1 + np.arange(40) % 3)
+    for order in (often, RNG.permutation(often)):
+        both = estimates(points[order], answers[order], wanted)
+        there = [*range(8), 10]
+        # The same places, but in another order, by which a few are drawn.
+        np.testing.assert_allclose(both.values[there], plain.values[there], atol=1e-3)
+        np.testing.assert_allclose(both.stderr[there], plain.stderr[there], rtol=0.1)
+        np.testing.assert_allclose(both.values[8:10], answers[:2], atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-200, 1e200])
+def test_where_copies_are_known_the_error_is_that_of_their_mean_and_of_another_copy(unit):
+    rng = np.random.default_rng(0)
+    places = rng.permutation(40)[:, None] * 1.0
+    counts = np.repeat([2, 20], 20)
+    which = np.repeat(np.arange(40), counts)
+    truth = 5.0 * rng.normal(size=(40, 1))
+    answers = truth[which] + rng.normal(size=(440, 1))
+    found = estimates(places[which], unit * answers, places)
+    spread = np.array([answers[which == k].var() * counts[k] for k in range(40)]).sum() / 400
+    expected = np.sqrt(spread * (1 + 1 / counts))
+    np.testing.assert_allclose(found.stderr[:, 0] / unit, expected, rtol=0.05)
+    means = np.array([answers[which == k].mean() for k in range(40)])
+    assert np.abs(found.values[:, 0] / unit - means).max() < 0.5
+    # Each answer is left out by itself: the others at its place say most.
+    others = (means[which] * counts[which] - answers[:, 0]) / (counts[which] - 1)
+    expected = np.sqrt(((others - answers[:, 0]) ** 2).mean())
+    assert found.left_out[0] / unit == pytest.approx(expected)
+
+
+def test_copies_of_a_smooth_function_with_noise_are_smoothed():
+    rng = np.random.default_rng(0)
+    places = np.linspace(0.0, 6.0, 50)[:, None]
+    points = np.repeat(places, 2, axis=0)
+    answers = np.sin(points) + rng.normal(size=(100, 1))
+    found = estimates(points, answers, places)
+    off = np.sqrt(((found.values - np.sin(places)) ** 2).mean())
+    means = answers.reshape(50, 2).mean(axis=1, keepdims=True)
+    assert off < 0.75 * np.sqrt(((means - np.sin(places)) ** 2).mean())
+
+
+def test_places_are_told_apart_by_their_numbers():
+    points = RNG.integers(0, 3, size=(80, 2)) * [1.0, -1.0]  # with 0.0 and -0.0
+    first, which = surrogate._places(points)
+    assert (np.diff(first) > 0).all()
+    np.testing.assert_array_equal(points[first][which], points)
+    assert len(first) == len(np.unique(points + 0.0, axis=0))
+    assert all((points[:at] != points[at]).any(axis=1).all() for at in first)
+    wanted = np.vstack([points[5:9], [[7.0, 0.0]], points[:1]])
+    np.testing.assert_array_equal(surrogate._at(points[first], wanted), [*which[5:9], -1, which[0]])
+
+
+# A process.
+
+
+@pytest.mark.parametrize("rows", [60, 130])
+@pytest.mark.parametrize("drawn", [None, 20])
+def test_answers_left_out_calibrate_a_process(rows, drawn):
+    known = points_of(rows)
+    answers = waves(known)[0] + 0.1 * np.random.default_rng(0).normal(size=(rows, 2))
+    if drawn:
+        known.sample = np.sort(np.random.default_rng(1).permutation(rows)[:drawn])
+    kernel = Kernel(np.array([0.5, 0.5, 0.1]), 1e-2, "matern52", linear=False)
+    found = surrogate._conditioned(known, answers, kernel, math.inf)
+    means, variances, scale = dense(kernel, known.points, answers, known.wanted)
+    off, sharp = [], []
+    for row in known.sample:
+        others = np.arange(rows) != row
+        mean, wide, _ = dense(kernel, known.points[others], answers[others], known.points[[row]])
+        off.append(answers[row] - mean[0])
+        sharp.append(wide[0])
+    off, sharp = np.array(off), np.array(sharp)
+    spread = (off**2 / sharp[:, None]).mean(axis=0)
+    if rows < 100:
+        spread = np.maximum(spread, scale)
+    left = len(known.sample)
+    np.testing.assert_allclose(found.means[:left], answers[known.sample] - off, atol=1e-6)
+    np.testing.assert_allclose(found.variances[:left], np.outer(sharp, spread), rtol=1e-5)
+    np.testing.assert_allclose(found.means[left:], means, atol=1e-6)
+    near = variances <= 2.0 * sharp.max()
+    np.testing.assert_allclose(
+        found.variances[left:][near], np.outer(variances, spread)[near], rtol=1e-5
+    )
+    assert (found.variances[left:] >= 0.999 * np.outer(variances, spread)).all()
+
+
+@pytest.mark.parametrize(("seconds", "used"), [(1.0, 200), (0.02, 102), (0.001, None)])
+def test_a_process_sees_as_many_answers_as_there_is_time_for(seconds, used, monkeypatch):
+    """Seconds are such that 200 answers take half of 0.1 of them, and 102 half of 0.02."""
+    monkeypatch.setattr(Points, "_timed", lambda _: 1.5e-8)
+    known = points_of(200, time_left=lambda: 1e9)
+    answers, _ = waves(known)
+    kernel = Kernel(np.array([0.5, 0.5, 0.1]), 1e-2, "matern52", linear=False)
+    found = surrogate._conditioned(known, answers, kernel, seconds)
+    if used is None:
+        assert found is None
+        return
+    some = known.order[:used]
+    assert known.solving(used) < seconds / 2
+    for row in (3, 17, 100, 199):
+        others = some[some != row]
+        mean, *_ = dense(kernel, known.points[others], answers[others], known.points[[row]])
+        np.testing.assert_allclose(found.means[row], mean[0], atol=1e-6)
+    means, *_ = dense(kernel, known.points[some], answers[some], known.wanted)
+    np.testing.assert_allclose(found.means[200:], means, atol=1e-6)
+
+
+@pytest.mark.parametrize(("thorough", "exactly"), [(True, True), (False, False)])
+def test_of_many_answers_a_quick_process_sees_the_nearest(thorough, exactly, monkeypatch):
+    made = []
+    solved = surrogate.Fitted
+
+    def counted(points, answers, kernel):
+        made.append(len(points))
+        return solved(points, answers, kernel)
+
+    monkeypatch.setattr(surrogate, "Fitted", counted)
+    known = points_of(2100, columns=2, thorough=thorough)
+    answers, truth = waves(known)
+    kernel = Kernel(np.array([0.5, 0.5]), 1e-6, "matern52", linear=False)
+    found = surrogate._conditioned(known, answers, kernel, math.inf)
+    assert (2100 in made) == exactly
+    np.testing.assert_allclose(found.means[1000:], truth, atol=0.05)
+    off = found.means[:1000] - answers[known.sample]
+    np.testing.assert_allclose((off**2 / found.variances[:1000]).mean(axis=0), 1.0, rtol=0.2)
+
+
+def test_the_ends_are_estimated_from_the_rest_in_the_dimensions_that_matter_most():
+    points, answers = RNG.normal(size=(30, 6)), RNG.normal(size=(30, 2))
+    kernel = Kernel(np.array([0.5, 0.01, 0.4, 0.02, 0.6, 0.3]), 1e-2, "matern52", linear=False)
+    away, squares = surrogate._ends(points, answers, kernel)
+    assert (away.shape, squares.shape) == ((48,), (48, 2))
+    at = 0
+    for dimension in np.argsort(-points.std(axis=0) * kernel.scales)[:4]:
+        order = np.argsort(points[:, dimension])
+        for end in (order[:6], order[24:]):
+            rest = np.setdiff1d(order, end)
+            means, variances, _ = dense(kernel, points[rest], answers[rest], points[end])
+            np.testing.assert_allclose(away[at : at + 6], variances, rtol=1e-6)
+            np.testing.assert_allclose(squares[at : at + 6], (means - answers[end]) ** 2, atol=1e-8)
+            at += 6
+
+
+def test_variances_are_wider_the_further_away_as_squares_at_the_ends_are():
+    known = np.concatenate([np.repeat([0.5, 1.0, 1.5, 2.0, 2.5], 4), [-1.0, 0.0]])
+    heights = np.array([1.0, 3.0, 2.0, 8.0, 4.0])
+    ratios = np.stack([np.append(np.repeat(heights, 4), [99.0, 99.0]), np.full(22, 0.1)], axis=1)
+    ratios[:20:2] *= 0.5
+    ratios[1:20:2] *= 1.5
+    order = RNG.permutation(22)
+    wanted = np.array([-1.0, 0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 9.0])
+    found = surrogate._widened(wanted, known[order], ratios[order])
+    expected = [1, 1, 1, math.sqrt(3), 3, 3, 3, 8, 8]
+    np.testing.assert_allclose(found[:, 0], expected)
+    np.testing.assert_allclose(found[:, 1], 1.0)
+    few = surrogate._widened(wanted, known[:4], ratios[:4])
+    np.testing.assert_array_equal(few, np.ones((9, 2)))
+
+
+def test_a_search_for_a_gaussian_process_begins_shorter_and_with_some_noise():
+    kernel = Kernel(np.array([0.5, 2.0]), 1e-8, "matern52", linear=True)
+    begun = surrogate._begun(kernel, "gaussian", False)
+    np.testing.assert_array_equal(begun.scales, [1.5, 6.0])
+    assert (begun.noise, begun.smoothness, begun.linear) == (1e-4, "gaussian", False)
+    loud = Kernel(kernel.scales, 0.1, "matern52", linear=True)
+    assert surrogate._begun(loud, "gaussian", True).noise == 0.1
+    other = surrogate._begun(begun, None, True)
+    assert (other.scales is begun.scales, other.smoothness, other.linear) == (
+        True,
+        "gaussian",
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    "transform", [NONE, Transform("logarithm", -4.0), Transform("asinh", 0.2, 0.5)]
+)
+def test_a_process_on_another_scale_comes_back_from_there(transform):
+    known = points_of()
+    answers = waves(known)[0][:, 0]
+    kernel = Kernel(np.array([0.5, 0.5, 0.1]), 1e-2, "matern52", linear=False)
+    model = surrogate._Model(0.1, 1000, transform, kernel)
+    found = surrogate._process(known, answers, model, math.inf)
+    there = transform.there(answers)[:, None]
+    plain = surrogate._conditioned(known, there, kernel, math.inf)
+    means, variances = transform.back(plain.means[:, 0], plain.variances[:, 0])
+    np.testing.assert_allclose(found.means, means, atol=1e-8)
+    np.testing.assert_allclose(found.variances, variances, rtol=1e-6)
+    name = "" if transform is NONE else f" of the {transform.name}"
+    assert found.names == (f"Matérn process{name}",)
+
+
+@pytest.mark.parametrize(("rows", "kinds"), [(60, 5), (11, 1), (14, 5)])
+def test_kinds_are_compared_by_what_they_give_for_answers_left_out(rows, kinds):
+    known = points_of(rows)
+    answers = np.exp(1.5 * waves(known)[0][:, 0])
+    answers = (answers - answers.mean()) / answers.std()
+    zero = answers.min() - 0.05
+    models = [*surrogate._models(known, answers, zero, math.inf)]
+    assert len(models) == kinds
+    points, answers = known.points[known.first], answers[known.first]
+    for model in models:
+        moved = model.transform.there(answers)
+        left = []
+        for row in range(rows):
+            others = np.arange(rows) != row
+            mean, wide, _ = dense(model.kernel, points[others], moved[others, None], points[[row]])
+            *_, scale = dense(model.kernel, points, moved[:, None], points[[row]])
+            left.append(model.transform.back(mean[0], wide * scale)[0][0])
+        error = np.sqrt(((np.array(left) - answers) ** 2).mean())
+        if rows == 14 and model is models[-1]:  # it has chosen as many numbers as there are inputs
+            assert np.ptp(model.kernel.scales) > 0.0
+            error *= math.sqrt(14 / (14 - 3 - 3))
+        assert model.error == pytest.approx(error, rel=1e-3)
+        assert model.answers == rows
+    names = {model.transform.name for model in models}
+    assert names == ({"none", "logarithm", "asinh"} if rows == 60 else {"none"} | names)
+
+
+# Several outputs.
+
+
+def test_outputs_beside_each_other_keep_their_estimates():
+    parts = [
+        Candidate((f"m{k}",), np.array([1.0, 10.0**k]), RNG.normal(size=5), RNG.uniform(size=5))
+        for k in range(3)
+    ]
+    found = surrogate._together(parts)
+    assert found.names == ("m0", "m1", "m2")
+    np.testing.assert_allclose(found.scales, [1.0, 10.0])  # as geometric means
+    for k, part in enumerate(parts):
+        np.testing.assert_array_equal(found.means[:, k], part.means)
+        np.testing.assert_array_equal(found.variances[:, k], part.variances)
+
+
+def kernels_of(count: int) -> list[Kernel]:
+    return [Kernel(np.full(2, 0.3 * 4.0**k), 1e-6, "gaussian", False) for k in range(count)]
+
+
+def test_each_output_shares_the_kernel_that_leaves_it_out_best():
+    known = points_of(150, columns=2)
+    kernels = kernels_of(3)
+    outputs = []
+    for kernel in (kernels[k] for k in (0, 1, 1, 2, 0, 1)):
+        factor = np.linalg.cholesky(kernel.correlations(known.points) + 1e-6 * np.eye(150))
+        outputs.append(factor @ RNG.normal(size=150))
+    scaled = np.stack(outputs, axis=1)
+    shared = surrogate._shared(known, scaled, kernels)
+    assert {[k is one for one in kernels].index(True): c.tolist() for k, c in shared} == {
+        0: [0, 4],
+        1: [1, 2, 5],
+        2: [3],
+    }
+    # At most four kernels are shared, by most outputs, and every output has one.
+    more = kernels_of(3)
+    more += [Kernel(np.array([one.scales[0], 1e-3]), 1e-6, "gaussian", False) for one in more]
+    drawn = []
+    for kernel in (more[k] for k in (0, 0, 1, 1, 2, 2, 3, 4, 4, 5, 5)):
+        factor = np.linalg.cholesky(kernel.correlations(known.points) + 1e-6 * np.eye(150))
+        drawn.append(factor @ RNG.normal(size=150))
+    shared = surrogate._shared(known, np.stack(drawn, axis=1), more)
+    assert len(shared) <= 4
+    assert sorted(np.concatenate([columns for _, columns in shared])) == [*range(11)]
+
+
+def test_outputs_are_estimated_by_themselves_where_that_is_nearer():
+    known = points_of(150, columns=2, wanted=20)
+    answers, truth = waves(known, 6)
+    left = len(known.sample)
+    rough = np.random.default_rng(0).normal(size=(170, 6))
+    sizes = np.array([0.5, 1e-9, 0.5, 1e-9, 0.5, 0.5])
+    means = np.concatenate([answers[known.sample], truth]) + rough * sizes
+    whole = Candidate(("whole",) * 6, np.ones(2), means.copy(), np.full((170, 6), 0.25))
+    found = surrogate._by_themselves(known, answers, kernels_of(2), whole)
+    for k in range(6):
+        off = [np.sqrt(((one[left:, k] - truth[:, k]) ** 2).mean()) for one in (found.means, means)]
+        if sizes[k] < 0.1:
+            assert found.names[k] == "whole"
+            np.testing.assert_array_equal(found.means[:, k], means[:, k])
+            assert (found.variances[:, k] == 0.25).all()
+        else:
+            assert found.names[k] == "Gaussian process"
+            assert off[0] < 0.1 * off[1]
+            ratio = (found.means[:left, k] - answers[known.sample, k]) ** 2 / found.variances[
+                :left, k
+            ]
+            assert 0.5 < ratio.mean() < 1.5
+
+
+def test_principal_components_add_up_to_the_outputs(monkeypatch):
+    """Twenty outputs of two waves and of noise, in a short time: a rotation of them is estimated by the same, rotated."""
+    monkeypatch.setattr(Points, "_timed", lambda _: 1e-12)
+    known = points_of(90, columns=2, time_left=lambda: 9.0)
+    two, truth = waves(known, 2)
+    mixed = RNG.normal(size=(2, 20))
+    noise = 0.1 * RNG.normal(size=(90, 20))
+    found = surrogate._by_components(known, two @ mixed + noise)
+    assert found.means.shape == found.variances.shape == (98, 20)
+    assert np.sqrt(((found.means[90:] - truth @ mixed) ** 2).mean()) < 0.15
+    off = found.means[:90] - two @ mixed - noise
+    assert 0.7 < np.sqrt((off**2 / found.variances[:90]).mean()) < 1.3
+    assert np.sqrt((off**2).mean()) < 0.2
+    turn = np.linalg.qr(RNG.normal(size=(20, 20)))[0]
+    turned = surrogate._by_components(known, (two @ mixed + noise) @ turn)
+    np.testing.assert_allclose(turned.means, found.means @ turn, atol=2e-3)
+    assert len(found.names) == 20
+    assert found.names[0].startswith("8 components: ")
+
+
+def test_what_the_others_give_is_judged_by_a_fourth_left_out_at_a_time():
+    known = points_of(120)
+    answers = waves(known)[0][:, 0]
+    scales = np.array([1.0, 1.0, 0.1])
+
+    def trees(some, wanted):
+        fitted = HistGradientBoostingRegressor(random_state=0).fit(
+            known.points[some], answers[some]
+        )
+        return fitted.predict(wanted)
+
+    def splines(some, wanted):
+        spline = RBFInterpolator(
+            known.points[some] * scales, answers[some], neighbors=50, smoothing=1e-9
+        )
+        return spline(wanted * scales)
+
+    folds = np.random.default_rng(0).permutation(120) % 4
+    found = {c.names[0]: c for c in by_others(known, answers, scales, math.inf)}
+    assert [*found] == ["trees", "radial basis"]
+    worst = {}  # after one, two, three or four folds
+    for name, fitted in (("trees", trees), ("radial basis", splines)):
+        left = np.empty(120)
+        for fold in range(4):
+            left[folds == fold] = fitted(folds != fold, known.points[folds == fold])
+        every = fitted(np.ones(120, dtype=bool), known.wanted)
+        np.testing.assert_allclose(found[name].means, np.append(left, every), atol=1e-8)
+        np.testing.assert_allclose(found[name].variances, ((left - answers) ** 2).mean())
+        squares = [((left - answers)[folds <= fold] ** 2).mean() for fold in range(4)]
+        worst[name] = math.sqrt(max(squares))
+    for most in np.outer([*worst.values()], [0.999, 1.001]).ravel():
+        some = [c.names[0] for c in by_others(known, answers, scales, most)]
+        assert some == [name for name, error in worst.items() if error < most]
+
+
+# Nearest points.
+
+
+@pytest.mark.parametrize(("dimensions", "slack"), [(2, 1.5), (14, 2.0)])
+def test_of_many_points_those_taken_are_hardly_further_than_the_nearest(dimensions, slack):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(6000, dimensions))
+    wanted = np.concatenate([points[:20], rng.normal(size=(20, dimensions))])
+    away = np.sqrt(((wanted[:, None] - points) ** 2).sum(axis=2))
+    own = np.arange(20)
+    for found, others in (
+        (
+            nearest(points, wanted[:20], 10, own),
+            np.where(np.arange(6000) == own[:, None], np.inf, away[:20]),
+        ),
+        (nearest(points, wanted[20:], 10), away[20:]),
+    ):
+        assert all(len({*row}) == 10 for row in found)
+        taken = np.take_along_axis(others, found, axis=1)
+        assert (np.diff(taken, axis=1) >= 0).all()
+        assert (taken <= slack * np.sort(others, axis=1)[:, :10]).all()
+
+
+@pytest.mark.parametrize("smoothness", ["matern52", "gaussian"])
+def test_an_estimate_from_the_nearest_is_that_of_a_process_of_them_alone(smoothness):
+    rng = np.random.default_rng(0)
+    points, wanted = rng.normal(size=(400, 2)), rng.normal(size=(300, 2))
+    answers = np.sin(points)
+    kernel = Kernel(np.array([0.9, 1.6]), 1e-3, smoothness, linear=False)
+    near = Nearest(points, answers, kernel)
+    values, wide = near.predict(wanted)
+    off, sharp = near.left_out(np.arange(0, 400, 4))
+    for row in (0, 7, 255, 256, 299):
+        away = (((points - wanted[row]) * kernel.scales) ** 2).sum(axis=1)
+        some = np.argsort(away)[:80]
+        mean, variance, _ = dense(kernel, points[some], answers[some], wanted[[row]])
+        np.testing.assert_allclose((*values[row], wide[row]), (*mean[0], *variance), rtol=1e-6)
+    for row in (0, 7, 99):
+        away = (((points - points[4 * row]) * kernel.scales) ** 2).sum(axis=1)
+        some = np.argsort(away)[1:81]
+        mean, variance, _ = dense(kernel, points[some], answers[some], points[[4 * row]])
+        np.testing.assert_allclose(off[row], answers[4 * row] - mean[0], atol=1e-8)
+        assert sharp[row] == pytest.approx(variance[0])
+    often = Nearest(np.repeat(points, 3, axis=0), np.repeat(answers, 3, axis=0), kernel)
+    assert np.isfinite(often.predict(wanted)[0]).all()
+    few = Nearest(points[:30], answers[:30], kernel).predict(points[:30])
+    assert np.isfinite(few[0]).all()
+    assert (few[1] >= 1e-3).all()
+
+
+def test_a_point_is_never_its_own_neighbour_also_among_copies_of_it():
+    points = np.repeat(np.arange(4.0), 15)[:, None]
+    own = np.arange(60)
+    found = nearest(points, points, 10, own)
+    assert found.shape == (60, 10)
+    assert (found != own[:, None]).all()
+    assert (points[found, 0] == points).all()
+    assert nearest(points[:, :0], points[:5, :0], 3).shape == (5, 3)
+
+
+# All together.
+
+
+def test_without_a_difference_an_answer_may_yet_be_another_once_in_so_many():
+    points = RNG.normal(size=(39, 2))
+    for level in (7.0, -7e200, 0.0):
+        found = estimates(points, np.full((39, 1), level), points[:4] + 0.1)
+        assert (found.values == level).all()
+        np.testing.assert_allclose(found.stderr, abs(level) / 40, atol=1e-300)
+        assert (found.stderr > 0.0).all()
+        assert found.left_out[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "dimensions", "lengths"), [(15, 3, 3), (10, 3, 1), (30, 5, 5), (24, 25, 1)]
+)
+def test_errors_are_widened_by_the_numbers_that_answers_have_chosen(
+    rows, dimensions, lengths, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(surrogate, "_inflation", lambda *given: asked.append(given) or 3.0)
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(rows + 5, dimensions))
+    answers = rng.normal(size=(rows, 1))
+    wide = estimates(points[:rows], answers, points[rows:])
+    assert asked == [(rows, lengths)]
+    monkeypatch.setattr(surrogate, "_inflation", lambda *_: 1.0)
+    narrow = estimates(points[:rows], answers, points[rows:])
+    np.testing.assert_allclose(wide.stderr, 3.0 * narrow.stderr)
+
+
+@pytest.mark.parametrize("rows", [2, 4, 5])
+def test_fewer_than_five_answers_are_estimated_by_their_mean(rows):
+    points = RNG.normal(size=(rows + 3, 2))
+    answers = points[:rows, :1] * 2.0
+    found = estimates(points[:rows], answers, points[rows:])
+    assert (found.methods == ("mean",)) >= (rows < 5)
+    if rows < 5:
+        np.testing.assert_allclose(found.values, answers.mean())
+        others = (answers.sum() - answers) / (rows - 1)
+        assert found.left_out[0] == pytest.approx(np.sqrt(((others - answers) ** 2).mean()))
+
+
+def test_of_very_many_answers_a_thousand_are_left_out():
+    known = points_of(1200, columns=1)
+    assert len(known.sample) == len({*known.sample}) == 1000
+    found = by_mean(known, known.points)
+    every = (known.points.sum() - known.points[known.sample]) / 1199
+    np.testing.assert_allclose(found.means[:1000], every)
+
+
+def test_a_process_of_as_few_points_as_columns_of_the_mean_is_no_obstacle():
+    points = RNG.normal(size=(3, 2))
+    fitted = Fitted(points, points[:, :1], Kernel(np.ones(2), 1e-6, "matern52", linear=True))
+    assert np.isfinite(fitted.predict(points)[0]).all()

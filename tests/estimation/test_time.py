@@ -1,0 +1,358 @@
+"""Estimates in the time there is, in virtual time: only likelihoods, and solutions, take time, by their points."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from codedmap.estimation import gaussian, surrogate
+from codedmap.estimation.candidates import Candidate, Points, by_plane
+from codedmap.estimation.gaussian import Kernel
+from codedmap.estimation.surrogate import (
+    estimates,
+    seconds_to_be_thorough,
+    seconds_to_do_better,
+)
+
+CUBED = 2e-9
+"""Seconds of a likelihood over the cube of its points: 54 ms for 300."""
+
+
+class Clock:
+    """Counts what estimates take; ``slower`` than was measured, as beside other programs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, slower: float = 1.0) -> None:
+        self.left = 0.0
+        self.kinds: dict[tuple[str, bool], float] = defaultdict(float)
+        clock = self
+
+        class Deviance(gaussian.Deviance):
+            def __call__(self, place):
+                clock.spent(slower * CUBED * len(self.points) ** 3, self)
+                return super().__call__(place)
+
+        class Fitted(gaussian.Fitted):
+            def __init__(self, points, answers, kernel):
+                clock.spent(slower * CUBED * len(points) ** 3 / 6)
+                super().__init__(points, answers, kernel)
+
+            def predict(self, wanted):
+                clock.spent(slower * CUBED * len(self.points) ** 2 * len(wanted) / 6)
+                return super().predict(wanted)
+
+        monkeypatch.setattr(gaussian, "Deviance", Deviance)
+        monkeypatch.setattr(surrogate, "Fitted", Fitted)
+        monkeypatch.setattr(Points, "_timed", lambda _: CUBED)
+
+    def spent(self, seconds: float, search: gaussian.Deviance | None = None) -> None:
+        self.left -= seconds
+        if search is not None:
+            self.kinds[search.smoothness, search.linear] += seconds
+
+    def estimated(self, seconds: float, rows: int, outputs: int, **options) -> float:
+        """The error of what is estimated in so many seconds, as a share of the deviation."""
+        self.left, self.kinds = seconds, defaultdict(float)
+        rng = np.random.default_rng(0)
+        points = rng.uniform(size=(rows + 100, 4))
+        answers = np.sin(points @ rng.normal(size=(4, outputs)) * 3)
+        found = estimates(
+            points[:rows], answers[:rows], points[rows:], time_left=lambda: self.left, **options
+        )
+        off = found.values - answers[rows:]
+        ratio = np.sqrt(((off / found.stderr) ** 2).mean())
+        assert 0.3 < ratio < 2.5
+        return float(np.sqrt((off**2).mean()) / answers.std())
+
+
+@pytest.mark.parametrize(
+    ("rows", "outputs", "seconds", "error"),
+    [
+        (400, 1, 0.1, 0.03),
+        (400, 1, 0.3, 0.015),
+        (400, 1, 1.0, 0.007),
+        (400, 1, 10.0, 0.006),
+        (1500, 1, 3.0, 0.001),
+        (400, 3, 0.1, 0.15),
+        (400, 3, 0.3, 0.04),
+        (400, 3, 3.0, 0.01),
+        (400, 12, 0.1, 0.2),
+        (400, 12, 3.0, 0.1),
+    ],
+)
+def test_more_time_is_used_for_smaller_errors_but_no_more_than_there_is(
+    rows, outputs, seconds, error, monkeypatch
+):
+    clock = Clock(monkeypatch)
+    assert clock.estimated(seconds, rows, outputs) < error
+    assert clock.left > 0.0
+    assert clock.left < 0.7 * seconds
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_what_takes_longer_than_was_measured_still_ends_in_time(outputs, monkeypatch):
+    clock = Clock(monkeypatch, slower=3.0)
+    assert clock.estimated(3.0, 400, outputs) < 0.1
+    assert clock.left > 0.0
+
+
+def test_each_kind_has_its_turn_and_the_first_two(monkeypatch):
+    """In 24 s three kinds are searched for in 9.6, and one step of them takes 0.27."""
+    clock = Clock(monkeypatch, slower=5.0)
+    clock.estimated(24.0, 2000, 1)
+    kinds = [*clock.kinds.values()]
+    assert len(kinds) == 3
+    assert 3.0 < kinds[0] < 2 * 0.4 * 24 / 4 + 0.3
+    assert sum(kinds) < 0.4 * 24 + 0.25 * 24 + 0.6
+    assert min(kinds) > 0.5
+
+
+def test_a_quick_search_leaves_three_fifths_of_the_time(monkeypatch):
+    clock = Clock(monkeypatch)
+    for seconds in (0.2, 0.05, 0.03):
+        assert clock.estimated(seconds, 400, 2, thorough=False) < 1.0
+        assert sum(clock.kinds.values()) <= 0.4 * seconds + 0.002
+        assert bool(clock.kinds) == (seconds > 0.04)
+        assert clock.left > 0.0
+
+
+def points_of(rows: int = 40, columns: int = 3, left: float = math.inf, **options) -> Points:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(rows, columns))
+    options = {"thorough": True, "each": map} | options
+    return Points(points, points[:5] + 0.1, 0, lambda: left, **options)
+
+
+def test_how_many_points_a_likelihood_can_have():
+    known = points_of(left=5.0)
+    known.cubed = 1e-6
+    for size in (10, 100, 599):
+        assert known.affordable(1.0001e-6 * size**3) == size
+        assert known.affordable(0.9999e-6 * size**3) == size - 1
+    assert known.affordable(1e9) == 600
+    assert known.affordable(-1.0) == 0
+    known.cubed = 0.0  # where time is no matter
+    assert known.affordable(1e-9) == 600
+    # To solve for some points, and for estimates of 45 from them, is a sixth of that.
+    known.cubed = 6e-6
+    assert known.solving(10) == pytest.approx(1e-6 * 100 * (10 + 45))
+
+
+def test_time_within_which_something_is_to_end():
+    left = [10.0]
+    known = Points(np.eye(3), np.eye(3), 0, lambda: left[0], thorough=True, each=map)
+    go_on = known.within(4.0)
+    for now, goes in ((10.0, True), (6.1, True), (5.9, False), (-1.0, False)):
+        left[0] = now
+        assert go_on() == goes
+    endless = points_of()
+    assert endless.within(1.0)()
+    assert endless.within(math.inf)()
+
+
+def test_likelihoods_are_timed_where_there_is_not_all_time(monkeypatch):
+    left = [100.0]
+
+    class Deviance:
+        def __init__(self, points, *given, **options):
+            self.size = len(points)
+
+        def __call__(self, place):
+            left[0] -= 1e-7 * self.size**3
+
+    monkeypatch.setattr("codedmap.estimation.candidates.Deviance", Deviance)
+    rng = np.random.default_rng(0)
+    for rows in (50, 1000):
+        known = Points(
+            rng.normal(size=(rows, 2)), np.eye(2), 0, lambda: left[0], thorough=True, each=map
+        )
+        assert known.cubed == pytest.approx(1e-7, rel=0.01)
+    before = left[0]
+    assert points_of().cubed == 0.0
+    assert left[0] == before
+
+
+def test_in_a_hurry_fewer_are_left_out_and_not_by_means_of_neighbours():
+    for rows, columns, left, hurried in (
+        (900, 3, 0.0, True),  # 905 means take 0.027 s, and 0.02 s are always there
+        (900, 3, 0.03, False),
+        (600, 3, 0.0, False),
+        (600, 12, 0.0, True),  # a tree does not help in more than ten dimensions
+        (600, 10, 0.0, False),
+    ):
+        known = points_of(rows, columns, left)
+        assert known.hurried == hurried
+        assert len(known.sample) == (50 if hurried else min(rows, 1000))
+        assert (np.diff(known.sample) > 0).all()
+        ways = surrogate._averages(known, np.ones((rows, 1)), np.ones(columns))
+        assert [way.names[0] for way in ways] == (["mean"] if hurried else ["neighbours", "mean"])
+
+
+def test_what_raises_ends_the_others_too():
+    def each(fn, *given):
+        return [fn(*arguments) for arguments in zip(*given, strict=True)]
+
+    known = points_of(each=each)
+    assert known.each(lambda a, b: a + b, [1, 2], [3, 4]) == [4, 6]
+    with pytest.raises(ZeroDivisionError):
+        known.each(lambda a: 1 // a, [1, 0])
+    with pytest.raises(KeyboardInterrupt):
+        known.time_left()
+
+
+def test_points_that_choose_are_drawn_by_the_seed():
+    known = points_of(1300)
+    assert sorted(known.order) == [*range(1300)]
+    np.testing.assert_array_equal(known.first, known.order[:300])
+    np.testing.assert_array_equal(known.second, known.order[:600])
+    np.testing.assert_array_equal(known.sample, np.sort(known.order[:1000]))
+
+
+def test_inputs_that_never_varied_are_unseen_where_they_are_others():
+    points = np.random.default_rng(0).normal(size=(20, 4))
+    points[:, 2], points[:, 3] = 5.0, 0.0
+    wanted = points[:6] + np.array([1.0, -1.0, 0.0, 0.0])
+    wanted[1, 2] = 5.1
+    wanted[2, 2] = 5.0 + 1e-13
+    wanted[3, 3] = 1e-300
+    known = Points(points, wanted, 0, lambda: math.inf, thorough=True, each=map)
+    assert known.unseen.tolist() == [False, True, False, True, False, False]
+    assert known.inputs is None
+    wide = np.random.default_rng(0).normal(size=(20, 40))
+    wide[:, 7] = 0.0
+    other = wide[:2].copy()
+    other[1, 7] = 1.0
+    known = Points(wide, other, 0, lambda: math.inf, thorough=True, each=map)
+    assert known.inputs is not None
+    assert not known.unseen.any()  # one column of many that is mostly 0 matters little
+
+
+@pytest.mark.parametrize(
+    ("answers", "wanted", "outputs"),
+    [(100, 50, 1), (1800, 500, 3), (100, 50, 20), (4000, 500, 1), (9000, 50, 20)],
+)
+def test_more_of_anything_takes_more_time_to_be_thorough(answers, wanted, outputs):
+    def each(answers, wanted, outputs):
+        return seconds_to_be_thorough(answers, wanted, outputs)
+
+    seconds = each(answers, wanted, outputs)
+    assert seconds >= min(outputs, 9)
+    assert each(2 * answers, wanted, outputs) >= seconds
+    assert each(answers, 10 * wanted, outputs) > seconds
+    assert each(answers, wanted, 2 * outputs) == seconds * min(2 * outputs, 9) / min(outputs, 9)
+    # What is solved for at once, at 3e9 operations a second, or each estimate from the nearest.
+    left_out = min(answers, 1000)
+    exactly = answers**2 * (answers + wanted + left_out) / 3e9 if answers <= 5000 else math.inf
+    both = min(exactly, 5e-4 * (wanted + left_out))
+    assert seconds == pytest.approx(min(outputs, 9) * (1.0 + 2.0 * both))
+    better = seconds_to_do_better(answers, wanted, outputs)
+    assert better == pytest.approx(seconds if answers > 2000 else 0.12 * min(outputs, 9))
+
+
+def test_errors_are_widened_by_the_ends_where_there_is_time_and_something_is_far(monkeypatch):
+    """Eight processes of 60 answers are to take less than a fourth of the time."""
+    known = points_of(60)
+    known.cubed = 1e-6
+    needed = 32 * known.solving(60)
+    answers = np.sin(2 * known.points[:, :2])
+    kernel = Kernel(np.full(3, 0.3), 1e-4, "matern52", linear=False)
+    fitted = gaussian.Fitted(known.points, answers, kernel)
+    near = known.points[:5] + 0.1
+    for wanted, seconds, wider in (
+        (near + 20.0, 1.01 * needed, True),
+        (near + 20.0, 0.99 * needed, False),
+        (near, 1.01 * needed, False),
+    ):
+        known.wanted = wanted
+        found = surrogate._conditioned(known, answers, kernel, seconds).variances
+        off, sharp = fitted.left_out()
+        wide = fitted.predict(wanted)[1]
+        spread = np.maximum((off**2 / sharp[:, None]).mean(axis=0), fitted.variance)
+        expected = np.outer(wide, spread)
+        if wider:
+            away, squares = surrogate._ends(known.points[known.first], answers[known.first], kernel)
+            logs = (np.log(one / sharp.max()) for one in (wide, away))
+            expected *= surrogate._widened(*logs, squares / np.outer(away, spread))
+            assert (expected[:, 0] > 1.2 * wide * spread[0]).all()
+        np.testing.assert_allclose(found[60:], expected)
+
+
+@pytest.mark.parametrize(("thorough", "left"), [(True, 1e-3), (False, 1e9), (True, 1e9)])
+def test_a_plane_is_fitted_to_as_many_answers_as_there_is_time_for(thorough, left):
+    """To n answers of 400 inputs, n below 400, in 4 n² 400 operations, at 3e9 a second."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(500, 400))
+    known = Points(points, points, 0, lambda: 1e9, thorough=thorough, each=map)
+    known._time_left = lambda: left
+    answers = points.mean(axis=1, keepdims=True) + 0.01 * rng.normal(size=(500, 1))
+    found = by_plane(known, answers, *known.inputs)
+    before, values = np.split(found.means, [500])
+    fitted = int((~np.isclose(before, values, rtol=1e-9)).sum())
+    seconds = 0.1 * left if thorough else 0.1
+
+    def takes(size):
+        return 4 * min(size, 400) ** 2 * max(size, 400) / 3e9
+
+    assert takes(fitted) <= seconds or fitted <= 5
+    assert fitted == 500 or takes(fitted / 0.79) > seconds
+
+
+def test_of_ways_that_are_nearly_as_good_two_are_used_where_there_is_time(monkeypatch):
+    known = points_of(left=10.0)
+    scaled = np.sin(known.points[:, 0])
+    kernel = Kernel(np.ones(3), 1e-4, "matern52", linear=False)
+    models = [
+        surrogate._Model(error, 40, surrogate.NONE, Kernel(np.ones(3), 1e-4, kind, linear))
+        for error, kind, linear in (
+            (0.11, "matern52", True),
+            (0.10, "matern52", False),
+            (0.14, "gaussian", False),
+            (0.12, "gaussian", True),
+        )
+    ]
+    monkeypatch.setattr(surrogate, "_models", lambda *_: iter(models))
+    used = []
+
+    def process(known, scaled, model, seconds):
+        used.append((model, seconds))
+        return Candidate(("p",), np.ones(3), np.zeros(45), np.ones(45), kernel=kernel)
+
+    monkeypatch.setattr(surrogate, "_process", process)
+    for seconds, expected in ((4.0, [models[1], models[3]]), (1.0, [models[1]])):
+        used.clear()
+        known._time_left = lambda seconds=seconds: seconds
+        surrogate._ways(known, scaled, math.nan, 1)
+        assert [one for one, _ in used] == expected
+        assert all(share == seconds / len(expected) for _, share in used)
+    used.clear()
+    known._time_left = lambda: 4.0
+    models[2:] = [replace(model, error=0.151) for model in models[2:]]
+    surrogate._ways(known, scaled, math.nan, 1)
+    assert [one for one, _ in used] == [models[1]]  # others are half as far off again
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 0.1])
+@pytest.mark.parametrize("rows", [12, 13])
+def test_as_many_answers_as_a_process_has_numbers_are_no_obstacle(rows, seconds, monkeypatch):
+    Clock(monkeypatch)
+    points = np.random.default_rng(0).normal(size=(rows + 3, 9))
+    answers = np.sin(points[:rows, :2])
+    found = estimates(points[:rows], answers, points[rows:], time_left=lambda: seconds)
+    assert np.isfinite(found.values).all()
+    assert (found.stderr > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "thorough", "several"), [(39, False, 1), (40, False, 3), (11, True, 1), (12, True, 2)]
+)
+def test_kinds_are_compared_from_some_answers_on_in_a_hurry_too(
+    rows, thorough, several, monkeypatch
+):
+    clock = Clock(monkeypatch)
+    points = np.random.default_rng(0).normal(size=(rows + 3, 3))
+    answers = np.sin(points[:rows, :2])
+    estimates(points[:rows], answers, points[rows:], thorough=thorough, time_left=lambda: 0.1)
+    assert len(clock.kinds) == several
