@@ -77,15 +77,25 @@ def test_where_copies_are_known_the_error_is_that_of_their_mean_and_of_another_c
     assert found.left_out[0] / unit == pytest.approx(expected)
 
 
-def test_copies_of_a_smooth_function_with_noise_are_smoothed():
+@pytest.mark.parametrize("most", [2, 7])
+def test_copies_of_a_smooth_function_with_noise_are_smoothed(most):
+    """Also where there are answers, each of which the process has seen."""
     rng = np.random.default_rng(0)
     places = np.linspace(0.0, 6.0, 50)[:, None]
-    points = np.repeat(places, 2, axis=0)
-    answers = np.sin(points) + rng.normal(size=(100, 1))
-    found = estimates(points, answers, places)
-    off = np.sqrt(((found.values - np.sin(places)) ** 2).mean())
-    means = answers.reshape(50, 2).mean(axis=1, keepdims=True)
-    assert off < 0.75 * np.sqrt(((means - np.sin(places)) ** 2).mean())
+    which = np.repeat(np.arange(50), 2 + np.arange(50) % (most - 1))
+    off, by_means, ratios = [], [], []
+    for _ in range(3):
+        answers = np.sin(places[which]) + rng.normal(size=(len(which), 1))
+        wanted = np.vstack([places, places[:-1] + 0.06])
+        found = estimates(places[which], answers, wanted)
+        means = np.bincount(which, answers[:, 0]) / np.bincount(which)
+        by_means.append(means - np.sin(places[:, 0]))
+        off.append((found.values - np.sin(wanted))[:50])
+        new = np.sin(wanted) + rng.normal(size=wanted.shape)
+        ratios.append((new - found.values) / found.stderr)
+    assert np.sqrt(np.mean(np.square(off))) < 0.6 * np.sqrt(np.mean(np.square(by_means)))
+    for part in (slice(50), slice(50, None)):
+        assert 0.75 < np.sqrt(np.mean([ratio[part] ** 2 for ratio in ratios])) < 1.25
 
 
 def test_places_are_told_apart_by_their_numbers():

@@ -175,7 +175,8 @@ def _of_repeats(
     usual = np.maximum(left_out, errors.min(axis=0))
     here = np.flatnonzero(at >= 0)
     own = (noise * repeats + usual**2) / (repeats + 1.0) / counts[at[here]]
-    far = np.maximum(errors[here], 1e-150) ** 2
+    # The process has seen the mean there too: what it is off by includes the noise of that.
+    far = np.maximum(errors[here] ** 2 - own, 1e-300)
     trust = far / (far + own)
     values[here] = trust * means[at[here]] + (1.0 - trust) * values[here]
     variance = errors**2 + noise * (1.0 - (1.0 / counts).mean())
