@@ -458,6 +458,12 @@ def test_trees_are_given_the_columns_that_tell_most():
     assert len(some) == candidates.COLUMNS
     assert {250, 300} <= set(some.tolist())
     assert candidates._telling(points[:, :100], answers) == slice(None)
+    correlations = [
+        np.abs([np.corrcoef(column, answers)[0, 1] for column in one.T])
+        for one in (points - points.mean(axis=0), (points - points.mean(axis=0)) ** 2)
+    ]
+    order = np.argsort(-np.maximum(*correlations))
+    np.testing.assert_array_equal(some, order[: candidates.COLUMNS])
     constant = np.hstack([np.ones((300, 200)), points])
     assert 450 in candidates._telling(constant, answers)
 

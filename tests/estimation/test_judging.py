@@ -270,6 +270,18 @@ def test_a_single_answer_is_rejected_if_it_is_far_off_and_others_are_near():
     assert not judge(payloads, homes, answers).wrong.any()
 
 
+def test_answers_that_nothing_near_contradicts_do_not_hide_others_that_are_off():
+    """Some correct ones, on a rough function, are off by as much as a tenth of these."""
+    payloads, homes, answers = wave(12)
+    answers[13] += 0.03 * np.random.default_rng(1).choice([-1, 1], answers[13].shape)
+    answers[10, 2] += 0.03
+    found = judge(payloads, homes, answers)
+    expected = np.zeros(homes.shape, dtype=bool)
+    expected[13] = expected[10, 2] = True
+    np.testing.assert_array_equal(found.wrong, expected)
+    assert np.sort(found.sizes[~expected])[-1] > 0.1 * found.sizes[10, 2]
+
+
 def test_answers_that_are_contested_or_not_usable_say_nothing_of_others():
     payloads, homes, answers = wave(6)
     some = np.random.default_rng(0).random(homes.shape) < 0.1

@@ -57,6 +57,14 @@ def test_repeats_that_agree_change_nothing_elsewhere():
         np.testing.assert_allclose(both.values[8:10], answers[:2], atol=1e-5)
 
 
+def test_copies_of_what_is_known_exactly_have_small_errors():
+    points = np.repeat(RNG.normal(size=(40, 2)), 2, axis=0)
+    answers = points @ [[1.0, 3.0], [2.0, 1e-3]]
+    found = estimates(points, answers, np.vstack([points[:4], points[:4] * 0.5]))
+    assert (found.stderr < 1e-3 * answers.std(axis=0)).all()
+    assert (found.stderr > 1e-14 * answers.std(axis=0)).all()
+
+
 @pytest.mark.parametrize("unit", [1.0, 1e-200, 1e200])
 def test_where_copies_are_known_the_error_is_that_of_their_mean_and_of_another_copy(unit):
     rng = np.random.default_rng(0)
@@ -73,8 +81,12 @@ def test_where_copies_are_known_the_error_is_that_of_their_mean_and_of_another_c
     assert np.abs(found.values[:, 0] / unit - means).max() < 0.5
     # Each answer is left out by itself: the others at its place say most.
     others = (means[which] * counts[which] - answers[:, 0]) / (counts[which] - 1)
-    expected = np.sqrt(((others - answers[:, 0]) ** 2).mean())
-    assert found.left_out[0] / unit == pytest.approx(expected)
+    squares = (others - answers[:, 0]) ** 2
+    assert found.left_out[0] / unit == pytest.approx(np.sqrt(squares.mean()))
+    # One without a copy is left out as its place is: here it is about the mean of all then.
+    more = np.append(places[which], [[99.0]], axis=0), np.append(answers, [[40.0]], axis=0)
+    alone = estimates(more[0], unit * more[1], places).left_out[0] / unit
+    assert alone**2 > 1.01 * squares.mean()
 
 
 @pytest.mark.parametrize("most", [2, 7])

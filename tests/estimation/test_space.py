@@ -8,7 +8,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import kurtosis, skew
 
 from codedmap.estimation.space import Space, rows_at_once
-from codedmap.estimation.transforms import transforms
+from codedmap.estimation.transforms import Transform, transforms
 
 
 def test_of_few_columns_those_that_vary_are_in_their_deviations():
@@ -132,3 +132,17 @@ def test_logarithms_are_for_what_is_positive_and_skewed_over_a_factor_of_four():
     assert 0.0 < skew(heavy) < 1.0
     assert kurtosis(heavy) > 3.0
     assert [one.name for one in transforms(heavy, heavy.min() - 0.02)] == ["logarithm", "asinh"]
+
+
+@pytest.mark.parametrize("name", ["logarithm", "asinh"])
+def test_beyond_a_variance_of_one_a_mean_comes_back_as_with_one(name):
+    transform = Transform(name, 0.3, 0.7)
+    means = np.array([-1.0, 0.0, 2.0])
+    middle, variance = transform.back(means, np.ones(3))
+    for wide in (1.5, 30.0, 1e6):
+        found = transform.back(means, np.full(3, wide))
+        np.testing.assert_allclose(found[0], middle)
+        np.testing.assert_allclose(found[1], wide * variance)
+    narrow = transform.back(means, np.full(3, 0.5))[1]
+    assert (narrow < 0.6 * variance).all()
+    assert np.isfinite(transform.back(np.array([-1e6, 1e6]), np.ones(2))).all()

@@ -356,3 +356,94 @@ def test_kinds_are_compared_from_some_answers_on_in_a_hurry_too(
     answers = np.sin(points[:rows, :2])
     estimates(points[:rows], answers, points[rows:], thorough=thorough, time_left=lambda: 0.1)
     assert len(clock.kinds) == several
+
+
+@pytest.mark.parametrize(("better", "free"), [(1.1, False), (0.9, True)])
+def test_free_length_scales_are_to_be_better_by_the_numbers_that_they_have_chosen(
+    better, free, monkeypatch
+):
+    """Of 60 answers of 25 inputs 28 have chosen a process: its squares count for 60 / 32 times as much."""
+    used = []
+
+    class Fitted:
+        def __init__(self, points, answers, kernel):
+            share = better * 32 / 60 if np.ptp(kernel.scales) > 0.0 else 1.0
+            self.off = np.full((60, 1), math.sqrt(share))
+
+        def left_out(self):
+            return self.off, None
+
+    monkeypatch.setattr(surrogate, "Fitted", Fitted)
+    monkeypatch.setattr(surrogate, "_conditioned", lambda *given: used.append(given[2]))
+    known = points_of(60, 25, thorough=False)
+    surrogate._jointly(known, np.sin(2 * known.points[:, :1]))
+    assert (np.ptp(used[0].scales) > 0.0) == free
+
+
+@pytest.mark.parametrize(
+    ("outputs", "seconds", "thorough", "way"),
+    [
+        (3, 0.17, True, "_each"),  # 0.055 s an output
+        (3, 0.16, True, "_jointly"),
+        (3, 9.0, False, "_jointly"),
+        (8, 0.45, True, "_each"),
+        (9, 2.71, True, "_by_components"),  # 0.3 s a component, and for what they leave
+        (9, 2.69, True, "_jointly"),
+        (30, 2.71, True, "_by_components"),
+    ],
+)
+def test_which_outputs_share_a_kernel(outputs, seconds, thorough, way, monkeypatch):
+    class Chosen(Exception):
+        pass
+
+    def chosen(name):
+        def raised(known, scaled, *given):
+            assert scaled.shape == (40, outputs)
+            raise Chosen(name)
+
+        return raised
+
+    for name in ("_each", "_by_components", "_jointly"):
+        monkeypatch.setattr(surrogate, name, chosen(name))
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(40, 2))
+    answers = np.hstack([rng.normal(size=(40, outputs)), np.ones((40, 2))])  # and constant ones
+    with pytest.raises(Chosen, match=f"^{way}$"):
+        estimates(points, answers, points, time_left=lambda: seconds, thorough=thorough)
+
+
+@pytest.mark.parametrize(
+    ("rows", "noise", "seconds", "tried"),
+    [
+        (80, 0.1, math.inf, True),
+        (79, 0.1, math.inf, False),
+        (80, 1e-5, math.inf, False),  # what is estimated well needs no others
+        (
+            80,
+            0.1,
+            2.14,
+            True,
+        ),  # 2 s, 1.5 ms for each of 85 estimates, and 5 µs for each of 240 numbers
+        (80, 0.1, 2.12, False),
+        (80, 0.1, 1.9, False),
+    ],
+)
+def test_trees_and_splines_are_tried_where_others_do_poorly(
+    rows, noise, seconds, tried, monkeypatch
+):
+    asked = []
+
+    def others(known, scaled, scales, most):
+        asked.append((scales, most))
+        return iter([])
+
+    monkeypatch.setattr(surrogate, "by_others", others)
+    monkeypatch.setattr(Points, "_timed", lambda _: 1e-12)
+    known = points_of(rows, left=seconds)
+    wave = np.sin(known.points[:, 0]) + noise * np.random.default_rng(1).normal(size=rows)
+    [found] = surrogate._each(known, ((wave - wave.mean()) / wave.std())[:, None], 1)
+    assert bool(asked) == tried
+    if tried:
+        left = found.error((wave - wave.mean()) / wave.std())
+        assert asked[0][1] == pytest.approx(1.5 * left, rel=0.1)
+        assert asked[0][0].shape == (3,)
