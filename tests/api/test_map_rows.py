@@ -539,6 +539,23 @@ def test_a_call_that_is_abandoned_has_run_until_then():
     assert result.calls[1].seconds == pytest.approx(1.7)  # a tenth of the time is for estimates
 
 
+@pytest.mark.usefixtures("virtual_time")
+def test_more_than_a_tenth_of_the_time_is_left_to_write_many_numbers():
+    with (
+        Scripted(1, {0: [late(1.0), never()]}) as engine,
+        pytest.warns(UserWarning, match="MISSING"),
+    ):
+        result = cm.map(
+            lambda batch: np.zeros((len(batch), 3_000_000)),
+            np.arange(2.0),
+            engine=engine,
+            deadline=3.0,
+            hedge=None,
+            chunk=1,
+        )
+    assert result.calls[1].seconds == pytest.approx(1.4)  # it has begun at 1.0
+
+
 def first(batch):
     return batch[:, 0] ** 2
 

@@ -248,6 +248,38 @@ def test_less_is_searched_in_less_time(seconds, sizes, searches, monkeypatch):
     assert np.sqrt(((found.values - truth) ** 2).mean()) < 0.5 * answers.std()
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0, 5.0])
+def test_of_many_outputs_each_has_a_method_however_little_time_there_is(seconds):
+    points, answers, wanted, truth = sample(200, 2000)
+    found = estimates(points, answers, wanted, time_left=lambda: seconds)
+    assert len(found.methods) == 2000
+    assert (found.stderr > 0.0).all()
+    off = np.sqrt(((found.values - truth) ** 2).mean())
+    assert off < (1.2 if seconds == 0.0 else 0.2) * answers.std()
+
+
+def test_many_outputs_take_as_much_time_as_they_are_numbers(monkeypatch):
+    """Where it takes long to read answers, as many estimates are not begun as are written later."""
+    monkeypatch.setattr(surrogate.Points, "_timed", lambda _: 3e-10)
+    points, _, wanted, _ = sample(200)
+    known = surrogate.Points(points, wanted, 0, lambda: 10.0, thorough=True, each=map)
+    assert known.solving(200, 1001) == pytest.approx(6.0 * known.solving(200))
+    known.reserve(12.0, len(points))  # reading took 2 s
+    assert known.time_left() == pytest.approx(10.0 - 2.0 * 2.0 * (20 + 200) / 200)
+
+
+def test_what_components_leave_is_estimated_by_a_process_that_suits_it():
+    """With noise, or too short, it would be further off than without components."""
+    points = np.random.default_rng(0).random((300, 8))
+    answers = np.sin(points @ np.random.default_rng(1).random((8, 100)))
+    known, truth = (points[:250], answers[:250], points[250:]), answers[250:]
+
+    def off(seconds):
+        return ((estimates(*known, time_left=lambda: seconds).values - truth) ** 2).mean()
+
+    assert off(6.0) < 1.2 * off(2.0)
+
+
 def test_a_search_that_takes_all_the_time_of_an_output_still_leaves_it_a_process(monkeypatch):
     left = 0.5
     search = surrogate.likeliest
@@ -473,3 +505,15 @@ def test_wide_inputs_have_a_deviation_of_one_in_each_direction_on_average():
     space = Space.of(wide)
     assert space.directions is not None
     assert np.sqrt((space.seen(wide) ** 2).mean()) == pytest.approx(1.0)
+
+
+def test_some_of_many_answers_at_once_say_more_than_the_nearest_where_these_are_far(monkeypatch):
+    """The process of the nearest 80 alone is off by ten times as much in eight dimensions."""
+    monkeypatch.setattr(surrogate.Points, "_timed", lambda _: 1e-8)  # 3,000 take too long
+    points = np.random.default_rng(0).random((3100, 8))
+    answers = np.sin(points @ np.linspace(0.3, 1.5, 8))[:, None]
+    known = points[:3000], answers[:3000], points[3000:]
+    found = estimates(*known, time_left=lambda: 20.0)
+    off = np.sqrt(((found.values - answers[3000:]) ** 2).mean())
+    assert off < 0.005 * answers.std()
+    assert 0.5 < np.sqrt((((found.values - answers[3000:]) / found.stderr) ** 2).mean()) < 1.5

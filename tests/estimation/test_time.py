@@ -256,7 +256,7 @@ def test_errors_are_widened_by_the_ends_where_there_is_time_and_something_is_far
     """Eight processes of 60 answers are to take less than a fourth of the time."""
     known = points_of(60)
     known.cubed = 1e-6
-    needed = 32 * known.solving(60)
+    needed = 32 * known.solving(60, 2)
     answers = np.sin(2 * known.points[:, :2])
     kernel = Kernel(np.full(3, 0.3), 1e-4, "matern52", linear=False)
     fitted = gaussian.Fitted(known.points, answers, kernel)

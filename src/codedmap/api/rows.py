@@ -17,7 +17,7 @@ import numpy as np
 
 from ..contracts.code import Code
 from ..contracts.engine import Reply, members_of
-from ..contracts.stopping import Outcome, Share, tolerance_of
+from ..contracts.stopping import Deadline, Outcome, Share, tolerance_of
 from ..contracts.warning import warn_caller
 from ..engines import Engine
 from ..engines.queue_engine import QueueEngine
@@ -46,7 +46,7 @@ from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
 from ..results.status import Status
-from ..results.trees import entries_of, for_all_entries, leaves, map_leaves
+from ..results.trees import blankable, entries_of, for_all_entries, leaves, map_leaves
 from ..storage.store import Store
 
 _ENOUGH = 20  # answers from which standard errors are believed
@@ -59,6 +59,8 @@ _MORE = 2.0  # times as many until the next one
 _LOOK = 0.02  # of the job's time, for a plan while it goes on
 _CLOSE = 1.05  # times the rows that there are: for so few more it does not go on
 _ESTIMATING = 0.2  # seconds for estimates, if that is more than the rest of the time
+_NUMBER = 1e-7  # seconds to estimate a number, however cheaply, and to write it,
+_WRITING = 0.5  # but at most this share of a deadline for all
 _LAST = 0.6  # of the rows: when more have an answer, no plan is made
 _POLLED = 0.02  # seconds
 _ALIKE = 1e-3  # of the outputs' deviation, by which two answers of one row may differ
@@ -90,6 +92,8 @@ class RowsJob(MapJob):
         status: np.ndarray | None = None,
     ) -> None:
         self._deadline = deadline
+        self._numbers: int | None = None
+        """Of all answers, once one is known."""
         self._known = known
         self._engine, self._tasks, self._stop, self._store = engine, tasks, job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
@@ -118,6 +122,22 @@ class RowsJob(MapJob):
         )
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
         self._looking = Budget(self.live, LOOKING)
+
+    def happened(self, live: LiveJob) -> None:
+        super().happened(live)
+        if self._deadline is not None and self._numbers is None and live.counts[0]:
+            self._leave_time(self._deadline)
+
+    def _leave_time(self, deadline: float) -> None:
+        """Stop earlier where estimates are so many numbers that the rest of the time is too short to write them."""
+        status = self._rows.status
+        answer = self._read(np.flatnonzero(status == Status.EXACT)[:1])
+        self._numbers = len(status) * sum(leaf.size for leaf in leaves(answer))
+        needed = min(_NUMBER * self._numbers, _WRITING * deadline)
+        if needed > (1.0 - COMPUTING) * deadline and self._stop is not None:
+            self._stop = self._stop | Deadline(deadline - needed)
+            self.live.scheduler.job = replace(self.live.scheduler.job, stop=self._stop)
+            self.live.wake_at(deadline - needed)
 
     def so_far(self) -> MapResult | None:
         return self._result(Outcome.WAITING) if self._store is None else None
@@ -246,8 +266,8 @@ class RowsJob(MapJob):
         """Answers of rows that are exact."""
         if self._store is not None:
             return self._store.read(rows)
-        values = self._work.answers.values(self._rows.status != Status.EXACT)
-        return map_leaves(lambda leaf: leaf[rows], values)
+        values = self._work.answers.values(np.zeros(len(self._rows.status), dtype=bool))
+        return map_leaves(lambda leaf: blankable(leaf[rows]), values)
 
     def _time_left(self) -> float:
         """Seconds until the deadline."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy
 
-from .nearest import nearest
+from .nearest import nearest, weighted
 
 _AROUND = 25  # residuals around a point
 _FEW = 60  # residuals from which they are told apart by place
@@ -39,26 +38,25 @@ def calibrated(
     least = 1e-12 if len(points) >= _FEW else 1.0  # residuals of few answers may be small by chance
     mean = np.maximum(ratios.mean(axis=0), least)
     best = np.log(mean) + 1.0
-    factors = np.broadcast_to(mean, variances.shape).copy()
+    # A variance is corrected by a factor for all, and one times the mean of the ratios around it.
+    whole, by_place = mean.copy(), np.zeros_like(mean)
     if len(points) >= _FEW:
         count = min(_AROUND, len(points) - 1)
-        itself = np.arange(len(points))
-        around = _means(nearest(points, points, count, itself), len(points)) @ ratios
-        there = _means(nearest(points, wanted, count), len(points)) @ ratios
+        near = nearest(points, points, count, np.arange(len(points)))
+        around = weighted(near, 1.0 / count, ratios)
         for trust in _TRUST:
             local = (trust * mean + count * around) / (trust + count)
             factor = np.maximum((ratios / local).mean(axis=0), least)
             score = np.log(local * factor).mean(axis=0) + 1.0
             better = score < best
-            best = np.where(better, score, best)
-            local_there = (trust * mean + count * there) / (trust + count) * factor
-            factors = np.where(better, local_there, factors)
-    return np.asarray(np.sqrt(np.maximum(variances * factors, np.finfo(float).tiny)))
-
-
-def _means(near: np.ndarray, of: int) -> scipy.sparse.csr_array:
-    """The operator that takes means over those near each point."""
-    count = near.shape[1]
-    weights = np.full(near.size, 1.0 / count)
-    rows = np.arange(0, near.size + 1, count)
-    return scipy.sparse.csr_array((weights, near.ravel(), rows), shape=(len(near), of))
+            best[better] = score[better]
+            factor = factor[better] / (trust + count)
+            whole[better], by_place[better] = trust * mean[better] * factor, count * factor
+    corrected = variances * whole
+    if by_place.any():
+        there = weighted(nearest(points, wanted, count), 1.0 / count, ratios)
+        there *= by_place
+        there *= variances
+        corrected += there
+    np.maximum(corrected, np.finfo(float).tiny, out=corrected)
+    return np.asarray(np.sqrt(corrected, out=corrected))

@@ -12,7 +12,7 @@ import scipy
 from threadpoolctl import threadpool_limits
 
 from .gaussian import Deviance, Kernel
-from .nearest import nearest
+from .nearest import nearest, weighted
 from .space import Space, rows_at_once
 
 FEWEST = 5  # answers from which anything but means is tried
@@ -23,9 +23,10 @@ FLOPS = 3e9  # a second, of linear algebra
 _FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined
 _TIMED = 150  # points by which the time of a likelihood is measured
 _SOLVED = 6.0  # times as long as to solve for as many points
-_AVERAGE = 3e-5  # seconds a mean of neighbours,
+_AVERAGE, _AVERAGED_OUTPUT = 3e-5, 2e-7  # seconds a mean of neighbours, for each output,
 _SCANNED = 6e-10  # and each number of the points,
 _SCANNED_FROM = 10  # in so many dimensions, where a tree must look at all
+_WRITING = 2.0  # times as long as to read as many answers, for what follows what is estimated
 _NO_TIME = 0.02  # seconds that means of neighbours may take anyway
 _HURRIED = 50  # points left out where there is no time: too few to tell errors apart by place
 _AVERAGED = 8  # neighbours
@@ -52,6 +53,7 @@ class Points:
         *,
         thorough: bool,
         each: Callable[..., Iterable[Any]],
+        outputs: int = 1,
     ) -> None:
         self.space = space = Space.of(points)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
@@ -65,10 +67,12 @@ class Points:
         """(m,) bool: wanted points that differ from all known ones where these are all equal."""
         self.thorough = thorough
         self._time_left, self._each, self._interrupted = time_left, each, False
+        self._reserved = 0.0
         self.order = order = np.random.default_rng(seed).permutation(len(points))
         self.first, self.second = order[:_FIRST], order[:_SECOND]
         scanned = self.points.size if self.points.shape[1] > _SCANNED_FROM else 0
-        averages = (_AVERAGE + _SCANNED * scanned) * (len(wanted) + min(len(points), LEFT_OUT))
+        average = _AVERAGE + _SCANNED * scanned + _AVERAGED_OUTPUT * outputs
+        averages = average * (len(wanted) + min(len(points), LEFT_OUT))
         self.hurried = averages > max(_NO_TIME, time_left())
         """Whether there is no time for means of neighbours."""
         self.cubed = self._timed() if time_left() < math.inf else 0.0
@@ -80,7 +84,13 @@ class Points:
         """Seconds until estimates should be there; raises if they are not wanted any more."""
         if self._interrupted:
             raise KeyboardInterrupt
-        return self._time_left()
+        return self._time_left() - self._reserved
+
+    def reserve(self, begun: float, answers: int) -> None:
+        """Leave time to write what is estimated, by what it took since ``begun`` to read so many answers."""
+        if begun < math.inf:
+            estimated = len(self.wanted) + len(self.sample)
+            self._reserved = _WRITING * (begun - self._time_left()) * estimated / answers
 
     def each(self, fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
         """As `map`, in threads if so given; where one raises, such as for Ctrl-C here, the others soon end too."""
@@ -105,10 +115,11 @@ class Points:
         most = seconds / self.cubed if self.cubed else math.inf
         return int(min(_SECOND, max(most, 0.0) ** (1.0 / 3.0)))
 
-    def solving(self, count: int) -> float:
-        """Seconds that it takes to solve for so many points, and for all estimates from them."""
+    def solving(self, count: int, outputs: int = 1) -> float:
+        """Seconds that it takes to solve for so many points, and for all estimates of outputs from them."""
         estimated = len(self.wanted) + len(self.sample)
-        return float(count**2 * (count + estimated) * self.cubed / _SOLVED)
+        wide = count + outputs - 1
+        return float(count * wide * (count + estimated) * self.cubed / _SOLVED)
 
     def within(self, seconds: float) -> Callable[[], bool]:
         """Whether less than so many seconds have passed since now."""
@@ -155,9 +166,10 @@ def by_neighbours(known: Points, scaled: np.ndarray, scales: np.ndarray) -> Cand
         squares = ((places - there[:, None]) ** 2).sum(axis=2)
         weights = 1.0 / np.maximum(np.sqrt(squares), 1e-12)
         weights /= weights.sum(axis=1, keepdims=True)
-        around = scaled[near]
-        means = np.einsum("mk,mk...->m...", weights, around)
-        variance = ((around - means[:, None]) ** 2).mean(axis=1) + 0.01 * scaled.var(axis=0)
+        means = weighted(near, weights, scaled)
+        variance = weighted(near, 1.0 / count, scaled**2)
+        variance += means * (means - 2.0 * weighted(near, 1.0 / count, scaled))
+        variance = np.maximum(variance, 0.0) + 0.01 * scaled.var(axis=0)
         # The further they are all to one side, compared with each other, the further off their mean is.
         squared = np.maximum(squares.mean(axis=1), 1e-300)
         apart = np.maximum(places.var(axis=1).sum(axis=1), _APART * squared)
@@ -165,7 +177,8 @@ def by_neighbours(known: Points, scaled: np.ndarray, scales: np.ndarray) -> Cand
         return means, (variance.T * further).T
 
     parts = average(points[known.sample], known.sample), average(wanted, None)
-    return Candidate(("neighbours",), scales, *map(np.concatenate, zip(*parts, strict=True)))
+    names = ("neighbours",) * math.prod(scaled.shape[1:])
+    return Candidate(names, scales, *map(np.concatenate, zip(*parts, strict=True)))
 
 
 def by_plane(
@@ -183,7 +196,7 @@ def by_plane(
     rows = known.space.scaled(inputs[some])
     middle, mean, deviations = rows.mean(axis=0), scaled[some].mean(axis=0), rows.std(axis=0)
     deviations[deviations == 0.0] = 1.0
-    left, sizes, right = _decomposed(_standard(rows, middle, deviations))
+    left, sizes, right = decomposed(_standard(rows, middle, deviations))
     del rows  # which may be large
     along = left.T @ (scaled[some] - mean)
     penalties = sizes[0] ** 2 * _PENALTIES
@@ -224,7 +237,7 @@ def _standard(rows: np.ndarray, middle: np.ndarray, deviations: np.ndarray) -> n
     return rows
 
 
-def _decomposed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def decomposed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The singular value decomposition of rows (n, c), without values below the rounding of their squares.
 
     By the smaller of the Gram matrices, in a fraction of the time; penalties are larger than what that loses.

@@ -28,6 +28,8 @@ _NO_BETTER = 1e-5
 """Share of a deviance below which a step ends the search: a hundredth of a unit where it is a thousand."""
 _BLOCK = 64
 """Rows of a triangular matrix that are inverted at once."""
+_OUTPUTS = 1000
+"""Outputs, at most about, that choose a kernel."""
 _NEVER = 1e10
 """Stands for an infinite loss, which the line search could not leave."""
 
@@ -200,6 +202,7 @@ def likeliest(
     each likelihood, but the first, whether there is time for it.
     """
     dimensions = points.shape[1]
+    answers = answers[:, :: -(-answers.shape[1] // _OUTPUTS)]  # of a field neighbours are alike
     usual = -0.5 * np.log(dimensions)  # so that typical points are a few length scales apart
     smoothness, linear = starts[0].smoothness, starts[0].linear
     deviance = Deviance(points, answers, smoothness, linear)

@@ -39,14 +39,14 @@ class Nearest:
         """As `Fitted.predict`; ``own`` (m,) are points that estimates must not see, each its own."""
         moved = wanted * self.kernel.scales
         near = nearest(self._moved, moved, min(_NEIGHBOURS, len(self.points) - 1), own)
-        means = np.empty((len(wanted), self._answers.shape[1]))
-        variances = np.empty(len(wanted))
+        weights, variances = np.empty(near.shape), np.empty(len(wanted))
         for begin in range(0, len(wanted), _ROWS):
             some = slice(begin, begin + _ROWS)
-            means[some], variances[some] = self._solved(moved[some], near[some])
-        return means, variances
+            weights[some], variances[some] = self._solved(moved[some], near[some])
+        return weighted(near, weights, self._answers), variances
 
     def _solved(self, moved: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (m, count) of the answers near wanted points, and variances (m,)."""
         around = self._moved[near] - moved[:, None]
         count = near.shape[1]
         size = (around**2).sum(axis=2)
@@ -57,16 +57,20 @@ class Nearest:
         covariance = sloped(among, self.kernel.smoothness)[0]
         covariance[:, at, at] += self.noise
         cross = sloped(size, self.kernel.smoothness)[0]
-        answers = self._answers[near]
-        right = np.concatenate([cross[:, :, None], np.ones((len(near), count, 1)), answers], axis=2)
-        solved = np.linalg.solve(covariance, right)
+        solved = np.linalg.solve(covariance, np.stack([cross, np.ones_like(cross)], axis=2))
         weights, ones = solved[:, :, 0], solved[:, :, 1]
         total = ones.sum(axis=1)
-        level = (ones[:, :, None] * answers).sum(axis=1) / total[:, None]
         short = 1.0 - weights.sum(axis=1)
-        means = (weights[:, :, None] * answers).sum(axis=1) + short[:, None] * level
         variance = 1.0 + self.noise - (weights * cross).sum(axis=1) + short**2 / total
-        return means, np.maximum(variance, self.noise)
+        return weights + (short / total)[:, None] * ones, np.maximum(variance, self.noise)
+
+
+def weighted(near: np.ndarray, weights: np.ndarray | float, answers: np.ndarray) -> np.ndarray:
+    """Sums (m,) or (m, q) of the answers (n,) or (n, q) near each of some points (m, count), by their weights."""
+    rows = np.arange(0, near.size + 1, near.shape[1])
+    data = np.broadcast_to(weights, near.shape).ravel()
+    shape = len(near), len(answers)
+    return np.asarray(scipy.sparse.csr_array((data, near.ravel(), rows), shape=shape) @ answers)
 
 
 def nearest(

@@ -34,6 +34,7 @@ from .candidates import (
     by_others,
     by_plane,
     combined,
+    decomposed,
 )
 from .gaussian import Fitted, Kernel, Smoothness, likeliest
 from .nearest import Nearest
@@ -67,11 +68,14 @@ _OUTPUTS = 8  # outputs, or principal components, that each have a kernel of the
 _SHARED = 4  # of these kernels that the outputs themselves may have
 _LITTLE = 0.055  # seconds an output, below which all share one kernel,
 _MANY_LITTLE = 0.3  # and seconds a principal component,
+_REST = 4.0  # or so many times those for what components leave of the outputs,
 _BETTER = 0.12  # from which each has a kernel of its own also where there is no hurry,
 _SOME, _ENOUGH = 1.0, 2.0  # and from which each has a plain, and a thorough search
 _SEARCHING, _SEARCHED = 0.05, 0.6  # seconds, and share of them, that must be left after a search
-_NEAR = 5e-4  # seconds an estimate by a process of the nearest points
-_FEWEST_SOLVED = 30  # points from which a process is worth it
+_NEAR, _NEAR_OUTPUT = 5e-4, 1e-7  # seconds an estimate by the nearest points, and an output
+_FEWEST_SOLVED = 30  # points from which a process is worth it,
+_FEWEST_BESIDE = 1000  # and from which it is beside one of the nearest points;
+_SOLVED_BESIDE = 3e10  # at most this, over the number of estimates, is the square of how many
 _BEYOND = 2.0  # times the largest variance of an answer left out: what is wanted lies further away,
 _END, _ENDS = 0.2, 4  # as this share of the answers at the ends of so many dimensions does
 _DISTANCES = 5  # at which these are compared
@@ -127,7 +131,8 @@ def estimates(
 
     def known() -> Points:
         some = points[first] if repeated else points
-        return Points(some, wanted, seed, time_left, thorough=thorough, each=each)
+        outputs = answers.shape[1]
+        return Points(some, wanted, seed, time_left, thorough=thorough, each=each, outputs=outputs)
 
     # The matrices are too small for several threads to help, and waiting for each other costs them most. What is
     # imported later brings a BLAS of its own, which would have them.
@@ -216,59 +221,84 @@ def import_what_is_used() -> None:
 
 def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     # Their squares may be too large, or too small, for a number, and their differences far below them. Both steps are exact.
+    begun = known.time_left()
     unit = np.ldexp(1.0, np.frexp(np.abs(answers).max(axis=0))[1] - 1)
     level = answers[0] / unit
-    scaled = answers / unit - level
+    scaled = answers / unit
+    scaled -= level
     middle, spread = scaled.mean(axis=0), scaled.std(axis=0)
     varied = spread > 0.0
     spread[~varied] = 1.0
-    scaled = (scaled - middle) / spread
+    scaled -= middle
+    scaled /= spread
     middle += level
+    known.reserve(begun, len(answers))
     outputs = int(varied.sum())
+    if outputs < len(varied):
+        scaled = scaled[:, varied]
     if len(answers) < FEWEST or not known.points.shape[1] or not outputs:
-        found = by_mean(known, scaled[:, varied])
-    elif not known.thorough or known.time_left() < (
-        _LITTLE * outputs if outputs <= _OUTPUTS else _MANY_LITTLE * (_OUTPUTS + 1)
-    ):
-        found = _jointly(known, scaled[:, varied])
+        found = by_mean(known, scaled)
+    elif not known.thorough or known.time_left() < _least(known, outputs):
+        found = _jointly(known, scaled)
     elif outputs > _OUTPUTS:
-        found = _by_components(known, scaled[:, varied])
+        found = _by_components(known, scaled)
     else:
-        parts = _each(known, scaled[:, varied], outputs, (-middle / spread)[varied])
+        parts = _each(known, scaled, outputs, (-middle / spread)[varied])
         found = _together(parts)
-    values, stderr = (np.zeros((len(known.wanted), len(unit))) for _ in range(2))
-    left_out = np.zeros(len(unit))
-    targets = scaled[known.sample][:, varied]
-    left, values[:, varied] = np.split(found.means, [len(targets)])
+    targets = scaled[known.sample]
+    left, values = np.split(found.means, [len(targets)])
     left_variance, variance = np.split(found.variances, [len(targets)])
     dimensions = known.points.shape[1]
     free = len(answers) >= _EACH * dimensions or found.scales.max() > found.scales.min()
     few = _inflation(len(answers), dimensions if free else 1)
-    stderr[:, varied] = few * calibrated(
+    stderr = calibrated(
         known.points[known.sample] * found.scales, targets - left, left_variance,
         known.wanted * found.scales, variance,
     )  # fmt: skip
-    left_out[varied] = np.sqrt(found.squares(targets))
+    left_out = _among(np.sqrt(found.squares(targets)), varied)
     methods = iter(found.names)
-    stderr = np.maximum(np.maximum(stderr, _STDERR) * spread, np.finfo(float).eps * np.abs(middle))
+    values, stderr = _among(values, varied), _among(stderr, varied)
+    values *= spread
+    values += middle
+    stderr *= few
+    np.maximum(stderr, _STDERR, out=stderr)
+    stderr *= spread
+    np.maximum(stderr, np.finfo(float).eps * np.abs(middle), out=stderr)
     # What an input does that never varied is unknown: perhaps as much as all others do.
     apart = np.ix_(known.unseen, varied)
     stderr[apart] = np.hypot(stderr[apart], spread[varied])
     # The next answer may be another, though all are the same: one in so many.
     stderr[:, ~varied] = np.maximum(np.abs(middle[~varied]) / (len(answers) + 1.0), 1e-300)
     return Estimates(
-        _numbers(unit, middle + spread * values),
+        _numbers(unit, values),
         np.maximum(_numbers(unit, stderr), np.finfo(float).tiny),
         _numbers(unit, spread * left_out),
         tuple(next(methods) if one else "constant" for one in varied),
     )
 
 
+def _least(known: Points, outputs: int) -> float:
+    """Seconds from which so many outputs do not share one kernel."""
+    if outputs <= _OUTPUTS:
+        return _LITTLE * outputs
+    return max(_MANY_LITTLE * (_OUTPUTS + 1), _REST * _for_rest(known, outputs))
+
+
+def _among(numbers: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Columns (..., v) among others (..., q), which are 0; the same array if all are chosen (q,) bool."""
+    if chosen.all():
+        return numbers
+    found = np.zeros((*numbers.shape[:-1], len(chosen)))
+    found[..., chosen] = numbers
+    return found
+
+
 def _numbers(unit: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """A unit times numbers, or the largest that is no infinity."""
+    """A unit times numbers, or the largest that is no infinity; in their place, as they may be many."""
     largest = np.finfo(float).max
     with np.errstate(over="ignore"):
-        return np.asarray(np.clip(unit * times, -largest, largest))
+        times *= unit
+    return np.clip(times, -largest, largest, out=times)
 
 
 def _inflation(size: int, lengths: int) -> float:
@@ -459,37 +489,66 @@ def _conditioned(
     known: Points, answers: np.ndarray, kernel: Kernel, seconds: float
 ) -> Candidate | None:
     """Estimates of outputs (n, q) by a process, within so many seconds; None if too few answers can be used in these."""
-    sample, size = known.sample, len(answers)
-    estimated = len(known.wanted) + len(sample)
-    fitted: Fitted | Nearest
+    size, outputs = answers.shape
+    estimated = len(known.wanted) + len(known.sample)
 
     def solvable(count: int) -> bool:
-        return known.solving(count) < seconds / 2.0
+        return known.solving(count, outputs) < seconds / 2.0
 
-    exactly = EXACT if known.thorough else _EXACT_QUICKLY
-    if (size > exactly or not solvable(size)) and estimated * _NEAR < seconds / 2.0:
+    exactly, near = EXACT if known.thorough else _EXACT_QUICKLY, _NEAR + outputs * _NEAR_OUTPUT
+    found, least = None, min(_FEWEST_SOLVED, size)
+    if (size > exactly or not solvable(size)) and estimated * near < seconds / 2.0:
         fitted = Nearest(known.points, answers, kernel)
-        off, sharp = fitted.left_out(sample)
-    else:
-        while size >= _FEWEST_SOLVED and not solvable(size):
-            size = int(0.8 * size)
-        if size < min(_FEWEST_SOLVED, len(answers)):
-            return None
-        some = np.sort(known.order[:size])
-        fitted = Fitted(known.points[some], answers[some], kernel)
-        inside = np.isin(sample, some)
-        off, sharp = np.empty((len(sample), answers.shape[1])), np.empty(len(sample))
-        off[inside], sharp[inside] = fitted.left_out(np.searchsorted(some, sample[inside]))
-        means, sharp[~inside] = fitted.predict(known.points[sample[~inside]])
-        off[~inside] = answers[sample[~inside]] - means
+        found = _estimated(known, answers, fitted, fitted.left_out(known.sample), seconds)
+        if not known.thorough:
+            return found
+        # Some of the answers at once say more than the nearest where these are far away, or noisy.
+        size, least = min(size, exactly, int(math.sqrt(_SOLVED_BESIDE / estimated))), _FEWEST_BESIDE
+    while size >= least and not solvable(size):
+        size = int(0.8 * size)
+    if size < least:
+        return found
+    some = np.sort(known.order[:size])
+    whole = Fitted(known.points[some], answers[some], kernel)
+    inside = np.isin(known.sample, some)
+    off, sharp = np.empty((len(inside), outputs)), np.empty(len(inside))
+    off[inside], sharp[inside] = whole.left_out(np.searchsorted(some, known.sample[inside]))
+    outside = known.sample[~inside]
+    means, sharp[~inside] = whole.predict(known.points[outside])
+    off[~inside] = answers[outside] - means
+    other = _estimated(known, answers, whole, (off, sharp), seconds)
+    return other if found is None else _nearer(found, other, answers[known.sample])
+
+
+def _nearer(one: Candidate, other: Candidate, targets: np.ndarray) -> Candidate:
+    """Of two candidates for outputs (n, q) the one that is nearer to these, which are left out, for each."""
+    better = other.squares(targets) < one.squares(targets)
+    means, variances = (
+        np.where(better, *pair)
+        for pair in ((other.means, one.means), (other.variances, one.variances))
+    )
+    return replace(one, means=means, variances=variances)
+
+
+def _estimated(
+    known: Points,
+    answers: np.ndarray,
+    fitted: Fitted | Nearest,
+    left_out: tuple[np.ndarray, np.ndarray],
+    seconds: float,
+) -> Candidate:
+    """Estimates by a process, and what it is off (l, q) on answers left out, with variances (l,) in its own unit."""
+    kernel, sample, (off, sharp) = fitted.kernel, known.sample, left_out
     # As an estimate of s² the residuals do for both kinds.
     variance = np.maximum((off**2 / sharp[:, None]).mean(axis=0), 1e-300)
-    if size < _FEW and isinstance(fitted, Fitted):  # which residuals of few answers may miss
+    # Which residuals of few answers may miss.
+    if len(fitted.points) < _FEW and not isinstance(fitted, Nearest):
         variance = np.maximum(variance, fitted.variance)
     means, wide = fitted.predict(known.wanted)
     spread = wide[:, None] * variance
     nearest, few = float(sharp.max()), known.first
-    if (wide > _BEYOND * nearest).any() and 2 * _ENDS * known.solving(len(few)) < seconds / 4.0:
+    needed = 2 * _ENDS * known.solving(len(few), answers.shape[1])
+    if (wide > _BEYOND * nearest).any() and needed < seconds / 4.0:
         away, squares = _ends(known.points[few], answers[few], kernel)
         ratios = squares / (away[:, None] * variance)
         spread *= _widened(np.log(wide / nearest), np.log(away / nearest), ratios)
@@ -577,15 +636,16 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
         tried.append((chosen * float((off**2).sum()), kernel))
         kernel = min(tried, key=lambda one: one[0])[1]  # with which the next kind begins
     process = _conditioned(known, scaled, kernel, known.time_left()) if tried else None
-    if process is not None and scaled.shape[1] > _MANY:
+    many = scaled.shape[1] > _MANY
+    if process is not None and many:
         return process
     ways = [] if process is None else [process]
     if known.inputs is not None and ways and go_on():
         ways.append(by_plane(known, scaled, *known.inputs))
     ways += _averages(known, scaled, kernel.scales)
-    if len(ways) == 1:
-        return ways[0]
     targets = scaled[known.sample]
+    if many or len(ways) == 1:
+        return min(ways, key=lambda way: float(way.squares(targets).sum()))
     return _together(
         [
             combined([way.column(output) for way in ways], targets[:, output])
@@ -599,13 +659,17 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
 
     Those that are nearer without the others are estimated so.
     """
-    directions = np.linalg.svd(scaled[known.second], full_matrices=False)[2][:_OUTPUTS]
+    directions = decomposed(scaled[known.second])[2][:_OUTPUTS]
     components = scaled @ directions.T
     units = np.maximum(components.std(axis=0), 1e-300)
-    parts = _each(known, components / units, len(directions) + 1)
+    # One share of the time is for what they leave, or more if that takes longer.
+    needed, many = _for_rest(known, scaled.shape[1]), len(directions)
+    later = math.ceil(many * needed / max(known.time_left() - needed, needed, 1e-300))
+    parts = _each(known, components / units, many + max(1, later))
     found = _together(parts)
     rest = scaled - components @ directions
-    kernel = Kernel(found.scales, 1e-4, "matern52", False)
+    kernels = [part.kernel for part in parts if part.kernel is not None]
+    kernel = _nearest_kernel(known, rest, [Kernel(found.scales, 1e-4, "matern52", False), *kernels])
     left = _conditioned(known, rest, kernel, known.time_left()) or by_mean(known, rest)
     back = units[:, None] * directions
     kinds = ", ".join(dict.fromkeys(found.names))
@@ -615,10 +679,20 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
         found.means @ back + left.means,
         found.variances @ back**2 + left.variances,
     )
-    kernels = [part.kernel for part in parts if part.kernel is not None]
     if not kernels or known.time_left() < _ENOUGH * len(parts):
         return whole
     return _by_themselves(known, scaled, kernels, whole)
+
+
+def _nearest_kernel(known: Points, scaled: np.ndarray, kernels: list[Kernel]) -> Kernel:
+    """The kernel under which a few answers (n, q) left out are nearest, all together."""
+    some = known.points[known.first], scaled[known.first]
+    return min(kernels, key=lambda one: float((Fitted(*some, one).left_out()[0] ** 2).sum()))
+
+
+def _for_rest(known: Points, outputs: int) -> float:
+    """Seconds that a process takes for what principal components leave of so many outputs."""
+    return 2.0 * known.solving(min(len(known.points), _EXACT_QUICKLY), outputs)
 
 
 def _by_themselves(

@@ -115,8 +115,8 @@ def estimate_missing(
     columns = leaves(tree)
     if any(column.dtype.kind != "f" for column in columns):
         return
-    flat = np.concatenate([column.reshape(len(exact), -1) for column in columns], axis=1)
-    flat = flat.astype(np.float64)
+    wide = [column.reshape(len(exact), -1) for column in columns]
+    flat = np.asarray(wide[0] if len(wide) == 1 else np.concatenate(wide, axis=1), np.float64)
     if more is not None and more[1].shape[1] != flat.shape[1]:
         warn_other_answers(more[1].shape[1], flat.shape[1])
     elif more is not None and len(more[0]):
@@ -144,21 +144,25 @@ def estimate_missing(
             needed = sum(seconds_to_do_better(*size, len(one)) for one in groups)
             thorough = left() >= needed
             left = left if thorough else lambda: math.inf
-        numbers = np.empty((2, len(rows), flat.shape[1]))
+        numbers = []
         for at, together in enumerate(groups):
             several = [len(one) for one in groups[at:]]
             used = finite[:, together].all(axis=1)
-            make = partial(
-                estimates, points[used], flat[np.ix_(used, together)], wanted, each=on_cores
-            )
+            all_used = len(groups) == 1 and used.all()
+            some = flat if all_used else flat[np.ix_(used, together)]
+            make = partial(estimates, points[used], some, wanted, each=on_cores)
             part = _part(left, 1.0 - several[0] / sum(several))
             made = (
                 _in_spare_time(make, part)
                 if effort == "spare" and thorough
                 else make(thorough=thorough, time_left=part)
             )
-            numbers[:, :, together] = made.values, made.stderr
-        values, stderr = _unflattened(numbers[0], tree), _unflattened(numbers[1], tree)
+            numbers.append((made.values, made.stderr))
+        back = np.argsort(np.concatenate(groups))
+        values, stderr = (
+            _unflattened(parts[0] if len(parts) == 1 else np.hstack(parts)[:, back], tree)
+            for parts in zip(*numbers, strict=True)
+        )
         yield Estimates(rows, map_leaves(_narrowed, values, tree), stderr)
 
 
@@ -262,6 +266,8 @@ def _as_floats(leaf: np.ndarray) -> np.ndarray:
 
 def _narrowed(part: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Numbers in the type of others, none of them infinite because of it."""
+    if part.dtype == like.dtype:
+        return part
     limits = np.finfo(like.dtype)
     return np.asarray(np.clip(part, limits.min, limits.max).astype(like.dtype))
 

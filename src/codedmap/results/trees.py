@@ -359,11 +359,16 @@ def blanked(column: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Values with NaN, NaT or None in the rows that are ``missing`` (m,) bool; no other is rounded."""
     if not missing.any():
         return column
-    kind = column.dtype.kind
-    if kind in "biu":
-        real = cast_values(column[~missing], np.dtype(np.float64))
-        column = column.astype(object if real is None else np.float64)
-    else:
-        column = in_dtype(column, np.dtype(object)) if kind not in "fcOmM" else column.copy()
-    column[missing] = None if column.dtype == object else np.nan if kind not in "mM" else "NaT"
-    return column
+    found = blankable(column)
+    found = found.copy() if found is column else found
+    kind = found.dtype.kind
+    found[missing] = None if kind == "O" else np.nan if kind not in "mM" else "NaT"
+    return found
+
+
+def blankable(column: np.ndarray) -> np.ndarray:
+    """Values in a dtype that has NaN, NaT or None; none is rounded."""
+    if column.dtype.kind in "biu":
+        real = cast_values(column, np.dtype(np.float64))
+        return column.astype(object) if real is None else real
+    return column if column.dtype.kind in "fcOmM" else in_dtype(column, np.dtype(object))
