@@ -24,7 +24,8 @@ from .live import LiveJob
 COMPUTING = 0.9
 """Of a deadline; the rest is for estimates."""
 _SAMPLE = 4096  # answered rows, where they are in a file
-_BLOCK = 1 << 17  # rows estimated at a time
+_BLOCK = 1 << 17  # rows estimated at a time,
+_NUMBERS = 1 << 22  # and numbers, where they are written to a file
 _CORES = 4  # at most, for outputs that are estimated at the same time
 _SPARE = 0.1  # of the time of a job without a deadline, for estimates;
 _SHORT, _MOST = 0.25, 0.5  # or as much of it as this, of short jobs, up to so many seconds
@@ -127,8 +128,9 @@ def estimate_missing(
     finite = np.isfinite(flat)
     if not flat.shape[1] or finite.sum(axis=0).min() < 2:
         return
-    for begin in range(0, len(missing), _BLOCK):
-        rows = missing[begin : begin + _BLOCK]
+    block = max(1, min(_BLOCK, _NUMBERS // flat.shape[1])) if sample else _BLOCK
+    for begin in range(0, len(missing), block):
+        rows = missing[begin : begin + block]
         wanted = inputs.points(rows)
         later = 1.0 - len(rows) / (len(missing) - begin)
         there = np.isfinite(wanted).all(axis=1)
