@@ -486,10 +486,10 @@ def test_trees_are_given_the_columns_that_tell_most():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(300, 400))
     answers = np.where(points[:, 250] > 0.0, 1.0, 0.0) + points[:, 300] ** 2
-    some = candidates._telling(points, answers)
+    some = candidates.telling(points, answers)
     assert len(some) == candidates.COLUMNS
     assert {250, 300} <= set(some.tolist())
-    assert candidates._telling(points[:, :100], answers) == slice(None)
+    assert candidates.telling(points[:, :100], answers) == slice(None)
     correlations = [
         np.abs([np.corrcoef(column, answers)[0, 1] for column in one.T])
         for one in (points - points.mean(axis=0), (points - points.mean(axis=0)) ** 2)
@@ -497,7 +497,7 @@ def test_trees_are_given_the_columns_that_tell_most():
     order = np.argsort(-np.maximum(*correlations))
     np.testing.assert_array_equal(some, order[: candidates.COLUMNS])
     constant = np.hstack([np.ones((300, 200)), points])
-    assert 450 in candidates._telling(constant, answers)
+    assert 450 in candidates.telling(constant, answers)
 
 
 def test_wide_inputs_have_a_deviation_of_one_in_each_direction_on_average():

@@ -171,3 +171,14 @@ def test_a_few_lost_or_kept_rows_say_nothing(kept):
     assert dependence(points, few, ["a"], 0) is None
     assert dependence(points, enough, ["a"], 0) is not None
     assert dependence(points[:, :0], enough, [], 0) is None
+
+
+def test_of_very_many_inputs_those_that_decide_are_found_and_chance_is_not():
+    """Each of 3,000 may seem to decide."""
+    rng = np.random.default_rng(5)
+    points = rng.random((400, 3000))
+    names = [f"x{k}" for k in range(3000)]
+    found = dependence(points, points[:, 1234] > 0.8, names, 0, quick=True)
+    assert "x1234 > 0.8" in found
+    by_chance = [dependence(points, rng.random(400) < 0.2, names, 0, quick=True) for _ in range(40)]
+    assert by_chance == [None] * 40

@@ -59,7 +59,7 @@ _MORE = 2.0  # times as many until the next one
 _LOOK = 0.02  # of the job's time, for a plan while it goes on
 _CLOSE = 1.05  # times the rows that there are: for so few more it does not go on
 _ESTIMATING = 0.2  # seconds for estimates, if that is more than the rest of the time
-_NUMBER = 1e-7  # seconds to estimate a number, however cheaply, and to write it,
+_NUMBER = 1e-7  # seconds to read a number of the inputs, or to estimate one and write it, however cheaply,
 _WRITING = 0.5  # but at most this share of a deadline for all
 _LAST = 0.6  # of the rows: when more have an answer, no plan is made
 _POLLED = 0.02  # seconds
@@ -93,7 +93,7 @@ class RowsJob(MapJob):
     ) -> None:
         self._deadline = deadline
         self._numbers: int | None = None
-        """Of all answers, once one is known."""
+        """Of all inputs and answers, once one is known."""
         self._known = known
         self._engine, self._tasks, self._stop, self._store = engine, tasks, job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
@@ -129,10 +129,11 @@ class RowsJob(MapJob):
             self._leave_time(self._deadline)
 
     def _leave_time(self, deadline: float) -> None:
-        """Stop earlier where estimates are so many numbers that the rest of the time is too short to write them."""
+        """Stop earlier where inputs and answers are so many numbers that the rest of the time is too short to estimate any."""
         status = self._rows.status
         answer = self._read(np.flatnonzero(status == Status.EXACT)[:1])
-        self._numbers = len(status) * sum(leaf.size for leaf in leaves(answer))
+        each = sum(leaf.size for leaf in leaves(answer)) + (self._rows.inputs.numbers or 0)
+        self._numbers = len(status) * each
         needed = min(_NUMBER * self._numbers, _WRITING * deadline)
         if needed > (1.0 - COMPUTING) * deadline and self._stop is not None:
             self._stop = self._stop | Deadline(deadline - needed)

@@ -77,7 +77,12 @@ class Points:
         """Whether there is no time for means of neighbours."""
         self.cubed = self._timed() if time_left() < math.inf else 0.0
         """Seconds that a likelihood takes, over the cube of its points."""
-        self.sample = np.sort(order[: _HURRIED if self.hurried else LEFT_OUT])
+        chosen = order[:LEFT_OUT]
+        if self.hurried:  # to look for those near each wanted point is to take a tenth of the time
+            looked = int(max(0.0, time_left()) / 10.0 / (_SCANNED * self.wanted.size))
+            few = max(_HURRIED, min(LEFT_OUT, len(wanted) // 10, looked))
+            chosen = order[-few:]  # so few should not have chosen the kernels that they judge
+        self.sample = np.sort(chosen)
         """Of points, those that are left out."""
 
     def time_left(self) -> float:
@@ -262,11 +267,13 @@ def by_mean(known: Points, scaled: np.ndarray) -> Candidate:
     return Candidate(names, ones, means, np.broadcast_to(variance, means.shape))
 
 
-def _telling(points: np.ndarray, answers: np.ndarray) -> slice | np.ndarray:
+def telling(points: np.ndarray, answers: np.ndarray) -> slice | np.ndarray:
     """Of many columns those with which, or with whose squares, answers (n,) go: the time of trees is that of their columns."""
     if points.shape[1] <= COLUMNS:
         return slice(None)
-    off, answers = points - points.mean(axis=0), answers - answers.mean()
+    unit = np.abs(points).max(axis=0)
+    off, answers = points / np.where(unit > 0.0, unit, 1.0), answers - answers.mean()
+    off -= off.mean(axis=0)
     found = []
     for one in (off, off**2 - (off**2).mean(axis=0)):
         spread = np.sqrt((one**2).sum(axis=0))
@@ -285,7 +292,7 @@ def by_others(
     from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415  a second to import
 
     def trees(points: np.ndarray, answers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        some = _telling(points, answers)
+        some = telling(points, answers)
         fitted = HistGradientBoostingRegressor(random_state=0).fit(points[:, some], answers)
         return np.asarray(fitted.predict(wanted[:, some]))
 

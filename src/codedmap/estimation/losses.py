@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
+from .candidates import telling
 
 _FEWEST = 8  # lost rows, and kept ones, from which it is tested
 _MOST = 4000  # rows that are looked at
@@ -34,13 +37,15 @@ def dependence(
     number, kept = int(lost.sum()), int((~lost).sum())
     if min(number, kept) < _FEWEST or not points.shape[1]:
         return None
-    # Trees go by the order of numbers, and scikit-learn's hold them in single precision: they get ranks.
-    columns = [np.unique(column, return_inverse=True) for column in points.T]
-    points = np.stack([ranks.reshape(-1) for _, ranks in columns], axis=1).astype(np.float32)
-    values = [there for there, _ in columns]
-    split = _split(points.astype(np.intp), lost, names, values)
+    # Of very many inputs those are looked at that go with what is lost; by chance one of all the others may do as well.
+    some = telling(points, lost.astype(float))
+    names = np.asarray(names, dtype=object)[some].tolist()
+    ranks, values = _ranked(points[:, some])
+    others = math.log(points.shape[1] / len(values))
+    split = _split(ranks.astype(np.intp), lost, names, values, _CHANCE + others)
     if quick or (split is None and not _predicted(points, lost, rng)):
         return split
+    points = ranks
     from sklearn.tree import DecisionTreeClassifier  # noqa: PLC0415  a second to import
 
     tree = DecisionTreeClassifier(
@@ -53,6 +58,13 @@ def dependence(
     path = tree.decision_path(points[inside][:1]).indices.tolist()  # from the root down
     region = _region(tree.tree_, path, names, values)
     return _lost_shares(region, shares[worst], lost[~inside].mean())
+
+
+def _ranked(points: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The ranks of numbers in their columns, and these in order: trees go by ranks, and hold numbers in single precision."""
+    columns = [np.unique(column, return_inverse=True) for column in points.T]
+    ranks = np.stack([places.reshape(-1) for _, places in columns], axis=1)
+    return ranks.astype(np.float32), [there for there, _ in columns]
 
 
 def _predicted(points: np.ndarray, lost: np.ndarray, rng: np.random.Generator) -> bool:
@@ -72,9 +84,9 @@ def _predicted(points: np.ndarray, lost: np.ndarray, rng: np.random.Generator) -
         trees = ExtraTreesClassifier(
             _TREES, min_samples_leaf=3, class_weight="balanced", random_state=0
         )
-        score[~inside] = trees.fit(points[inside], lost[inside]).predict_proba(points[~inside])[
-            :, 1
-        ]
+        some = telling(points[inside], lost[inside].astype(float))
+        ranks, _ = _ranked(points[:, some])
+        score[~inside] = trees.fit(ranks[inside], lost[inside]).predict_proba(ranks[~inside])[:, 1]
     # The probability that a lost row has a higher score than a kept one, and its error if scores are chance.
     area = roc_auc_score(lost, score)
     number, kept = np.count_nonzero(lost), np.count_nonzero(~lost)
@@ -83,7 +95,11 @@ def _predicted(points: np.ndarray, lost: np.ndarray, rng: np.random.Generator) -
 
 
 def _split(
-    points: np.ndarray, lost: np.ndarray, names: Sequence[str], values: Sequence[np.ndarray]
+    points: np.ndarray,
+    lost: np.ndarray,
+    names: Sequence[str],
+    values: Sequence[np.ndarray],
+    chance: float,
 ) -> str | None:
     """As `dependence`, of points that are ranks: the bound of one input that tells lost from kept rows best."""
     rows, all_lost = len(lost), np.count_nonzero(lost)
@@ -109,7 +125,7 @@ def _split(
             low, high = (bound, np.inf) if worst else (-np.inf, bound)
             region = _condition(names[feature], low, high, there)
             found = _lost_shares(region, shares[worst, at], shares[1 - worst, at])
-    return found if best > np.log(sum(map(len, values))) + _CHANCE else None
+    return found if best > np.log(sum(map(len, values))) + chance else None
 
 
 def _lost_shares(region: str, inside: float, outside: float) -> str:

@@ -33,6 +33,7 @@ _STARVED = 0.5  # of that time, in which the processor did other work
 _GROUP = 0.1  # seconds for outputs that are finite in the same rows,
 _QUICK = 1.0  # and for all if it is to be quick
 _TESTED = 4000  # rows by which it is tested whether losses depend on the inputs,
+_LEAST_TESTED = 500  # or so many, of very many numbers,
 _TESTING = 2.0  # and seconds that there must be for more than a quick look
 
 
@@ -235,7 +236,8 @@ def warn_of_losses(
     Rows whose answers, those of some rows by their numbers, are not finite count as missing: outputs that are not finite
     are not estimated from them.
     """
-    rows = np.sort(np.random.default_rng(0).permutation(len(status))[:_TESTED])
+    most = min(_TESTED, max(_LEAST_TESTED, _NUMBERS // max(1, inputs.numbers or 1)))
+    rows = np.sort(np.random.default_rng(0).permutation(len(status))[:most])
     points = inputs.points(rows)
     if not np.isfinite(points).all():
         return
