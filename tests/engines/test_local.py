@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.engines import Local, local_worker
+from codedmap.engines import Local, local, local_worker
 
 from ..processes import (
     ANSWER,
@@ -1109,6 +1109,24 @@ def test_a_caller_that_can_open_no_more_files_fails_no_row(fn, where, message, m
         monkeypatch.setattr(*where, full)
         with pytest.raises(cm.EngineError, match=f"{message}.*Too many open files"):
             cm.map(cm.itemwise(fn), np.ones((3, 10_000)), engine=engine, on_error="record")
+
+
+def test_a_caller_that_cannot_clean_up_after_a_worker_still_hears_of_its_end(monkeypatch):
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", lambda hook: printed.append(hook.exc_type))
+
+    def full(*_):
+        raise MemoryError
+
+    with Local(1) as engine:
+        engine.submit(0, abs, -1).result(ANSWER)
+        with monkeypatch.context() as none_left:
+            none_left.setattr(local_worker, "discard_of", full)
+            died = engine.submit(0, os._exit, 3)
+            assert isinstance(died.exception(ANSWER), cm.WorkerCrashed)
+        assert engine.submit(0, abs, -1).result(ANSWER) == 1
+        monkeypatch.setattr(local, "end_descendants", full)
+    assert printed == [MemoryError] * 3
 
 
 # Races, and growth.

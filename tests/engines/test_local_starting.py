@@ -226,6 +226,18 @@ def test_a_path_of_temporary_files_that_is_too_long_for_sockets_is_said(tmp_path
     assert "memory" not in said
 
 
+def test_that_no_folder_of_temporary_files_can_be_used_is_said(tmp_path):
+    source = """
+        import tempfile
+        tempfile._candidate_tempdir_list = lambda: ["/proc"]
+        # main
+        try: cm.engines.Local(1)
+        except cm.EngineError as error: print(error)
+        """
+    said = run_script(tmp_path, source).out.strip()
+    assert said.endswith("found in ['/proc']): set TMPDIR to a folder that can be written to")
+
+
 def test_a_child_that_was_forked_off_after_workers_may_have_workers_of_its_own(tmp_path):
     source = """
         def work():

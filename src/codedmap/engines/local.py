@@ -169,12 +169,14 @@ class Local(QueueEngine["_LocalQueue"]):
             return
         self._closing = True
         self.starter.do(self.starter.end)
-        end_descendants(
-            f"{self.run}:", [pid for queue in self._queues.values() for pid in queue.pids]
-        )
-        for queue in self._queues.values():
-            queue.close()
-        self.end_if_closed()
+        try:
+            end_descendants(
+                f"{self.run}:", [pid for queue in self._queues.values() for pid in queue.pids]
+            )
+        finally:
+            for queue in self._queues.values():
+                queue.close()
+            self.end_if_closed()
 
     def end_if_closed(self) -> None:
         """End the loop when the engine was closed, and no process is left."""
@@ -330,6 +332,8 @@ class _LocalQueue(Calls):
             self._loop.watch(worker.sentinel, partial(self._finish, worker))
         elif self._waiting:
             remedy = "is there memory left, are too many files open?"
+            if "usable temporary directory" in str(worker):
+                remedy = "set TMPDIR to a folder that can be written to"
             if "AF_UNIX path" in str(worker):  # of the socket of the fork server
                 remedy = f"set TMPDIR to a folder with a shorter path than {tempfile.gettempdir()}"
             error = EngineError(
@@ -393,22 +397,24 @@ class _LocalQueue(Calls):
         error: BaseException = worker.crash_error(self.number, "its setup" if setup else "the call")
         if setup and not self._closed:
             error = self._set_up_error(error)
-        if not self._closed:
-            worker.end_descendants()
         self._loop.forget(worker.sentinel)
-        worker.close()
-        if reply is not None:
-            self._answer(reply)
-        elif call is not None and call is self._running:
-            self._running = None
-            self._loop.cancel(call.future)
-            call = self._lost_with(call)
-            self._start()
-            self._advance()
-            self._loop.do(call.fail, error)
-        elif call is not None:
-            call.discard()
-        self._local.end_if_closed()
+        try:
+            if not self._closed:
+                worker.end_descendants()
+            worker.close()
+        finally:  # there may be no memory, or no file to be had
+            if reply is not None:
+                self._answer(reply)
+            elif call is not None and call is self._running:
+                self._running = None
+                self._loop.cancel(call.future)
+                call = self._lost_with(call)
+                self._start()
+                self._advance()
+                self._loop.do(call.fail, error)
+            elif call is not None:
+                call.discard()
+            self._local.end_if_closed()
 
 
 def _refuse_inside_import() -> None:
