@@ -285,3 +285,18 @@ def test_a_signal_ends_the_program_wherever_it_comes_and_once(command, code, pri
         ],
     )
     assert (run.returncode, run.stdout, run.stderr) == (code, printed, "codedmap: interrupted\n")
+
+
+def test_a_working_directory_that_has_been_removed_is_said(folder):
+    Path("x.csv").write_text("a\n1\n")
+    job, design = (str(folder / name) for name in ("output_jobs.py:square", "x.csv"))
+    Path("gone").mkdir()
+    source = (
+        "import os; os.chdir('gone'); os.rmdir(os.getcwd()); from codedmap.cli import cli; "
+        f"cli(['sweep', {job!r}, {design!r}, '--out', 'out.csv'])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", source], check=False, capture_output=True, text=True
+    )
+    said = "codedmap: error: the working directory has been removed: change to another one\n"
+    assert (run.returncode, run.stderr) == (2, said)
