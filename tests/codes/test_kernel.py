@@ -67,12 +67,15 @@ def test_complex_answers_are_pairs_of_real_ones():
     code = cm.KernelCode(5, 12, 0)
     _, encoding = case(code, 3)
     slots = (0, 2, 5, 6, 8, 9, 11)
-    whole = encoding.decode(some(encoding, slots, lambda x: smooth(x) + 1j * smooth(2 * x)))
+    complexes = some(encoding, slots, lambda x: smooth(x) + 1j * smooth(2 * x))
+    whole = encoding.decode(complexes)
     pairs = encoding.decode(
         some(encoding, slots, lambda x: np.stack([smooth(x), smooth(2 * x)], axis=-1))
     )
     np.testing.assert_array_equal(whole.values, pairs.values[..., 0] + 1j * pairs.values[..., 1])
     np.testing.assert_array_equal(whole.stderr, pairs.stderr)
+    longer = {slot: answer.astype(np.clongdouble) for slot, answer in complexes.items()}
+    np.testing.assert_array_equal(encoding.decode(longer).values, whole.values)
 
 
 def test_complex_inputs_are_pairs_of_real_ones():

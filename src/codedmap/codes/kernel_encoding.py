@@ -375,7 +375,7 @@ def _like(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
         limits = np.finfo(values.dtype)
         columns = np.clip(columns, limits.min, limits.max)
     if values.dtype.kind == "c":
-        columns = np.ascontiguousarray(columns).view(np.complex128)
+        columns = np.ascontiguousarray(columns, np.float64).view(np.complex128)
     return columns.reshape(-1, *values.shape[2:])
 
 
