@@ -252,6 +252,20 @@ def test_a_child_that_was_forked_off_after_workers_may_have_workers_of_its_own(t
     assert (run.out.split(), run.err) == (["1"] * 3, "")
 
 
+def test_an_engine_in_a_worker_leaves_no_temporary_files(tmp_path):
+    source = """
+        def inner(batch):
+            with cm.engines.Local(1) as engine: return engine.submit(0, abs, batch).result()
+        # main
+        with cm.engines.Local(2) as engine:
+            print([engine.submit(slot, inner, -1).result() for slot in (0, 1)])
+        """
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    assert run_script(tmp_path, source, TMPDIR=str(folder)).out == "[1, 1]\n"
+    assert not list(folder.iterdir())
+
+
 def test_a_worker_of_joblib_may_have_workers_of_its_own(tmp_path):
     source = """
         from joblib import Parallel, delayed

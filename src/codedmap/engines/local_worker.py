@@ -201,6 +201,7 @@ def _track() -> None:
 def _start(*arguments: Any) -> _Process:
     _track()
     forkserver.set_forkserver_preload([work.__module__])
+    util.get_temp_dir()  # for the sockets of workers, too: nobody would remove one of their own
     process = ForkServerProcess(target=work, args=arguments, daemon=False)
     try:
         return _Process(process)
