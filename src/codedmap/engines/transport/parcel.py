@@ -14,6 +14,7 @@ import hashlib
 import mmap
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -89,10 +90,13 @@ def pack(value: Any, segment: str | None, culprit: Callable[[], str] = str) -> P
 def _dumps(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
     """Pickled, buffers apart; by pickle itself if it can, because cloudpickle takes ten times as long."""
     buffers: list[pickle.PickleBuffer] = []
-    if not cloudpickle.list_registry_pickle_by_value():
+    spawned = sys.modules.get("__mp_main__")
+    if spawned is not None:
+        cloudpickle.register_pickle_by_value(spawned)
+    if not cloudpickle.list_registry_pickle_by_value() - {"__mp_main__"}:
         with contextlib.suppress(Exception):
             head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-            if b"__main__" not in head:  # what the main module defines travels by value
+            if b"_main__" not in head:  # what the main module defines travels by value
                 return head, buffers
     buffers.clear()
     return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)), buffers
