@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -250,6 +251,59 @@ def test_a_child_that_was_forked_off_after_workers_may_have_workers_of_its_own(t
         """
     run = run_script(tmp_path, source)
     assert (run.out.split(), run.err) == (["1"] * 3, "")
+
+
+@pytest.mark.parametrize("way", ["spawn", "forkserver"])
+def test_a_process_of_multiprocessing_has_workers_call_what_the_script_defines(way, tmp_path):
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent(f"""
+            import multiprocessing
+
+            import codedmap as cm
+
+            class Negative(Exception): pass
+
+            def check(number):
+                if number < 0: raise Negative(number)
+                return number
+
+            def work():
+                with cm.engines.Local(1) as engine:
+                    print(engine.submit(0, check, 1).result())
+                    error = engine.submit(0, check, -1).exception()
+                    print(isinstance(error, Negative))
+
+            if __name__ == "__main__":
+                process = multiprocessing.get_context({way!r}).Process(target=work)
+                process.start()
+                process.join()
+            """)
+    )
+    run = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (run.stdout, run.stderr) == ("1\nTrue\n", "")
+
+
+def test_workers_are_seen_to_end_by_a_caller_that_has_blocked_the_signal_for_it(tmp_path):
+    source = """
+        # main
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        with cm.engines.Local(1) as engine:
+            print(engine.submit(0, abs, -1).result())
+            print(type(engine.submit(0, os._exit, 3).exception(timeout=30)).__name__)
+        print(*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+        """
+    assert run_script(tmp_path, source).out.split() == [
+        "1",
+        "WorkerCrashed",
+        str(int(signal.SIGCHLD)),
+    ]
 
 
 def test_an_engine_in_a_worker_leaves_no_temporary_files(tmp_path):

@@ -36,7 +36,8 @@ def start_server() -> None:
     as workers do.
     """
     if sys.platform != "win32":
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # which is inherited
+        before = _unblocked()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # which is inherited
         try:
             # It begins with blocking Ctrl-C, and would end by letting it through.
             _track()
@@ -199,18 +200,27 @@ def _track() -> None:
 
 
 def _start(*arguments: Any) -> _Process:
-    _track()
-    forkserver.set_forkserver_preload([work.__module__])
-    util.get_temp_dir()  # for the sockets of workers, too: nobody would remove one of their own
-    process = ForkServerProcess(target=work, args=arguments, daemon=False)
+    before = _unblocked()
     try:
-        return _Process(process)
-    except (ChildProcessError, ConnectionError, EOFError):
-        # The fork server is that of a process from which this one was forked, or has ended.
-        server: Any = forkserver._forkserver
-        os.close(server._forkserver_alive_fd)
-        server._forkserver_alive_fd = server._forkserver_pid = None
-        return _Process(process)
+        _track()
+        forkserver.set_forkserver_preload([work.__module__])
+        util.get_temp_dir()  # for the sockets of workers, too: nobody would remove one of their own
+        process = ForkServerProcess(target=work, args=arguments, daemon=False)
+        try:
+            return _Process(process)
+        except (ChildProcessError, ConnectionError, EOFError):
+            # The fork server is that of a process from which this one was forked, or has ended.
+            server: Any = forkserver._forkserver
+            os.close(server._forkserver_alive_fd)
+            server._forkserver_alive_fd = server._forkserver_pid = None
+            return _Process(process)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _unblocked() -> set[int]:
+    """Let the signal through by which the fork server, which inherits this, sees that workers end; returns what was blocked."""
+    return signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
 def _handle(pid: int) -> int | None:
