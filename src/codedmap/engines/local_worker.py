@@ -162,6 +162,7 @@ if sys.platform != "win32":
             self.returncode: int | None = None
             self._fds: list[int] = []
             data = io.BytesIO()
+            vars(sys.modules["__main__"]).setdefault("__spec__", None)  # which pdb removes
             preparation = spawn.get_preparation_data(process.name)
             for main in ("init_main_from_name", "init_main_from_path"):
                 preparation.pop(main, None)
