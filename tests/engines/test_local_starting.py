@@ -249,6 +249,21 @@ def test_workers_start_under_a_debugger(tmp_path):
     assert (run.out, run.err) == ("1\n", "")
 
 
+def test_workers_are_replaced_though_the_temporary_folder_was_removed(tmp_path):
+    source = """
+        import shutil
+        from multiprocessing import util
+        # main
+        with cm.engines.Local(1) as engine:
+            engine.submit(0, abs, -1).result()
+            shutil.rmtree(util.get_temp_dir())
+            engine.submit(0, os._exit, 3).exception()
+            print(engine.submit(0, abs, -1).result())
+        with cm.engines.Local(1) as engine: print(engine.submit(0, abs, -2).result())
+        """
+    assert run_script(tmp_path, source, TMPDIR=str(tmp_path)).out.split() == ["1", "2"]
+
+
 def test_a_child_that_was_forked_off_after_workers_may_have_workers_of_its_own(tmp_path):
     source = """
         def work():

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from multiprocessing import get_all_start_methods, reduction, spawn, util
+from multiprocessing import current_process, get_all_start_methods, reduction, spawn, util
 from multiprocessing.connection import wait
 from multiprocessing.context import set_spawning_popen
 from typing import Any
@@ -209,11 +209,16 @@ def _start(*arguments: Any) -> _Process:
         process = ForkServerProcess(target=work, args=arguments, daemon=False)
         try:
             return _Process(process)
-        except (ChildProcessError, ConnectionError, EOFError):
-            # The fork server is that of a process from which this one was forked, or has ended.
+        except (ChildProcessError, ConnectionError, EOFError, FileNotFoundError) as error:
+            # The fork server is that of a process from which this one was forked, or has ended, or the folder of its
+            # socket was removed.
             server: Any = forkserver._forkserver
-            os.close(server._forkserver_alive_fd)
+            if server._forkserver_alive_fd is not None:
+                os.close(server._forkserver_alive_fd)
             server._forkserver_alive_fd = server._forkserver_pid = None
+            if isinstance(error, FileNotFoundError):
+                here: Any = current_process()
+                here._config["tempdir"] = None
             return _Process(process)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
