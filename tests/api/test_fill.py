@@ -171,6 +171,12 @@ def test_with_too_few_answers_rows_are_missing():
         assert np.isinf(result.stderr[expected == Status.MISSING]).all()
 
 
+def test_numbers_that_are_too_small_are_0_also_where_numpy_is_told_to_raise():
+    answers = lossy(np.stack([np.sin(k * X[:, 0]) for k in range(-20, 20)], axis=1))
+    with np.errstate(all="raise"):
+        assert np.isfinite(cm.fill(X, answers).values).all()
+
+
 def test_infinite_answers_stay_and_are_not_used():
     answers = lossy()[:, 0]
     plain = cm.fill(np.delete(X, 1, axis=0), np.delete(answers, 1))

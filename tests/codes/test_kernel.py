@@ -22,6 +22,10 @@ def smooth(batch: np.ndarray) -> np.ndarray:
     return np.tanh(batch @ slopes / np.sqrt(batch.shape[-1]))
 
 
+def steep(batch):
+    return np.exp(6 * batch[:, :2])
+
+
 def case(code, groups=1, columns=4, seed=0, dtype=np.float64):
     inputs = np.random.default_rng(seed).standard_normal((code.tasks, groups, columns))
     inputs = inputs.astype(dtype)
@@ -76,6 +80,16 @@ def test_complex_answers_are_pairs_of_real_ones():
     np.testing.assert_array_equal(whole.stderr, pairs.stderr)
     longer = {slot: answer.astype(np.clongdouble) for slot, answer in complexes.items()}
     np.testing.assert_array_equal(encoding.decode(longer).values, whole.values)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-30])
+def test_numbers_that_are_too_small_are_0_also_where_numpy_is_told_to_raise(unit):
+    code = cm.KernelCode(5, 6, 1)
+    inputs = np.random.default_rng(0).random((60, 3)) * [1, 1, unit]
+    with np.errstate(all="raise"), cm.testing.Scripted(6, {2: cm.testing.never()}) as engine:
+        result = cm.map(steep, inputs, code=code, engine=engine)
+    assert np.isfinite(result.values).all()
+    assert result.status.max() == cm.Status.ESTIMATED
 
 
 def test_complex_inputs_are_pairs_of_real_ones():

@@ -87,6 +87,7 @@ class KernelEncoding:
         """
         return self._decoded(answers, estimating=False, seconds=seconds)
 
+    @np.errstate(under="ignore")  # a caller may have NumPy raise for it
     def _decoded(self, answers: Mapping[int, Any], *, estimating: bool, seconds: float) -> Estimate:
         slots, stacked, rejected = matrix(answers, self.inputs.shape[1])
         if not slots:

@@ -31,6 +31,7 @@ def as_real(numbers: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(numbers).view(numbers.real.dtype)
 
 
+@np.errstate(under="ignore")  # a caller may have NumPy raise for it
 def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
     """``operator @ columns`` in the dtype of the columns; infinite where that is beyond it."""
     if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in

@@ -57,7 +57,7 @@ def paths_through(points: np.ndarray) -> np.ndarray:
     groups, tasks = points.shape[:2]
     paths = np.empty((groups, tasks), dtype=np.intp)
     many = max(1, _SEARCHED // tasks**2)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for group in range(0, groups, many):
             part = points[group : group + many]
             exponents = np.frexp(_largest(part))[1]
@@ -209,7 +209,7 @@ def neighbours_together(rows: np.ndarray, tasks: int) -> np.ndarray:
     groups = -(-count // tasks)
     if groups < 2 or rows.dtype.kind not in "biufc" or not rows.size:
         return np.arange(count)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         together = _halve_repeatedly(_project(rows.reshape(count, -1)), groups)
     task, group = np.divmod(np.arange(count), groups)
     return np.asarray(together[_group_begin(group, count, groups) + task])

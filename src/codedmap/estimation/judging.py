@@ -103,7 +103,7 @@ def judged(
         return none
     points = _Points(points_of, slots[order // groups], order % groups)
     flat = sketched(flat[:, None], CLOSER)[:, 0]
-    with one_thread, np.errstate(over="ignore", invalid="ignore"):
+    with one_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
         known = _Answers(points, _scaled(flat), order % groups, math.sqrt(rounding))
         kernel: Kernel | None = None
         for _ in range(_ROUNDS):

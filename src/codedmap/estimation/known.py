@@ -135,6 +135,7 @@ def _array(given: Any) -> tuple[tuple[str, ...], np.ndarray]:
     return names, array
 
 
+@np.errstate(under="ignore")
 def deviations(answers: np.ndarray) -> np.ndarray:
     """The standard deviation of each output (n, q), whose squares may be too large, or small, for a number."""
     unit = np.maximum(np.abs(answers).max(axis=0), np.finfo(float).tiny)

@@ -97,6 +97,7 @@ class Estimates:
     """q: by which methods."""
 
 
+@np.errstate(under="ignore")  # a caller may have NumPy raise for it
 def estimates(
     points: np.ndarray,
     answers: np.ndarray,
