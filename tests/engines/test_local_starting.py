@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 import uuid
 from contextlib import suppress
 
@@ -237,6 +239,20 @@ def test_that_no_folder_of_temporary_files_can_be_used_is_said(tmp_path):
         """
     said = run_script(tmp_path, source).out.strip()
     assert said.endswith("found in ['/proc']): set TMPDIR to a folder that can be written to")
+
+
+def test_a_time_limit_that_the_caller_sets_for_sockets_ends_no_worker():
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(60)
+    try:
+        with cm.engines.Local(1) as engine:
+            pids = []
+            for _ in range(2):
+                pids.append(engine.submit(0, lambda _: os.getpid(), None).result(30))
+                time.sleep(0.2)  # until it reads what has not been sent
+    finally:
+        socket.setdefaulttimeout(before)
+    assert pids[0] == pids[1]
 
 
 def test_workers_start_under_a_debugger(tmp_path):

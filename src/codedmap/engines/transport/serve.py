@@ -70,6 +70,9 @@ def work(pipe: socket.socket, run: str, environment: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     watching = _prepare(run)
+    # It does not block where the caller has a time limit for sockets, or gevent's in their place.
+    pipe = socket.socket(fileno=pipe.detach())
+    pipe.setblocking(True)
     pipe.set_inheritable(False)
     ended = EOFError, ConnectionError, pickle.UnpicklingError  # the last in the middle of a request
     with pipe.makefile("rb") as requests, contextlib.suppress(*ended):
