@@ -255,6 +255,19 @@ def test_a_time_limit_that_the_caller_sets_for_sockets_ends_no_worker():
     assert pids[0] == pids[1]
 
 
+def test_a_program_that_is_no_python_cannot_start_workers_and_is_named(tmp_path):
+    source = """
+        # main
+        sys.executable = "/bin/false"  # as in a server that has Python inside
+        import multiprocessing
+        multiprocessing.set_executable(sys.executable)
+        try: cm.engines.Local(1)
+        except cm.EngineError as error: print(error)
+        """
+    run = run_script(tmp_path, source)
+    assert "no process can be started for worker 0 (what starts workers, /bin/false, has" in run.out
+
+
 def test_workers_start_under_a_debugger(tmp_path):
     source = """
         # main
