@@ -302,3 +302,4 @@ def test_no_program_goes_on_without_its_child(tmp_path, monkeypatch):
     assert stopped == killed
     assert [number for number, _ in sent] == sorted((n for n, _ in sent), key=signal.SIGKILL.__eq__)
     assert not (tmp_path / "answer").exists()
+    descendants.end_descendants(name)  # what was just being started
