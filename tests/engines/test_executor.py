@@ -171,6 +171,16 @@ def test_an_executor_that_cannot_start_a_process_says_so(monkeypatch):
             cm.map(np.sin, np.ones(4), engine=executor)
 
 
+@pytest.mark.parametrize("code", [None, cm.Replication(2, 4)], ids=["rows", "code"])
+def test_an_executor_that_changes_answers_is_named(code):
+    class Changing(Recording):
+        def submit(self, fn, /, *args, **kwargs):
+            return super().submit(lambda: fn(*args, **kwargs).values)
+
+    with pytest.raises(cm.EngineError, match=r"type ndarray, and not with what fn\(payload\)"):
+        cm.map(np.negative, np.ones((4, 2)), code=code, engine=FromExecutor(Changing(), 4))
+
+
 def test_an_executor_that_has_been_shut_down_says_so():
     executor = ThreadPoolExecutor(1)
     executor.shutdown()

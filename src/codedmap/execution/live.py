@@ -19,7 +19,7 @@ from ..contracts.engine import Engine, Member, Reply, members_of
 from ..contracts.memory import free_memory
 from ..contracts.stopping import Outcome
 from ..engines.failure_domains import spread
-from ..errors import Abandoned, KeptLost, NotStarted, WorkerCrashed
+from ..errors import Abandoned, EngineError, KeptLost, NotStarted, WorkerCrashed
 from ..results.calls import CallRecord
 from ..results.progress_bar import show_line
 from . import events
@@ -330,7 +330,12 @@ class LiveJob:
         now = self.seconds
         error = CancelledError() if future.cancelled() else future.exception()
         if error is None:
-            reply: Reply = future.result()
+            reply = future.result()
+            if not isinstance(reply, Reply):
+                raise EngineError(
+                    f"a future of the engine or executor answered with an object of type {type(reply).__name__}, and not with "
+                    "what fn(payload) returned: correct submit, which must change neither fn nor its answer"
+                )
             self.worker_seconds += reply.seconds
             for line in reply.output.splitlines():
                 show_line(f"[worker {call.worker}] {line}")
