@@ -56,7 +56,8 @@ class CyclicGradientCode(GradientCode):
         else:
             H = rng.standard_normal((self.stragglers, n))
             H -= H.mean(axis=1, keepdims=True)
-            values = np.linalg.svd(H[:, support].swapaxes(0, 1))[2][:, -1]
+            # The last column of a complete Q is orthogonal to all others.
+            values = np.linalg.qr(H[:, support].transpose(1, 2, 0), mode="complete")[0][:, :, -1]
         coefficients[np.arange(n)[:, None], support, 0] = values
         return coefficients
 

@@ -18,7 +18,8 @@ TOLERANCE = 1e-9
 """How far weights may miss the sum or enlarge the rounding of float64, relative to it."""
 _DRAWS = 8
 _ACCEPTED = 1e3  # length of weights from which on no other draw is tried
-_TRIED = 500  # sets of stragglers that are looked at, if there are more
+_TRIED = 500  # sets of stragglers that are looked at, if there are more,
+_TOGETHER = 50  # and so many at a time
 _EPS = float(np.finfo(np.float64).eps)
 _DEPENDENT = 1e-9  # relative size below which a direction counts as rounding error
 
@@ -31,30 +32,43 @@ class DrawnCode:
     problem of this size by k. Its solution is the shortest, which enlarges rounding least.
 
     ``rows`` are (n, q), ``target`` is (m, q), and ``rank`` that of the rows, known from how they were made; n - rank may
-    be missing.
+    be missing. A code that is worse than ``enough``, by `longest`, is not looked at any further.
     """
 
-    def __init__(self, rows: np.ndarray, target: np.ndarray, rank: int) -> None:
+    def __init__(
+        self, rows: np.ndarray, target: np.ndarray, rank: int, enough: float = math.inf
+    ) -> None:
         n, q = rows.shape
         left, singular, right = np.linalg.svd(rows, full_matrices=q < n)
         self.rows = rows
         self._target = target
-        self._inverse = (right[:rank].T / singular[:rank]) @ left[:, :rank].T
-        self._whole = target @ self._inverse
+        self._factors = right[:rank].T / singular[:rank], left[:, :rank].T
+        self._whole = (target @ self._factors[0]) @ self._factors[1]
         self._free = left[:, rank:].T
         sets = straggler_sets(n, n - rank)
-        lengths = self._lengths(sets)
-        worst = int(lengths.argmax())
-        self.longest = float(lengths[worst])
+        self.longest = -math.inf
         """The greatest length of weights without some rows that may be missing."""
-        self.off = self.solve(sets[worst].tolist())[1]
-        """By how much these miss the target or enlarge rounding, relative to it."""
+        for begin in range(0, len(sets), _TOGETHER):
+            lengths = self._lengths(sets[begin : begin + _TOGETHER])
+            if lengths.max() > self.longest:
+                self.longest, self._worst = float(lengths.max()), sets[begin + lengths.argmax()]
+            if self.longest > enough:
+                break
+
+    @cached_property
+    def off(self) -> float:
+        """By how much these weights miss the target or enlarge rounding, relative to it."""
+        return self.solve(self._worst.tolist())[1]
+
+    @cached_property
+    def _inverse(self) -> np.ndarray:
+        return np.asarray(self._factors[0] @ self._factors[1])
 
     def check(self, code: object, amplification: float, instead: str) -> None:
         """Raise `InvalidArgument` if this code would enlarge rounding too much; what to use instead."""
         if self.off > TOLERANCE / 3:  # other sets of stragglers than those tried may be worse
             raise InvalidArgument(
-                f"{code!r} would enlarge rounding errors {amplification:.1e} times for some "
+                f"{code!r} would enlarge rounding errors at least {amplification:.1e} times for some "
                 f"stragglers, and miss the sum by {self.off:.0e} of it: use {instead}"
             )
 
@@ -115,13 +129,13 @@ class DrawnCode:
 
 
 def straggler_sets(workers: int, stragglers: int) -> np.ndarray:
-    """All sets of so many workers, (t, stragglers); if they are too many, runs and random ones."""
+    """All sets of so many workers, (t, stragglers); if they are too many, random ones and runs."""
     if math.comb(workers, stragglers) <= _TRIED:
         return np.array(list(combinations(range(workers), stragglers)), dtype=int)
     runs = (np.arange(workers)[:, None] + np.arange(stragglers)) % workers
     rng = np.random.default_rng(workers)
     scattered = rng.random((_TRIED, workers)).argpartition(stragglers, axis=1)[:, :stragglers]
-    return np.concatenate([runs, scattered])
+    return np.concatenate([scattered, runs])
 
 
 def best_drawn(
@@ -135,7 +149,9 @@ def best_drawn(
     for number in range(_DRAWS):
         rows = draw(np.random.default_rng((seed, number)))
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        drawn = DrawnCode(rows, target, rank)
+        # What is longer than this is refused, or worse than another draw.
+        enough = TOLERANCE / _EPS if best is None else min(TOLERANCE / _EPS, best.longest)
+        drawn = DrawnCode(rows, target, rank, enough)
         if best is None or drawn.longest < best.longest:
             best = drawn
         if drawn.longest <= _ACCEPTED:
@@ -181,7 +197,7 @@ class GradientCode(abc.ABC):
         """The factor by which rounding errors of the answers may grow in the sum, ‖a‖/√N; 1 for a plain sum.
 
         ‖a‖ is the length of the weights, with each worker's coefficients of length 1. It is the largest
-        of all sets of S stragglers, or if there are more than 500, of all runs and 500 random ones.
+        of all sets of S stragglers, or if there are more than 500, of 500 random ones and all runs.
         """
         return self._made.longest / math.sqrt(self.workers)
 
