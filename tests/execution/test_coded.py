@@ -757,3 +757,13 @@ def test_a_deadline_before_the_first_payload_names_the_rows_of_one():
     with Scripted(4, script) as engine, pytest.warns(UserWarning, match=message):
         result = cm.map(np.sin, np.ones(20), code=cm.Replication(2, 4), engine=engine, deadline=0.1)
     assert (result.status == cm.Status.MISSING).all()
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_rows_of_which_copies_have_two_forms_say_why_they_are_missing(size):
+    text = corrupt(lambda answer: np.full(len(answer), "bad"))
+    told = "6 rows are MISSING: 2 of 4 workers.*kind 'U', and it cannot be found.*: let fn return"
+    given = {"code": cm.Replication(2, 4), "stop": cm.Everyone(), "chunk": size}
+    with Scripted(4, {2: text, 3: text}) as engine, pytest.warns(UserWarning, match=told):
+        result = cm.map(np.sin, np.arange(6.0), engine=engine, **given)
+    assert (result.status == cm.Status.MISSING).all()

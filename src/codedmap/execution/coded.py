@@ -17,12 +17,14 @@ from ..contracts.inputs import check_finite
 from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
 from ..contracts.warning import warn_caller
 from ..errors import (
+    WAIT,
     CallTimeout,
     CodedmapError,
     InvalidArgument,
     NotEnoughAnswers,
     RowFailed,
     WorkerLost,
+    either,
 )
 from ..estimation import Known
 from ..results.calls import CallTable
@@ -184,6 +186,7 @@ class CodedMap(MapJob):
             elif known.failures:  # before
                 outcome = Outcome.COMPLETE
         self._work.warn_of_losses(known)
+        self._work.warn_of_undecided(known.status)
         size = min(self._settings.size or self._work.groups, self._work.groups)
         nothing = (known.status == Status.MISSING).all()
         if outcome is Outcome.DEADLINE and nothing and size > 1:
@@ -301,6 +304,8 @@ class _CodedWork(Work):
         self._stderr: np.ndarray | None = None
         self._failures: dict[int, BaseException] = {}
         self.lost_calls: list[int] = []
+        # Chunks whose answers would suffice and contradict each other, and in what.
+        self._undecided: list[tuple[slice | np.ndarray, CodedmapError]] = []
         """Rows that are missing because of what the calls with their own input came to: see `ChunkRows.lost_calls`."""
         self._rejected: set[Any] = set()
         self._alone: tuple[ChunkRows, Estimate] | None = None
@@ -429,6 +434,8 @@ class _CodedWork(Work):
             return Decoded(now, number, enough=False, unused=unused, rejected=rejected)
         if estimate is None:
             estimate = rows.salvage()
+            if reason is not None and seen.decodable:
+                self._undecided.append((chunk.rows, reason))
         elif not estimate.exact.all() and _unmet(outcome, seen, self._settings.stop):
             rule = self._settings.stop
             reason = NotEnoughAnswers(f"the stop rule {rule} asks for more than could still come")
@@ -634,6 +641,15 @@ class _CodedWork(Work):
         kept = isinstance(values, np.ndarray) and not inputs.lazy  # in memory
         if estimated and inputs.numbers and kept:
             warn_of_losses(inputs, known.status, lambda at: values[at], lambda: 0.0)
+
+    def warn_of_undecided(self, status: np.ndarray) -> None:
+        """Warn of rows that are MISSING though there were enough answers, by their status (m,)."""
+        left = int(sum(np.sum(status[at] == Status.MISSING) for at, _ in self._undecided))
+        if left:
+            reason = self._undecided[0][1]
+            steps = [step for step in reason.steps if step != WAIT]
+            first = f"{many(left, 'row')} {'is' if left == 1 else 'are'} MISSING: {reason.problem}"
+            warn_caller(": ".join([first, either(steps)] if steps else [first]))
 
     # Chunks -------------------------------------------------------------------------------------------
 
