@@ -121,3 +121,16 @@ def test_inputs_of_another_job_are_refused(engine):
     result = cm.map(np.sin, np.ones((5, 2)), engine=engine)
     with pytest.raises(cm.InvalidArgument, match="has 5 rows and the inputs have 6"):
         result.plot(np.ones((6, 2)))
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [(["a", "a", "a (2)"], {"a", "a (2)", "a (2) (2)"}), ([1, "1", "b"], {"1", "1 (2)", "b"})],
+)
+def test_inputs_of_one_name_have_a_panel_each(names, labels):
+    points = RNG.random((30, 3))
+    answers = np.where(np.arange(30) < 3, np.nan, points.sum(axis=1))
+    axes = cm.fill(pd.DataFrame(points, columns=names), answers).plot().axes
+    assert {panel.get_xlabel() for panel in axes} == labels
+    if len(set(names)) == 3:
+        assert set(columns_of(pd.DataFrame(points, columns=names))) == labels

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .scatter import chosen, draw_rows
+from .scatter import apart, chosen, draw_rows
 from .status import Shown, Status, counts_in_words
 from .summary import many
 
@@ -70,5 +70,5 @@ class FillResult(Shown):
         known, estimated = errors == 0.0, (errors > 0.0) & np.isfinite(errors)
         lost = np.where(self.status == Status.FAILED, Status.FAILED, Status.MISSING)
         status = np.select([known, estimated], [Status.EXACT, Status.ESTIMATED], lost)
-        inputs = dict(zip(self.inputs, self._points.T, strict=True))
+        inputs = dict(zip(apart(self.inputs), self._points.T, strict=True))
         return draw_rows(inputs, self.outputs[column], values, errors, status=status, axes=axes)

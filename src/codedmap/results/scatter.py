@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, count
 from numbers import Integral
 from typing import Any
 
@@ -101,7 +102,7 @@ def columns_of(inputs: Any) -> dict[str, np.ndarray]:
         return {f"{k}: {name}": c for k, part in enumerate(parts) for name, c in part.items()}
     if isinstance(inputs, Mapping) or hasattr(inputs, "columns"):
         names = list(inputs if isinstance(inputs, Mapping) else inputs.columns)
-        return {str(name): np.asarray(inputs[name]) for name in names}
+        return {label: np.asarray(inputs[n]) for label, n in zip(apart(names), names, strict=True)}
     try:
         array = np.asarray(inputs)
     except ValueError:  # rows of different shapes
@@ -113,6 +114,15 @@ def columns_of(inputs: Any) -> dict[str, np.ndarray]:
         )
     flat = array.reshape(len(array), -1)
     return {f"input {k}": flat[:, k] for k in range(flat.shape[1])}
+
+
+def apart(names: Iterable[Any]) -> list[str]:
+    """Names as text, with a number after those that there are already."""
+    found: list[str] = []
+    for name in map(str, names):
+        tried = (f"{name} ({number})" for number in count(2))
+        found.append(next(one for one in chain([name], tried) if one not in found))
+    return found
 
 
 def chosen(outputs: Iterable[str], output: int | str) -> int:
