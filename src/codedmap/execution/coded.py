@@ -434,7 +434,8 @@ class _CodedWork(Work):
             return Decoded(now, number, enough=False, unused=unused, rejected=rejected)
         if estimate is None:
             estimate = rows.salvage()
-            if reason is not None and seen.decodable:
+            # Answers unlike others are computed apart.
+            if reason is not None and seen.decodable and not rows.unlike:
                 self._undecided.append((chunk.rows, reason))
         elif not estimate.exact.all() and _unmet(outcome, seen, self._settings.stop):
             rule = self._settings.stop
