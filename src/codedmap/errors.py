@@ -38,6 +38,13 @@ def either(steps: Sequence[str], comma: str = ",") -> str:
     return ", or ".join(filter(None, [f"{comma} ".join(steps[:-1]), *steps[-1:]]))
 
 
+def many(count: int, noun: str) -> str:
+    """A number of things, in words."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun[:-1]}ies" if noun.endswith("y") else f"{count:,} {noun}s"
+
+
 class CodedmapError(Exception):
     """Base of all errors that codedmap raises on purpose.
 

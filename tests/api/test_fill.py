@@ -266,7 +266,7 @@ def test_bad_input_is_one_clear_error(arguments, said):
         ({"seed": -1}, "seed=-1 must be a whole number of at least 0"),
         ({"seed": "a"}, "seed='a' must be a whole number"),
         ({"known": X}, "must be a pair"),
-        ({"known": (X, Y[:, 0])}, "1 numbers a row, and the others 2"),
+        ({"known": (X, Y[:, 0])}, "known answers have 1 number a row, and the others 2"),
         ({"known": (X[:, :2], Y)}, "the known inputs have 2 numbers a row"),
         ({"known": (X[:5], Y)}, "known X0 has 5 rows and y0 80"),
     ],

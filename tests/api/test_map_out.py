@@ -526,7 +526,9 @@ def test_an_iterator_that_gives_other_rows_or_fewer():
     mapped(inputs=iter([X[:100], X[100:]]))
     with pytest.raises(cm.InvalidArgument, match="the inputs of rows 10 to 14 are not those"):
         mapped(inputs=iter([X + np.eye(200, 3, -10)]), resume=True)
-    with pytest.raises(cm.InvalidArgument, match="ended after 100 rows, and 100 rows after these"):
+    with pytest.raises(
+        cm.InvalidArgument, match="ended after 100 rows, and 100 of those after them"
+    ):
         mapped(inputs=iter([X[:100]]), resume=True)
     assert mapped(inputs=iter([X, X]), resume=True).exact.sum() == 400
     mapped(inputs=iter([X]), out="out.parquet")

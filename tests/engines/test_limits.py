@@ -51,7 +51,7 @@ def test_what_is_needed_has_the_names_of_the_cluster():
 def test_local_refuses_what_it_does_not_count_and_memory_that_is_not_there():
     with pytest.raises(cm.InvalidArgument, match="Local counts no GPU and no matlab"):
         cm.engines.Local(2, limits=cm.Limits(gpu=1, licences={"matlab": 1}))
-    with pytest.raises(cm.EngineError, match=r"2 workers need .* MB of memory each"):
+    with pytest.raises(cm.EngineError, match=r"2 workers would need .* MB of memory each"):
         cm.engines.Local(2, limits=cm.Limits(memory="500 TB"))
 
 

@@ -399,7 +399,7 @@ def test_so_many_workers_that_they_cannot_have_their_files_are_refused(tmp_path)
     )
     message, count = run.out.splitlines()
     assert message.startswith(
-        "20 workers need 132 open files, 5 each and 32 besides, and this process"
+        "20 workers would need 132 open files, 5 each and 32 besides, and this process"
     )
     assert "may open 100, of which " in message
     assert "`ulimit -n " in message
@@ -445,7 +445,9 @@ def test_more_workers_than_the_system_takes_are_refused(system, files, most, mes
     other = {"sys/fs/cgroup/a/b/pids.max": "max", "sys/fs/cgroup/d/pids.max": "0"}
     system(**{"proc/self/cgroup": groups, **other, **files})
     process_limits.check_process_limits(most)
-    with pytest.raises(cm.EngineError, match=rf"^{most + 1} workers need 2 processes.*{message}"):
+    with pytest.raises(
+        cm.EngineError, match=rf"^{most + 1} workers? would need 2 processes.*{message}"
+    ):
         process_limits.check_process_limits(most + 1)
 
 
@@ -483,7 +485,7 @@ def test_nor_more_than_a_user_may_have_or_memory_holds(system, monkeypatch):
 
 def test_no_process_is_started_for_workers_that_there_is_no_room_for():
     before = threading.active_count()
-    with pytest.raises(cm.EngineError, match=r"50000000 workers need .*: "):
+    with pytest.raises(cm.EngineError, match=r"50,000,000 workers would need .*: "):
         cm.engines.Local(50_000_000)
     assert threading.active_count() == before
 

@@ -10,6 +10,7 @@ import pytest
 
 import codedmap as cm
 from codedmap import Outcome, Replication, Status
+from codedmap.estimation import Known
 from codedmap.results import (
     CallRecord,
     CallTable,
@@ -223,3 +224,24 @@ def test_a_bar_in_a_narrow_terminal_has_its_times(monkeypatch, capsys):
     with progress_bar.job_progress(True, 29) as show:
         show(SimpleNamespace(counts=(17, 0, 2, 0), longest=("", 0.0), crashed=0, seconds=1.0))
     assert re.search(r"17/29 rows .*2 running .*0:00:00.*-:--:--", capsys.readouterr().err)
+
+
+def test_one_thing_is_named_in_the_singular():
+    X = np.ones((1, 1))
+    with Scripted(1) as engine:
+        texts = [str(cm.map(np.sin, X, code=cm.Uncoded(1), engine=engine))]
+        parts = cm.CodedParts(X, code=cm.codes.FractionalRepetition(1, 0), engine=engine)
+        texts += [repr(parts), str(cm.sum(np.sin, parts))]
+    texts += [repr(cm.latency.Empirical(X)), repr(Known(np.ones((3, 1)), np.ones((3, 1))))]
+    for make in (
+        lambda: cm.Replication(2, 1),
+        lambda: cm.map(lambda batch: batch[:1], np.ones((3, 1)), code=cm.Uncoded(1)),
+        lambda: cm.map(np.sin, X, known=(np.ones((3, 2)), np.ones(3)), deadline=5),
+        lambda: cm.sweep(np.sin, {"x": [1.0], "y": [1.0, 2.0]}),
+        lambda: cm.map(np.sin, np.ones((2, 1)), out=np.ones(1)),
+    ):
+        with pytest.raises(cm.CodedmapError) as caught:
+            make()
+        texts.append(str(caught.value))
+    wrong = re.compile(r"\b1 (workers|rows|parts|numbers|entries|tasks|answers|calls|rounds)\b")
+    assert [text for text in texts if wrong.search(text)] == []

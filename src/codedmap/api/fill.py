@@ -9,7 +9,7 @@ import numpy as np
 from ..contracts.arguments import check_whole
 from ..contracts.inputs import array_of, check_columns, check_kind, check_unmasked, reordered
 from ..contracts.warning import warn_caller
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
 from ..estimation.losses import dependence
@@ -249,7 +249,7 @@ def _inputs(given: Any, name: str) -> _Table:
     if bad.any():
         row, column = (int(at[0]) for at in np.nonzero(bad))
         raise InvalidArgument(
-            f"{name} has {bad.sum():,} entries that are NaN or infinite (the first is {inputs.names[column]} of row "
+            f"{name} has entries that are NaN or infinite (the first is {inputs.names[column]} of row "
             f"{row}): give the inputs of all rows, also of those that were lost"
         )
     return inputs
@@ -264,7 +264,7 @@ def _answers(given: Any) -> _Table:
 def _check_rows(rows: int, answers: _Table, first: str, second: str) -> None:
     if rows != len(answers.flat):
         raise InvalidArgument(
-            f"{first} has {rows:,} rows and {second} {len(answers.flat):,}: give a row of each for every run, NaN in "
+            f"{first} has {many(rows, 'row')} and {second} {len(answers.flat):,}: give a row of each for every run, NaN in "
             f"{second} where it was lost"
         )
 
@@ -280,7 +280,7 @@ def _known(known: Any, inputs: _Table, answers: _Table) -> tuple[np.ndarray, np.
     ):  # fmt: skip
         if one.shape[1] != other.shape[1]:
             raise InvalidArgument(
-                f"the known {what} have {one.shape[1]} numbers a row, and the others {other.shape[1]}"
+                f"the known {what} have {many(one.shape[1], 'number')} a row, and the others {other.shape[1]}"
             )
     return more.flat, more_answers.flat
 

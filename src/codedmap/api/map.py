@@ -33,7 +33,7 @@ from ..contracts.stopping import (
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, FromExecutor, Local, Resident
 from ..engines.executor import Inline
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 from ..estimation.known import Known, known_pair
 from ..estimation.surrogate import import_what_is_used
 from ..execution.checked import check_unnamed, checked_engine, checked_rule, engine_of_slots
@@ -445,7 +445,7 @@ class Options:
         known = Known(*pair)
         if width != known.inputs.shape[1]:
             raise InvalidArgument(
-                f"the known inputs have {known.inputs.shape[1]} numbers a row, and the inputs {width or 'no'}"
+                f"the known inputs have {many(known.inputs.shape[1], 'number')} a row, and the inputs {width or 'no'}"
             )
         return known
 

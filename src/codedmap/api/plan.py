@@ -13,7 +13,7 @@ import numpy as np
 from ..contracts.arguments import check_number, check_whole
 from ..contracts.code import Code, check_budget
 from ..engines import Engine, Resident
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 from ..estimation.surrogate import import_what_is_used
 from ..execution.events import Job
 from ..execution.rows import KeptTasks
@@ -133,7 +133,7 @@ def plan(
         for name, code in compared or ():
             if code.workers > workers:
                 raise InvalidArgument(
-                    f"{name} has {code.workers} workers, but the plan is for {workers}"
+                    f"{name} has {many(code.workers, 'worker')}, but the plan is for {workers}"
                 )
         question = Question(
             rows=rows or inputs.rows, workers=workers, error=error, deadline=deadline, tasks=tasks,

@@ -21,7 +21,7 @@ from ..contracts.stopping import Deadline, Outcome, Share, tolerance_of
 from ..contracts.warning import warn_caller
 from ..engines import Engine
 from ..engines.queue_engine import QueueEngine
-from ..errors import NotEnoughAnswers
+from ..errors import NotEnoughAnswers, many
 from ..estimation import Known
 from ..execution.events import Job
 from ..execution.failures import Failures
@@ -164,10 +164,10 @@ class RowsJob(MapJob):
                 self._store.put_estimates(found.rows, found.values, found.stderr)
             values, stderr = self._store.finish()
             result = self._made(values, stderr, status, outcome)
-        left = np.count_nonzero(result.status == Status.MISSING)
+        left = int((result.status == Status.MISSING).sum())
         if left and (reason := self._not_estimated(before)):
             warn_caller(
-                f"{left:,} rows without an answer are MISSING: they are not estimated, because {reason}"
+                f"{many(left, 'row')} without an answer {'is' if left == 1 else 'are'} MISSING: not estimated, because {reason}"
             )
         if (result.status == Status.ESTIMATED).any():
             warn_of_losses(self._rows.inputs, before, self._read, time_left)

@@ -16,7 +16,7 @@ from ..contracts.memory import check_room, size
 from ..contracts.stopping import Decodable, StoppingRule
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Kept, Local, Resident
-from ..errors import CannotSend, CodedmapError, InvalidArgument, NotEnoughAnswers
+from ..errors import CannotSend, CodedmapError, InvalidArgument, NotEnoughAnswers, many
 from ..execution.checked import checked_rule, engine_of_slots
 from ..execution.placed import Ended, Placed, PlacedJob
 from ..execution.task import Measured
@@ -185,7 +185,7 @@ class CodedParts:
         )
 
     def __repr__(self) -> str:
-        return f"<CodedParts: {len(self)} parts on {self.code.workers} workers by {self.code!r}>"
+        return f"<CodedParts: {many(len(self), 'part')} on {many(self.code.workers, 'worker')} by {self.code!r}>"
 
     def _shard(self, worker: int) -> Shard:
         parts = tuple((part, self._parts[part]) for part in self.code.held(worker))

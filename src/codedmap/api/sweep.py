@@ -19,7 +19,7 @@ from ..contracts.arguments import is_real
 from ..contracts.inputs import check_order, check_unmasked, plain_array
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
-from ..errors import InvalidAnswer, InvalidArgument
+from ..errors import InvalidAnswer, InvalidArgument, many
 from ..execution.failures import Failures
 from ..execution.hedge import Hedge
 from ..execution.inputs import InputRows
@@ -225,7 +225,7 @@ def _sampled(problem: Mapping[str, Any], sample: Any) -> _Rows:
     names, array = list(problem["names"]), np.asarray(sample)
     if array.ndim != 2 or array.shape[1] != len(names):
         raise InvalidArgument(
-            f"the problem has {len(names)} names and the sample the shape {array.shape}: give a row for each run and a "
+            f"the problem has {many(len(names), 'name')} and the sample the shape {array.shape}: give a row for each run and a "
             "column for each name"
         )
     table = extra("pandas", "a sample of SALib's").DataFrame(array, columns=names)
@@ -295,11 +295,11 @@ def check_columns(columns: Mapping[str, np.ndarray]) -> None:
         usual = Counter(lengths.values()).most_common(1)[0][0]
         odd = next(name for name, length in lengths.items() if length != usual)
         raise InvalidArgument(
-            f"column {odd!r} of the design has {lengths[odd]:,} entries and others {usual:,}: give an entry for each row"
+            f"column {odd!r} of the design has {many(lengths[odd], 'entry')} and others {usual:,}: give an entry for each row"
         )
     if not columns or not next(iter(lengths.values())):
         raise InvalidArgument(
-            f"the design has {len(columns)} columns and {max(lengths.values(), default=0)} rows: there is nothing to "
+            f"the design has {many(len(columns), 'column')} and {many(max(lengths.values(), default=0), 'row')}: there is nothing to "
             "compute"
         )
     for name, column in columns.items():
@@ -336,7 +336,7 @@ def _check_units(name: str, column: np.ndarray) -> None:
     for row in np.flatnonzero(~numbers):
         if isinstance(column[row], str) and _NUMBER.match(column[row]):
             raise InvalidArgument(
-                f"column {name!r} of the design has {numbers.sum():,} numbers, and {str(column[row])!r} in row {row}: give "
+                f"column {name!r} of the design has {many(numbers.sum(), 'number')}, and {str(column[row])!r} in row {row}: give "
                 "numbers of one unit"
             )
 

@@ -14,6 +14,7 @@ import click
 
 import codedmap as cm
 
+from ..errors import many
 from .engines import engine_named
 from .files import Save, rows_in, written
 from .names import model_named
@@ -81,7 +82,7 @@ class PlanOptions(SharedOptions):
         if measured.workers >= self.workers:
             return measured
         self.note(
-            f"{self.latency_csv} has the times of {measured.workers} workers: each is used for several "
+            f"{self.latency_csv} has the times of {many(measured.workers, 'worker')}: each is used for several "
             f"of {self.workers}"
         )
         return cm.latency.Empirical(measured.times, reuse=True)

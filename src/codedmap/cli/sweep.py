@@ -31,9 +31,10 @@ from ..api.sweep import (
     count_equal,
 )
 from ..contracts.arguments import is_real
+from ..errors import many
 from ..execution.missing import COMPUTING, estimate_missing, warn_of_losses
 from ..results.status import Status, counts_in_words
-from ..results.summary import many, outputs_lines, short
+from ..results.summary import outputs_lines, short
 from ..storage.digest import fingerprint
 from ..storage.journal import Journal, add_record
 from .engines import engine_named

@@ -17,6 +17,7 @@ import codedmap as cm
 
 from ..api.sweep import as_numbers
 from ..contracts.arguments import is_real
+from ..errors import many
 from ..storage.source import extra
 from .program import number_in
 
@@ -85,7 +86,9 @@ def _read_csv(file: IO[bytes]) -> Table:
     columns: list[list[str]] = [[] for _ in names]
     for number, row in rows[1:]:
         if len(row) != len(names):
-            raise ValueError(f"line {number} has {len(row)} entries, and the first {len(names)}")
+            raise ValueError(
+                f"line {number} has {many(len(row), 'entry')}, and the first {len(names)}"
+            )
         for column, cell in zip(columns, row, strict=True):
             column.append(cell.strip())
     return dict(zip(names, map(_parsed, columns), strict=True))

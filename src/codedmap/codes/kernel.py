@@ -11,7 +11,7 @@ from ..coding.cells import cells_along
 from ..coding.ordering import neighbours_together, paths_through
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import check_budget, check_mixable, check_tasks
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 from ..estimation.known import Known, flat, known_pair
 from .kernel_encoding import COPYING, MIXING, KernelEncoding
 
@@ -63,7 +63,7 @@ class KernelCode:
         check_budget(self.tasks, self.workers, self.stragglers)
         if self.workers < self.tasks:
             raise InvalidArgument(
-                f"{self.workers} workers cannot hold the raw input of each of {self.tasks} tasks: use "
+                f"{many(self.workers, 'worker')} cannot hold the raw input of each of {self.tasks} tasks: use "
                 "at least as many workers as tasks, or a code that only mixes (SplineCode)"
             )
         if not is_real(self.spread) or not 0.0 <= self.spread <= 1.0:
@@ -115,7 +115,7 @@ class KernelCode:
         rows, values = np.asarray(inputs), np.asarray(result.values)
         if len(rows) != len(values):
             raise InvalidArgument(
-                f"{len(rows)} inputs do not belong to a result of {len(values)} rows"
+                f"a result of {many(len(values), 'row')} does not belong to {many(len(rows), 'input')}"
             )
         sure = np.flatnonzero(result.exact)
         points, answers = flat(rows[sure]), flat(values[sure])

@@ -12,7 +12,7 @@ from ..contracts.answers import cast_values, matrix
 from ..contracts.arguments import check_whole
 from ..contracts.code import Estimate, check_budget, check_tasks, reject_frequent
 from ..detection.replicas import compare
-from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
+from ..errors import WAIT, InvalidArgument, NotEnoughAnswers, many
 from ..results.trees import blanked
 
 Fill = Literal["mean"] | None
@@ -50,7 +50,7 @@ class Replication:
         check_budget(self.tasks, self.workers, 0)
         if self.workers < self.tasks:
             raise InvalidArgument(
-                f"{self.workers} workers cannot hold a copy of each of {self.tasks} tasks: use at "
+                f"{many(self.workers, 'worker')} cannot hold a copy of each of {self.tasks} tasks: use at "
                 "least as many workers as tasks, or a code that mixes"
             )
         if self.fill not in (None, "mean"):

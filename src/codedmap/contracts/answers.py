@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
+from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers, many
 from .arguments import MOST_AXES
 
 LARGEST_IN_FLOAT = 2**53
@@ -249,7 +249,7 @@ def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
         )
     else:
         what = (
-            f"{form.shape[0]} rows (shape {form.shape}) for a payload of {rows} rows, but fn must return one row per "
+            f"{many(form.shape[0], 'row')} (shape {form.shape}) for a payload of {rows}, but fn must return one row per "
             "row: check for filtering or reshaping in fn, or wrap a function of one input in codedmap.itemwise"
         )
     return f"{votes} of {total} workers returned {what}"

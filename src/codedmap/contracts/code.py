@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..errors import InvalidAnswer, InvalidArgument
+from ..errors import InvalidAnswer, InvalidArgument, many
 from .arguments import check_whole
 from .memory import check_counts, check_room
 
@@ -134,7 +134,7 @@ def check_budget(tasks: int, workers: int, stragglers: int) -> None:
     check_whole("stragglers", stragglers, 0)
     if stragglers >= workers:
         raise InvalidArgument(
-            f"{stragglers} stragglers of {workers} workers would leave no worker to answer: "
+            f"{many(stragglers, 'straggler')} of {many(workers, 'worker')} would leave no worker to answer: "
             f"stragglers must be at most {workers - 1}"
         )
     check_counts(workers, tasks)

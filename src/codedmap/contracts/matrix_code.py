@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import scipy
 
-from ..errors import WAIT, InvalidAnswer, InvalidArgument
+from ..errors import WAIT, InvalidAnswer, InvalidArgument, many
 from .arguments import check_whole
 from .memory import check_counts
 
@@ -90,7 +90,7 @@ def check_matrix_budget(tasks: int, workers: int) -> None:
     if tasks > workers:
         raise InvalidArgument(
             f"{tasks} tasks need at least as many workers, but there are {workers}: cut the matrix into "
-            f"at most {workers} blocks, fewer if some workers may be lost"
+            f"at most {many(workers, 'block')}, fewer if some workers may be lost"
         )
     check_counts(workers, tasks)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import NotEnoughMemory
+from ..errors import NotEnoughMemory, many
 
 _FOLDER = Path("sys/fs/cgroup")
 _V1_FILES = {"memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}
@@ -96,7 +96,7 @@ def check_counts(workers: int, tasks: int = 0) -> None:
 
     Every code calls it when it is made. What they are sent and answer is not known then.
     """
-    counted = f"{workers} workers" + (f" and {tasks} tasks" if tasks else "")
+    counted = many(workers, "worker") + (f" and {many(tasks, 'task')}" if tasks else "")
     remedy = "Use fewer of them" if tasks else "Use fewer"
     check_room(_EACH * (workers + tasks), f"{counted}, {_EACH} bytes each at least,", remedy)
 

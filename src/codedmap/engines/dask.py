@@ -19,8 +19,7 @@ from distributed.protocol.serialize import to_serialize
 from distributed.scheduler import KilledWorker
 
 from ..contracts.engine import Member
-from ..errors import EngineError, InvalidArgument, NotStarted, WorkerLost
-from ..results.summary import many
+from ..errors import EngineError, InvalidArgument, NotStarted, WorkerLost, many
 from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
 from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..contracts.memory import free_memory, group_limits
-from ..errors import EngineError
+from ..errors import EngineError, many
 
 resource: ModuleType | None
 try:
@@ -47,10 +47,10 @@ def allow_open_files(workers: int) -> None:
     if allowed != unlimited and allowed < least:
         fewer = (allowed - opened - _OTHER_FILES) // _FILES
         raise EngineError(
-            f"{workers} workers need {_FILES * workers + _OTHER_FILES} open files, {_FILES} each and "
+            f"{many(workers, 'worker')} would need {_FILES * workers + _OTHER_FILES} open files, {_FILES} each and "
             f"{_OTHER_FILES} besides, and this process may open {allowed}, of which {opened} are in use: allow "
             f"more (`ulimit -n {least}` before it is started), or use "
-            + (f"at most {fewer} workers" if fewer > 0 else "fewer workers")
+            + (f"at most {many(fewer, 'worker')}" if fewer > 0 else "fewer workers")
         )
 
 
@@ -58,8 +58,10 @@ def check_process_limits(workers: int, memory: int | None = None) -> None:
     """Raise `EngineError` if a limit of processes, threads or memory, of ``memory`` bytes each, is too low for the workers."""
     most, needs = min(_capacities(memory or _MEMORY), default=(workers, ""))
     if most < workers:
-        fewer = f"use at most {most} workers" if most else "there is no room for one"
-        raise EngineError(f"{workers} workers need {needs}: {fewer}, or make more room")
+        fewer = f"use at most {many(most, 'worker')}" if most else "there is no room for one"
+        raise EngineError(
+            f"{many(workers, 'worker')} would need {needs}: {fewer}, or make more room"
+        )
 
 
 def limit_memory(most: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..coding.operators import as_real
 from ..contracts.inputs import check_order
 from ..contracts.warning import warn_caller
-from ..errors import InvalidAnswer, InvalidArgument
+from ..errors import InvalidAnswer, InvalidArgument, many
 from ..results.trees import entries_of, leaves, map_leaves, parts_of
 
 
@@ -62,7 +62,7 @@ class Known:
         return len(self.inputs)
 
     def __repr__(self) -> str:
-        return f"<Known: {len(self)} answers>"
+        return f"<Known: {many(len(self), 'answer')}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Known) and self._digest == other._digest
@@ -87,7 +87,7 @@ class Known:
         numbers = int(np.prod(inputs.shape[2:], dtype=int)) * (2 if inputs.dtype.kind == "c" else 1)
         if numbers != self.inputs.shape[1]:
             raise InvalidArgument(
-                f"inputs of {numbers} numbers each do not fit the {len(self)} known ones of "
+                f"inputs of {many(numbers, 'number')} each do not fit the {len(self)} known ones of "
                 f"{self.inputs.shape[1]}: they must be of the same function"
             )
 
@@ -95,7 +95,7 @@ class Known:
         """Raise `InvalidAnswer` unless answers have as many real numbers as those known."""
         if columns != self.answers.shape[1]:
             raise InvalidAnswer(
-                f"answers of {columns} numbers each do not fit the {len(self)} known ones of "
+                f"answers of {many(columns, 'number')} each do not fit the {len(self)} known ones of "
                 f"{self.answers.shape[1]}: known answers must be of the function that is mapped"
             )
 

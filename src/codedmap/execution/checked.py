@@ -19,7 +19,7 @@ from ..contracts.stopping import (
 )
 from ..contracts.warning import warn_caller
 from ..engines import Engine, FromExecutor, Resident
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 from .coded import no_stderr
 
 
@@ -42,7 +42,7 @@ def engine_of_slots(engine: Any, fn: Any, slots: int) -> Engine:
     found = checked_engine(engine, fn)
     if 0 < found.workers < slots:
         warn_caller(
-            f"the code has {slots} workers and the engine {found.workers}: one lost or slow "
+            f"the code has {many(slots, 'worker')} and the engine {found.workers}: one lost or slow "
             "worker takes several answers with it, which the code's stragglers do not allow for"
         )
     return found

@@ -25,13 +25,14 @@ from ..errors import (
     RowFailed,
     WorkerLost,
     either,
+    many,
 )
 from ..estimation import Known
 from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.plan import Plan
 from ..results.status import Status
-from ..results.summary import many, undecoded
+from ..results.summary import undecoded
 from ..results.trees import Rows, blanked, for_all_entries, map_leaves
 from .chunk_rows import ChunkRows
 from .chunks import ChunkScheduler, CodedJob
@@ -191,7 +192,7 @@ class CodedMap(MapJob):
         nothing = (known.status == Status.MISSING).all()
         if outcome is Outcome.DEADLINE and nothing and size > 1:
             warn_caller(
-                f"no payload, of {size:,} rows each, was answered in {self.live.seconds:.2g} s: give as chunk= a number of rows "
+                f"no payload, of {many(size, 'row')} each, was answered in {self.live.seconds:.2g} s: give as chunk= a number of rows "
                 "that takes a small part of that, or allow more time"
             )
         return self._result(known, outcome)

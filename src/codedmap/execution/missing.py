@@ -13,7 +13,7 @@ import numpy as np
 
 from ..contracts.memory import cores
 from ..contracts.warning import warn_caller
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates, seconds_to_do_better
 from ..results.status import Status
@@ -260,7 +260,7 @@ def warn_of_losses(
 def warn_other_answers(known: int, given: int) -> None:
     """Warn that known answers have so many numbers a row, and those of ``fn`` others."""
     warn_caller(
-        f"known answers have {known} numbers a row, and those of fn {given}: they are not used"
+        f"known answers have {many(known, 'number')} a row, and those of fn {given}: they are not used"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.arguments import check_whole
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 from .models import LatencyModel, check_draw, check_share, order_statistic
 
 _NO_ANSWER = {"", "nan", "na", "none", "null", "inf", "infinity", "never"}
@@ -115,7 +115,7 @@ class Empirical(LatencyModel):
         p50, p99 = (self.quantile(share) for share in (0.5, 0.99))
         ends = f"{p99:.3g} s" if np.isfinite(p99) else "never"
         return (
-            f"<Empirical: {self.rounds} rounds of {self.workers} workers, p50 {p50:.3g} s, "
+            f"<Empirical: {many(self.rounds, 'round')} of {many(self.workers, 'worker')}, p50 {p50:.3g} s, "
             f"p99 {ends}{lost}>"
         )
 

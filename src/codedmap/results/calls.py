@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from .summary import many
+from ..errors import many
 
 
 class CallRecord(NamedTuple):

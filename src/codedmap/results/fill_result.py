@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import many
 from .scatter import apart, chosen, draw_rows
 from .status import Shown, Status, counts_in_words
-from .summary import many
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -10,12 +10,12 @@ import numpy as np
 
 from ..contracts.code import Code
 from ..contracts.stopping import Outcome
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 from .calls import CallTable, draw_timeline
 from .plan import Plan
 from .scatter import chosen, columns_of, draw_rows
 from .status import OfRows, Status, counts_in_words
-from .summary import failures_lines, heading, many, workers_lines
+from .summary import failures_lines, heading, workers_lines
 from .trees import entries_of, error_leaves, read_columns, read_errors, row_errors
 
 
@@ -113,7 +113,7 @@ class MapResult(OfRows):
         odd = [len(column) for column in columns.values() if len(column) != len(self.status)]
         if odd:
             raise InvalidArgument(
-                f"the result has {len(self.status):,} rows and the inputs have {odd[0]:,}: give the inputs of this job"
+                f"the result has {many(len(self.status), 'row')} and the inputs have {odd[0]:,}: give the inputs of this job"
             )
         values, stderr = self.values, read_errors(self.stderr)
         if hasattr(values, "read"):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..contracts.code import Code
+from ..errors import many
 from .status import Shown
-from .summary import many
 
 _EXACT = "exact with hedging"
 _LEAST = 1e-3

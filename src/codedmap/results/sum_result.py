@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contracts.stopping import Outcome
+from ..errors import many
 from .status import Shown
 from .summary import heading, workers_lines
 
@@ -59,7 +60,7 @@ class SumResult(_Answered):
         if self.value.dtype.kind in "fc" and np.isnan(self.value).all() and self.value.size:
             state = "unknown"
         return self._summary(
-            f"  sum        {state}, of {self.parts:,} parts: shape {self.value.shape}, "
+            f"  sum        {state}, of {many(self.parts, 'part')}: shape {self.value.shape}, "
             f"{self.value.dtype}; {self.received:,} bytes received"
         )
 
@@ -91,5 +92,5 @@ class MatrixResult(_Answered):
         if known.any():
             text += f" (standard error up to {known.max():.3g})"
         if known.size < self.stderr.size:
-            text += f", nothing known of {self.stderr.size - known.size:,} entries"
+            text += f", nothing known of {many(self.stderr.size - known.size, 'entry')}"
         return text

@@ -17,6 +17,7 @@ from ..errors import (
     EngineError,
     WorkerCrashed,
     either,
+    many,
 )
 from .status import Status
 
@@ -30,7 +31,7 @@ def heading(result: Any) -> str:
     """The first line of a result."""
     answered = len(result.answered)
     workers = answered + len(result.abandoned) + len(result.failed)
-    return f"{answered} of {workers} workers answered in {result.seconds:.2f} s: {result.outcome.value}"
+    return f"{answered} of {many(workers, 'worker')} answered in {result.seconds:.2f} s: {result.outcome.value}"
 
 
 def workers_lines(
@@ -54,13 +55,6 @@ def failures_lines(failures: Mapping[int, BaseException]) -> list[str]:
         f"  failed     {len(failures):,}; the first, row {row}, with {first_line(error)}"
         for row, error in list(failures.items())[:1]
     ]
-
-
-def many(count: int, noun: str) -> str:
-    """A number of things, in words."""
-    if count == 1:
-        return f"1 {noun}"
-    return f"{count:,} {noun[:-1]}ies" if noun.endswith("y") else f"{count:,} {noun}s"
 
 
 def outputs_lines(
@@ -204,7 +198,7 @@ def given_as(inputs: Any) -> str:
 
 def _facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> str:
     """How many workers answered."""
-    counts = [f"{len(seen.answered)} of {len(seen.asked)} workers answered", *more]
+    counts = [f"{len(seen.answered)} of {many(len(seen.asked), 'worker')} answered", *more]
     if seen.running:
         counts.append(f"{len(seen.running)} still running")
     if failures:

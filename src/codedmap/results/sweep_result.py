@@ -11,11 +11,11 @@ import numpy as np
 import scipy
 
 from ..contracts.arguments import check_whole
-from ..errors import InvalidArgument, NotEnoughAnswers
+from ..errors import InvalidArgument, NotEnoughAnswers, many
 from .map_result import MapResult
 from .scatter import chosen, draw_rows
 from .status import OfRows, Status, counts_in_words
-from .summary import failures_lines, many, outputs_lines
+from .summary import failures_lines, outputs_lines
 from .trees import entries, entries_of
 
 _INDICES = "S1", "ST", "S2"
@@ -195,7 +195,7 @@ class SweepResult(OfRows):
         points = np.stack([self._inputs[name] for name in names], axis=1)
         wrong = None
         if rows % step:
-            wrong = f"{rows:,} rows, and such a sample has a multiple of {step}"
+            wrong = f"{many(rows, 'row')}, and such a sample has a multiple of {step}"
         else:
             block = points.reshape(-1, step, len(names))
             first, last = block[:, :1], block[:, -1:]

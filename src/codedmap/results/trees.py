@@ -18,7 +18,7 @@ from ..contracts.answers import (
 )
 from ..contracts.arguments import MOST_AXES
 from ..contracts.inputs import check_unmasked, plain_array
-from ..errors import InvalidAnswer
+from ..errors import InvalidAnswer, many
 
 _SAME_SHAPE = "return the same shape for every row, or call fn by the map of a codedmap.Pool, which returns a list"
 
@@ -48,7 +48,7 @@ def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
         for other in others:
             if len(other) != len(tree):
                 raise InvalidAnswer(
-                    f"fn returned {len(tree)} parts for some rows and {len(other)} for others: return "
+                    f"fn returned {many(len(tree), 'part')} for some rows and {len(other)} for others: return "
                     "the same number for every row"
                 )
         parts = [map_leaves(apply, *those) for those in zip(tree, *others, strict=True)]
@@ -261,7 +261,7 @@ def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
         array = unrounded(np.asarray(leaf), leaf)
     if array.ndim == 0 or len(array) != rows:
         kind = f" of type {type(leaf).__name__}" if array.dtype.hasobject else ""
-        got = f"a single value{kind}" if array.ndim == 0 else f"{len(array)} rows"
+        got = f"a single value{kind}" if array.ndim == 0 else many(len(array), "row")
         raise InvalidAnswer(
             f"fn returned {got} for a batch of {rows}: it takes a batch of rows and returns a row for each; "
             "a function of one input is lifted by codedmap.itemwise(fn)"

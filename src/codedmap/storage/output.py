@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..contracts.answers import cast_values
-from ..errors import InvalidAnswer, InvalidArgument
+from ..errors import InvalidAnswer, InvalidArgument, many
 from ..execution.order import runs_of
 from ..results.trees import in_dtype
 from .digest import checksum
@@ -85,7 +85,7 @@ class Output:
         shape = tuple(array.shape)
         if not shape or shape[0] < rows:
             raise InvalidArgument(
-                f"out has room for {shape[0] if shape else 0:,} rows, and there are {rows:,}: give it a row for each "
+                f"out has room for {many(shape[0] if shape else 0, 'row')}, and there are {rows:,}: give it a row for each "
                 "input"
             )
 

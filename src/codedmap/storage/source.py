@@ -22,7 +22,7 @@ import numpy as np
 
 from ..contracts.closing import Closing
 from ..contracts.inputs import check_unmasked
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 from ..execution.order import runs_of
 from ..results.trees import as_objects
 
@@ -143,7 +143,7 @@ class _ArrayRows:
         now, size = self._array.shape[0], self._file_size()
         if now != self.rows or size != self._size:
             raise InvalidArgument(
-                f"the inputs had {self.rows:,} rows when the job began, and "
+                f"the inputs had {many(self.rows, 'row')} when the job began, and "
                 + (
                     f"now they have {now:,}"
                     if now != self.rows

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..contracts.closing import Closing
 from ..contracts.warning import warn_caller
-from ..errors import InvalidAnswer, InvalidArgument, OutputError
+from ..errors import InvalidAnswer, InvalidArgument, OutputError, many
 from ..execution.inputs import InputRows
 from ..execution.order import named_rows, runs_of
 from ..results.status import Status
@@ -148,7 +148,7 @@ class Store(Closing):
             self._write(rows, len(rows), answer)
         except InvalidAnswer as error:
             warn_caller(
-                f"{len(rows):,} rows without an answer are MISSING, because estimates are floating-point numbers: let fn "
+                f"{many(len(rows), 'row')} without an answer {'is' if len(rows) == 1 else 'are'} MISSING, because estimates are floating-point numbers: let fn "
                 f"return such to have them written ({error})"
             )
             return False
@@ -191,7 +191,7 @@ class Store(Closing):
         lost = np.flatnonzero(self._restored[len(self.status) :] == Status.EXACT)
         if len(lost):
             raise InvalidArgument(
-                f"the iterator ended after {len(self.status):,} rows, and {len(lost):,} rows after these were computed "
+                f"the iterator ended after {many(len(self.status), 'row')}, and {len(lost):,} of those after them were computed "
                 "before: give the same rows, or remove the journal and the outputs to begin anew"
             )
         if self._output.form is None:  # no row has an answer, and what one would be is not known
@@ -355,7 +355,7 @@ class Store(Closing):
         """Compare rows, all or those that an iterator has just given, with those that were computed."""
         if self._sealed and end > self._sealed:
             raise InvalidArgument(
-                f"the job was finished with {self._sealed:,} rows, and the iterator gives more now: give the same rows, "
+                f"the job was finished with {many(self._sealed, 'row')}, and the iterator gives more now: give the same rows, "
                 "or remove the journal and the outputs to begin anew"
             )
         left = []
