@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from click.testing import CliRunner
 
 from codedmap.cli import cli
 from codedmap.cli.engines import ENGINES
+from codedmap.cli.program import WHY
 from codedmap.cli.tables import read_table, table_writer
+from codedmap.errors import CommandFailed
 from codedmap.testing import Scripted, crash, late, never
 
 from ..processes import alive, eventually, started
@@ -389,6 +392,34 @@ def test_directories_of_runs_are_kept_if_they_failed_or_are_wanted(folder, scrip
     assert sorted(path.name for path in Path("all").iterdir()) == sorted(map(str, range(16)))
     ran(*echo("{a}"), "--force")
     assert not Path("runs.csv.runs").exists()
+
+
+def test_directories_of_runs_that_an_interruption_ended_are_removed(folder, monkeypatch):
+    runs = Path("runs.csv.runs")
+
+    @contextmanager
+    def ending(workers):
+        try:
+            yield None
+        finally:  # a worker may note that its run was ended
+            (runs / "3" / WHY).touch()
+
+    def interrupted(run, left, **_):
+        for row in ("0", "1"):
+            with suppress(CommandFailed):
+                run.fn(row)
+        (runs / "2").mkdir()
+        (runs / "2" / WHY).touch()
+        run.fn("2")  # again, and with success
+        (runs / "3").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(ENGINES, "local", ending)
+    monkeypatch.setattr("codedmap.map", interrupted)
+    fails = "if test {a} = 1; then exit 3; fi; echo 1"
+    line = [*words(None), "--command", f"sh -c '{fails}'", "--read", "stdout"]
+    assert CliRunner().invoke(cli, line).exit_code != 0
+    assert [path.name for path in runs.iterdir()] == ["1"]
 
 
 # What is refused

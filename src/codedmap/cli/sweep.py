@@ -266,6 +266,8 @@ class _Sweep:
     """Records of rows that are exact."""
     errors: dict[int, BaseException] = field(default_factory=dict)
     """By row that has failed: why."""
+    failed_runs: Collection[Path] | None = None
+    """Directories of runs that had failed when the sweep was interrupted."""
     result: cm.MapResult | None = None
 
     def run(self) -> int:
@@ -455,16 +457,21 @@ class _Sweep:
             run = _Run(self.fn, self.columns, path, journal.identity, options.retries)
             start = engine_named("local", options.workers)
             with start() as engine, options.warnings_noted(), _without_warning():
-                self.result = cm.map(
-                    cm.itemwise(run),
-                    left,
-                    engine=engine,
-                    deadline=self._time_left(COMPUTING),
-                    retries=options.retries,
-                    call_timeout=options.timeout if options.command is None else None,
-                    on_error="record",
-                    progress=not options.quiet,
-                )
+                try:
+                    self.result = cm.map(
+                        cm.itemwise(run),
+                        left,
+                        engine=engine,
+                        deadline=self._time_left(COMPUTING),
+                        retries=options.retries,
+                        call_timeout=options.timeout if options.command is None else None,
+                        on_error="record",
+                        progress=not options.quiet,
+                    )
+                except BaseException:
+                    # Before the engine is closed, which ends the others.
+                    self.failed_runs = {why.parent for why in options.runs.glob(f"*/{WHY}")}
+                    raise
             self.errors = {int(left[at]): e for at, e in self.result.failures.items()}
         for error in self.errors.values():
             if isinstance(error, cm.errors.OutputError):
@@ -483,7 +490,8 @@ class _Sweep:
         """Say how to go on, or if nothing is done, leave nothing."""
         if not journal.in_place:  # it, and the directories of runs, may be of another sweep
             return
-        done = len({record["row"] for record in journal.read()})
+        self.done = {record["row"]: record for record in journal.read()}
+        done = len(self.done)
         if done:
             print_error(
                 f"codedmap: {many(done, 'row')} {'is' if done == 1 else 'are'} done and in {journal.path}: the same command with --resume goes on from there"
@@ -565,6 +573,8 @@ class _Sweep:
             row = int(name)
             # A run that is ended at a deadline may have a reason too.
             kept = row not in self.done if failed is None else row in failed
+            if failed is None and self.failed_runs is not None:
+                kept = kept and place in self.failed_runs
             if not (kept and (place / WHY).exists()):
                 shutil.rmtree(place, ignore_errors=True)
         try:
