@@ -767,3 +767,16 @@ def test_rows_of_which_copies_have_two_forms_say_why_they_are_missing(size):
     with Scripted(4, {2: text, 3: text}) as engine, pytest.warns(UserWarning, match=told):
         result = cm.map(np.sin, np.arange(6.0), engine=engine, **given)
     assert (result.status == cm.Status.MISSING).all()
+
+
+@pytest.mark.parametrize(
+    "code", [cm.Uncoded(2), cm.Replication(2, 4), cm.KernelCode(2, 4, 1, spread=0)], ids=repr
+)
+def test_codes_that_copy_take_rows_of_different_lengths(code):
+    rows = [[1, 2], [3, 4, 5], [6], [7, 8]]
+    with Scripted(code.workers) as engine:
+        each = cm.map(cm.itemwise(sum), rows, code=code, engine=engine)
+        batches = cm.map(lambda batch: [*map(sum, batch)], rows, code=code, engine=engine)
+    assert each.values.tolist() == batches.values.tolist() == [3, 12, 6, 15]
+    with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match="cannot be mixed"):
+        cm.map(cm.itemwise(sum), rows, code=cm.SplineCode(2, 4, 1), engine=engine)

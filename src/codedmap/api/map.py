@@ -578,10 +578,15 @@ def rows_of(fn: Any, inputs: Any, stack: ExitStack, like: InputRows | None = Non
 def _one_array(inputs: Any, fn: Any, *, objects: bool) -> InputRows:
     """The rows of a job with a code, which are one array; raises `InvalidArgument` if they cannot be.
 
-    ``objects``: whether text is an array of these, which is not as wide as the longest.
+    ``objects``: whether text, and rows of different shapes, are an array of these.
     """
     text = objects and isinstance(inputs, list) and has_text(inputs)
-    rows = shaped_rows(np.array(inputs, dtype=object) if text else inputs)
+    try:
+        rows = shaped_rows(np.array(inputs, dtype=object) if text else inputs)
+    except InvalidArgument as error:
+        if objects and isinstance(inputs, list) and isinstance(error.__cause__, ValueError):
+            return InputRows(inputs, items=is_itemwise(fn))  # of different shapes
+        raise
     single = isinstance(inputs, list | range) and rows.ndim == 1
     items = is_itemwise(fn) and single and (objects or rows.dtype.kind in "biufc")
     return InputRows(inputs if items else rows, items=items)
