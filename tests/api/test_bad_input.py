@@ -167,7 +167,7 @@ def test_arguments_that_are_no_code_function_engine_or_possible_rule():
     refused("neither an engine nor an Executor", engine=cm.engines.Local)
     refused("is no stop rule", stop=5)
     refused("is no stop rule", stop=cm.Quorum)
-    refused("same shape", inputs=[[1.0, 2.0], [3.0]])
+    refused("cannot be mixed.*or use a code that copies", inputs=[[1.0, 2.0], [3.0]])
     refused(r"Quorum\(7\) would not stop even when all 6", stop=cm.Quorum(7))
     refused(r"Share\(0.5\) would not stop .* answered: give Quorum\(", stop=cm.Share(0.5))
     refused("Slower.* compares the times of rows", stop=cm.Quorum(3) | cm.Slower(1.5))
