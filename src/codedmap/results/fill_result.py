@@ -18,7 +18,7 @@ class FillResult(Shown):
     """Answers without gaps, and what is known of each; print it for a summary."""
 
     values: Any
-    """Like ``y``: as given where known, else estimated; NaN where a row is FAILED or MISSING."""
+    """Like ``y``: as given where known, in double precision, else estimated; NaN where a row is FAILED or MISSING."""
     stderr: Any
     """Like ``y``: 0 where known, a standard error above 0 where estimated, infinite where nothing is known."""
     status: np.ndarray
