@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from codedmap.engines.transport import parcel as parcels
+from codedmap.engines.transport.descendants import SHARED
 from codedmap.engines.transport.parcel import Parcel, PickledOnce, discard, pack, receive
 
 from .. import processes
@@ -145,3 +146,17 @@ def test_where_there_is_no_shared_memory_buffers_go_through_the_pipe(tmp_path, m
     assert parcel.segment is None
     assert np.array_equal(receive(parcel).unpack(), np.arange(100_000.0))
     discard("segment")
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs shared memory")
+def test_what_is_received_takes_no_open_file():
+    def received(number):
+        sent = pack(np.full(20_000, number), f"codedmap-test-{os.getpid()}-{number}")
+        assert sent.segment is not None
+        return receive(sent).unpack()
+
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    kept = [received(number) for number in range(20)]
+    assert len(os.listdir("/proc/self/fd")) <= before + 5  # noqa: PTH208
+    kept[3][:] += 1
+    assert [array[-1] for array in kept] == [0, 1, 2, 4, *range(4, 20)]

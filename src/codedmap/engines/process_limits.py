@@ -19,7 +19,7 @@ except ImportError:  # Windows has neither the module nor the limits
     resource = None
 
 _ROOT = Path("/")
-_FILES = 5  # of a worker: four while it lives, and its last answer in shared memory
+_FILES = 5  # of a worker: four while it lives, and one for an answer that is being opened
 _OTHER_FILES = 32  # those that are open for a moment only, such as payloads being written
 _UNKNOWN_FILES = 64  # assumed to be open already where their number cannot be read
 _THREADS = 2  # of a worker: its process, with a thread that watches the caller

@@ -17,7 +17,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from .descendants import SHARED
 
 _SMALL = 64 << 10  # below this the pipe is as fast
 _ALIGNMENT = 64
+_MAP_FIXED = 0x10  # of Linux, which alone has such files
 _ALIGNED = 16  # bytes to which memory for arrays of any kind is aligned
 
 
@@ -162,12 +163,34 @@ def receive(parcel: Parcel) -> Received:
     try:
         with path.open("r+b") as file:
             path.unlink()
-            memory = memoryview(mmap.mmap(file.fileno(), 0))
+            memory = memoryview(_mapped(file.fileno()))
     except OSError as error:
         raise EngineError(
             f"what another process has sent cannot be opened ({error}): is there memory left, are too many files open?"
         ) from error
     return Received(parcel.head, tuple(memory[a:b] for a, b in parcel.spans))
+
+
+@cache
+def _mapping() -> Any:
+    """The system's own mmap, which takes a place."""
+    found = ctypes.CDLL(None, use_errno=True).mmap
+    found.restype = ctypes.c_void_p
+    found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+    return found
+
+
+def _mapped(file: int) -> mmap.mmap:
+    """An open file in memory, without a descriptor of its own: callers may keep any number of answers."""
+    size = os.fstat(file).st_size
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(file, size, trackfd=False)
+    memory = mmap.mmap(-1, size)  # a place, into which the file is mapped
+    place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    allowed = mmap.PROT_READ | mmap.PROT_WRITE
+    if _mapping()(place, size, allowed, mmap.MAP_SHARED | _MAP_FIXED, file, 0) != place:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return memory
 
 
 def _writable(part: bytes | pickle.PickleBuffer, travelled: bool) -> bytearray | memoryview:
