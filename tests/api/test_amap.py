@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from inspect import signature
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.contracts.engine import Kept
 from codedmap.storage.output import NpyOutput
 from codedmap.testing import Scripted, crash, never
 
@@ -338,3 +340,34 @@ def test_threads_of_the_loop_that_wait_for_a_job_do_not_hold_it_up():
     with Scripted(2) as engine:
         for result in asyncio.run(main(engine)):
             np.testing.assert_array_equal(result.values, np.sqrt(X))
+
+
+def test_small_jobs_at_the_same_time_begin_with_different_workers():
+    class Waiting:
+        """Answers when it has been sent eight calls."""
+
+        workers = 4
+
+        def __init__(self):
+            self.sent = []
+
+        def submit(self, worker, fn, payload):
+            future = Future()
+            self.sent.append((worker, future, getattr(fn, "key", fn), payload))
+            if len(self.sent) == 8:
+                for _, waiting, compute, batch in self.sent:
+                    waiting.set_result(compute(batch))
+            return future
+
+        def keep(self, worker, value):
+            return Kept(worker, value)
+
+        def abandon(self, futures):
+            pass
+
+    async def jobs():
+        return await asyncio.gather(*(cm.amap(np.sin, X[:1], engine=engine) for _ in range(8)))
+
+    engine = Waiting()
+    assert all(result.values == np.sin(X[:1]) for result in asyncio.run(jobs()))
+    assert Counter(worker for worker, *_ in engine.sent) == dict.fromkeys(range(4), 2)

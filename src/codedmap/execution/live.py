@@ -7,6 +7,7 @@ import logging
 import math
 import time
 import weakref
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -34,6 +35,9 @@ _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
 _STOPPED = 0.5  # seconds too late to go on that show that this program was stopped, as by Ctrl-Z
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
 _SHARE = 0.25  # of memory; there are up to two calls for each worker, and fn needs some
+
+_RUNNING: dict[int, tuple[Engine, dict[int, Call]]] = {}
+"""Of each job that is running: its engine, and its calls in flight."""
 
 
 class Work:
@@ -198,6 +202,7 @@ class LiveJob:
             self._end()
 
     def _begin(self) -> None:
+        _RUNNING[id(self)] = self._engine, self._calls
         getattr(self._engine, "watch", _unwatched)(self._members_changed)
         self._update_members()
         if not self._members:
@@ -205,6 +210,7 @@ class LiveJob:
 
     def _end(self) -> None:
         self.ended = True
+        _RUNNING.pop(id(self), None)
         getattr(self._engine, "unwatch", _unwatched)(self._members_changed)
         for call in self._calls.values():
             self._note(call, max(0.0, self.seconds - call.started), "abandoned")
@@ -224,9 +230,17 @@ class LiveJob:
         for worker in sorted(before.keys() - members.keys()):
             self._handle(events.Left(self.seconds, worker))
         joined = {worker: member for worker, member in members.items() if worker not in before}
-        for place, worker in enumerate(in_order(joined), start=1):
+        for place, worker in enumerate(self._by_load(in_order(joined)), start=1):
             domain = joined[worker].domain
             self._handle(events.Joined(self.seconds, worker, domain, more=place < len(joined)))
+
+    def _by_load(self, workers: list[int]) -> list[int]:
+        """Workers, those first that have the fewest calls of other jobs: many small jobs would all begin with the same."""
+        if getattr(self.scheduler.job, "bound", False):
+            return workers
+        others = [calls for engine, calls in tuple(_RUNNING.values()) if engine is self._engine]
+        load = Counter(call.worker for calls in others for call in tuple(calls.values()))
+        return sorted(workers, key=load.__getitem__)
 
     def _longest_wait(self) -> float:
         """Seconds until something is to be done, if nothing happens before."""
