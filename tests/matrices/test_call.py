@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -41,3 +44,9 @@ def test_nor_where_no_worker_is_left():
         A = cm.CodedMatrix(MATRIX, code=MDSCode(3, 6), engine=engine, stop=cm.Quorum(3))
         with pytest.raises(cm.NotEnoughAnswers, match="6 of 6 workers answered"):
             A @ VECTOR
+
+
+def test_workers_need_no_part_of_scipy_for_dense_blocks():
+    code = "import codedmap.matrices.blocks, sys; print('scipy.sparse' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -10,7 +10,7 @@ from operator import iadd
 from typing import Any
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 from ..contracts.answers import all_finite
 from ..contracts.inputs import array_of
@@ -43,7 +43,7 @@ class CodedBlocks:
         self.shape: tuple[int, int] = matrix.shape
         """(m, n)."""
         self.dtype: np.dtype[Any] = matrix.dtype
-        self.sparse = sparse.issparse(matrix)
+        self.sparse = scipy.sparse.issparse(matrix)
         """Whether the blocks are sparse."""
         self.rows = -(-matrix.shape[0] // code.tasks)
         """b, rows of a block."""
@@ -142,7 +142,9 @@ class CodedBlocks:
 def checked_matrix(matrix: Any) -> Any:
     """The matrix in a dtype in which it can be coded; raises `InvalidArgument` unless it is two-dimensional, of finite numbers."""
     array: Any = (
-        sparse.csr_array(matrix) if sparse.issparse(matrix) else array_of(matrix, "the matrix")
+        scipy.sparse.csr_array(matrix)
+        if scipy.sparse.issparse(matrix)
+        else array_of(matrix, "the matrix")
     )
     if array.ndim != 2:
         raise InvalidArgument(
@@ -154,7 +156,7 @@ def checked_matrix(matrix: Any) -> Any:
             f"a matrix of shape {array.shape} is empty: there is nothing to multiply"
         )
     array = array.astype(_coded_dtype(array.dtype), copy=False)
-    if not all_finite(array.data if sparse.issparse(array) else array):
+    if not all_finite(array.data if scipy.sparse.issparse(array) else array):
         raise InvalidArgument(_not_finite(array))
     return array
 
@@ -172,7 +174,7 @@ def _coded_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _not_finite(array: Any) -> str:
-    if sparse.issparse(array):
+    if scipy.sparse.issparse(array):
         coo = array.tocoo()
         bad = ~np.isfinite(coo.data)
         rows, columns = coo.row[bad], coo.col[bad]
