@@ -216,6 +216,22 @@ def test_workers_have_the_environment_that_there_is_when_they_are_started(monkey
             assert engine.submit(0, variable, None).result(30) == (value or "")
 
 
+def test_workers_load_no_module_for_their_first_call(tmp_path):
+    run = run_script(
+        tmp_path,
+        """
+        import numpy as np
+        def loaded(_): return {*sys.modules}
+        # main
+        with cm.engines.Local(1) as engine:
+            before = engine.submit(0, loaded, None).result()
+            cm.map(cm.itemwise(lambda x: {"y": [x, 1.0]}), np.ones(3), engine=engine)
+            print(engine.submit(0, loaded, None).result() - before)
+        """,
+    )
+    assert (run.out, run.err) == ("set()\n", "")
+
+
 def test_a_path_of_temporary_files_that_is_too_long_for_sockets_is_said(tmp_path):
     source = """
         # main

@@ -27,6 +27,8 @@ if sys.platform != "win32":
     from multiprocessing.popen_forkserver import Popen
 
 _PART = 64 << 10  # bytes read at once
+_LOADED = [work.__module__, "numpy.ma"]
+"""Modules that workers share with what they are forked from: each would load what its first call needs by itself."""
 
 
 def start_server() -> None:
@@ -42,7 +44,7 @@ def start_server() -> None:
             # It begins with blocking Ctrl-C, and would end by letting it through.
             _track()
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            forkserver.set_forkserver_preload([work.__module__])
+            forkserver.set_forkserver_preload(_LOADED)
             with contextlib.suppress(OSError):  # the first worker will raise it again
                 forkserver.ensure_running()
         finally:
@@ -204,7 +206,7 @@ def _start(*arguments: Any) -> _Process:
     before = _unblocked()
     try:
         _track()
-        forkserver.set_forkserver_preload([work.__module__])
+        forkserver.set_forkserver_preload(_LOADED)
         util.get_temp_dir()  # for the sockets of workers, too: nobody would remove one of their own
         process = ForkServerProcess(target=work, args=arguments, daemon=False)
         try:
