@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.engines import Local
+from codedmap.engines import Local, local, local_worker
 from codedmap.engines.transport import descendants
 from codedmap.engines.transport.descendants import SHARED
 
-from ..processes import ANSWER, alive, eventually, kill, same, script, shm_names
+from ..processes import ANSWER, alive, eventually, kill, nap, same, script, shm_names
 
 pytestmark = [
     pytest.mark.timeout(90),
@@ -303,3 +303,19 @@ def test_no_program_goes_on_without_its_child(tmp_path, monkeypatch):
     assert [number for number, _ in sent] == sorted((n for n, _ in sent), key=signal.SIGKILL.__eq__)
     assert not (tmp_path / "answer").exists()
     descendants.end_descendants(name)  # what was just being started
+
+
+def test_processes_are_searched_once_for_all_workers_that_are_ended(monkeypatch):
+    searches = []
+    for module in (local, local_worker):
+
+        def noted(*names, search=module.end_descendants, **given):
+            searches.append(names)
+            search(*names, **given)
+
+        monkeypatch.setattr(module, "end_descendants", noted)
+    with cm.engines.Local(8, grace=0.0) as engine:
+        engine.abandon([engine.submit(worker, nap, 60) for worker in range(8)])
+        again = [engine.submit(worker, abs, -1) for worker in range(8)]
+        assert [future.result(ANSWER) for future in again] == [1] * 8
+        assert len(searches) < 8

@@ -223,7 +223,7 @@ def _run(words: list[str], place: Path, timeout: float | None) -> None:
         ended = _has_ended(process, timeout)
     finally:
         if not ended:  # while it is there to be found as the parent of others
-            end_descendants(name, [process.pid])
+            end_descendants(name, pids=[process.pid])
         with contextlib.suppress(OSError):
             # Before it is waited for: then its number may be another's.
             os.killpg(process.pid, signal.SIGKILL)

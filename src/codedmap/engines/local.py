@@ -26,7 +26,7 @@ from ..errors import (
     WorkerCrashed,
 )
 from .limits import Limits
-from .local_worker import Worker
+from .local_worker import Worker, end_started_by
 from .loop import Loop
 from .process_limits import allow_open_files, check_process_limits, limit_memory
 from .queue_engine import Answer, Call, Calls, QueueEngine, complete
@@ -121,6 +121,8 @@ class Local(QueueEngine["_LocalQueue"]):
         self.environment = dict(os.environ)
         """Of all its processes; that of the fork server is as old as the first engine."""
         self.loop, self.starter = Loop(), Loop()
+        self._to_end: list[tuple[_LocalQueue, Future[Any]]] = []
+        self._left: list[str] = []
         super().__init__(grace, f"{segments_of(os.getpid())}{secrets.token_hex(4)}")
         if self.memory_limit is not None:
             self.setup(partial(limit_memory, self.memory_limit))
@@ -162,7 +164,31 @@ class Local(QueueEngine["_LocalQueue"]):
     # until the fork server has imported what it needs.
 
     def _end_later(self, grace: float, queue: _LocalQueue, future: Future[Any]) -> None:
-        self.loop.later(future, grace, partial(queue.end, future))
+        self.loop.later(future, grace, partial(self._end_soon, queue, future))
+
+    def _end_soon(self, queue: _LocalQueue, future: Future[Any]) -> None:
+        self._to_end.append((queue, future))
+        if len(self._to_end) == 1:
+            self.loop.do(self._end_all)
+
+    def _end_all(self) -> None:
+        """End the workers that are still busy with these calls, together: what they have started is searched for once."""
+        busy = [(queue, future) for queue, future in self._to_end if queue.running(future)]
+        self._to_end.clear()
+        if busy:
+            end_started_by([queue.worker for queue, _ in busy if queue.worker is not None])
+        for queue, future in busy:
+            queue.end(future)
+
+    def end_left(self, name: str) -> None:
+        """Soon kill what is left of what a process that has ended has started, together with that of others."""
+        self._left.append(name)
+        if len(self._left) == 1:
+            self.loop.do(self._end_left)
+
+    def _end_left(self) -> None:
+        names, self._left = self._left, []
+        end_descendants(*names)
 
     def _close(self) -> None:
         if self._closing:
@@ -171,7 +197,7 @@ class Local(QueueEngine["_LocalQueue"]):
         self.starter.do(self.starter.end)
         try:
             end_descendants(
-                f"{self.run}:", [pid for queue in self._queues.values() for pid in queue.pids]
+                f"{self.run}:", pids=[pid for queue in self._queues.values() for pid in queue.pids]
             )
         finally:
             for queue in self._queues.values():
@@ -198,14 +224,14 @@ class _LocalQueue(Calls):
     def __init__(self, engine: Local, number: int) -> None:
         super().__init__(engine, number)
         self._local, self._loop = engine, engine.loop
-        self._worker: Worker | None = None
+        self.worker: Worker | None = None
         self._starting = False
         self._ending: dict[Worker, Call | None] = {}  # killed, and the calls that they had
 
     @property
     def pids(self) -> list[int]:
         """Of all its processes that have not ended."""
-        workers = (*self._ending, *([self._worker] if self._worker else []))
+        workers = (*self._ending, *([self.worker] if self.worker else []))
         return [worker.pid for worker in workers]
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
@@ -216,12 +242,11 @@ class _LocalQueue(Calls):
         return held
 
     def end(self, future: Future[Any]) -> None:
-        """End the worker if it is still busy with this call."""
+        """End the worker, which is busy with this call and has been stopped."""
         call = self.running(future)
-        if call is None:
-            return
+        assert call is not None
         self._running = None
-        self._end_worker(call)
+        self._end_worker(call, descendants=False)
         self._start()
         self._advance()
         call.fail(Abandoned(f"worker {self.number} was ended: its call was abandoned"))
@@ -258,7 +283,7 @@ class _LocalQueue(Calls):
     def _advance(self) -> None:
         """Give an idle worker its next call."""
         while self._running is None and self._waiting:
-            if self._worker is None:
+            if self.worker is None:
                 self._start()
                 return
             setup = self._next_setup()
@@ -270,15 +295,15 @@ class _LocalQueue(Calls):
 
     def _begin(self, call: Call) -> None:
         """Send a call to the worker, or fail it."""
-        assert self._worker is not None
+        assert self.worker is not None
         if any(kept.lost for kept in call.uses):
             self._loop.do(call.fail, KeptLost(f"{call.uses!r} died with its worker: keep it again"))
             return
         self._running = call
         self._note_kept(call)
         try:
-            if not self._worker.send(self._sent(call.request)):
-                self._loop.watch_writing(self._worker.pipe, True)
+            if not self.worker.send(self._sent(call.request)):
+                self._loop.watch_writing(self.worker.pipe, True)
         except OSError:
             self._begin_again()
         except Exception as error:  # such as MemoryError
@@ -327,7 +352,7 @@ class _LocalQueue(Calls):
                 worker.kill(descendants=False)
                 worker.close()
                 return
-            self._worker = worker
+            self.worker = worker
             self._loop.watch(worker.pipe, self._ready)
             self._loop.watch(worker.sentinel, partial(self._finish, worker))
         elif self._waiting:
@@ -349,7 +374,7 @@ class _LocalQueue(Calls):
 
     def _receive(self) -> Any:
         """Go on writing to the worker; return what it has sent, or None."""
-        worker, call = self._worker, self._running
+        worker, call = self.worker, self._running
         assert worker is not None
         try:
             self._loop.watch_writing(worker.pipe, not worker.flush())
@@ -375,22 +400,22 @@ class _LocalQueue(Calls):
         self._advance()  # before the answer is opened, which may take longer
         complete(call, reply)
 
-    def _end_worker(self, call: Call | None = None) -> None:
-        """Kill the worker, which may have had a call."""
-        worker, self._worker = self._worker, None
+    def _end_worker(self, call: Call | None = None, *, descendants: bool = True) -> None:
+        """Kill the worker, which may have had a call, and maybe what it has started."""
+        worker, self.worker = self.worker, None
         self._set_up = 0
         if worker is None:
             return
         self._ending[worker] = call
         self._loop.forget(worker.pipe)
-        worker.kill(descendants=not self._closed)
+        worker.kill(descendants=descendants and not self._closed)
 
     def _finish(self, worker: Worker) -> None:
         """Clean up after a process that has ended."""
         reply = None
-        if worker is self._worker:
+        if worker is self.worker:
             reply = self._receive()  # it may have answered before
-            if worker is self._worker:
+            if worker is self.worker:
                 self._end_worker(self._running if reply is None else None)
         call = self._ending.pop(worker)
         setup = call is not None and call.request.setup
@@ -400,7 +425,7 @@ class _LocalQueue(Calls):
         self._loop.forget(worker.sentinel)
         try:
             if not self._closed:
-                worker.end_descendants()
+                self._local.end_left(worker.name)
             worker.close()
         finally:  # there may be no memory, or no file to be had
             if reply is not None:

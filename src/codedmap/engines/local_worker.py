@@ -9,7 +9,7 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from multiprocessing import current_process, get_all_start_methods, reduction, spawn, util
 from multiprocessing.connection import wait
 from multiprocessing.context import set_spawning_popen
@@ -72,7 +72,8 @@ class Worker:
         self.sentinel: int = self._process.sentinel
         """A file that is ready to be read when the process has ended."""
         self._handle = _handle(self.pid)
-        self._name = worker_name(run, self.pid)
+        self.name = worker_name(run, self.pid)
+        """By which what it has started is found."""
         self._unsent = memoryview(b"")
         self._received = bytearray()
 
@@ -118,11 +119,15 @@ class Worker:
         if self._ended:  # its number may be another's by now
             return
         if descendants:
-            self._send(signal.SIGSTOP)  # so that it does not answer without them
-            end_descendants(self._name, [self.pid])
+            end_started_by([self])
         self._send(signal.SIGKILL)  # which no function can block or delay
         with contextlib.suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Let it run no further."""
+        if not self._ended:
+            self._send(signal.SIGSTOP)
 
     def _send(self, number: signal.Signals) -> None:
         with contextlib.suppress(OSError):  # it has ended in the meantime
@@ -130,10 +135,6 @@ class Worker:
                 os.kill(self.pid, number)
             else:
                 signal.pidfd_send_signal(self._handle, number)
-
-    def end_descendants(self) -> None:
-        """Kill what is left of what a process that has ended has started."""
-        end_descendants(self._name)
 
     def close(self) -> None:
         """Give back the files of a process that has ended, and remove those that it has left as a caller itself."""
@@ -153,6 +154,13 @@ class Worker:
     @property
     def _ended(self) -> bool:
         return bool(wait([self.sentinel if self._handle is None else self._handle], 0))
+
+
+def end_started_by(workers: Collection[Worker]) -> None:
+    """Kill all that these have started, which is searched for among all processes; they are stopped, to answer none without it."""
+    for worker in workers:
+        worker.stop()
+    end_descendants(*(worker.name for worker in workers), pids=[worker.pid for worker in workers])
 
 
 if sys.platform != "win32":

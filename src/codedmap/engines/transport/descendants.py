@@ -45,13 +45,13 @@ def discard_of(*pids: int) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def end_descendants(name: str, pids: Collection[int] = ()) -> None:
-    """Kill all descendants of these processes, and all processes whose mark begins with this name; discard their segments.
+def end_descendants(*names: str, pids: Collection[int] = ()) -> None:
+    """Kill all descendants of these processes, and all processes whose mark begins with a name; discard their segments.
 
     A process in a session of its own is still a descendant of the one that started it, until that one ends; then it is
     found by its mark. Does nothing where there is no ``/proc``.
     """
-    marked = f"\0{MARK}={name}".encode()
+    marked = tuple(name.encode() for name in names)
     children: dict[int, list[int]] = {}
     found = []
     entries: list[Path] = []
@@ -61,7 +61,8 @@ def end_descendants(name: str, pids: Collection[int] = ()) -> None:
         with contextlib.suppress(OSError):  # it has ended, or is another user's
             parent = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry.name))
-            if marked in b"\0" + (entry / "environ").read_bytes():
+            environ = b"\0" + (entry / "environ").read_bytes()
+            if environ.partition(f"\0{MARK}=".encode())[2].startswith(marked):
                 found.append(int(entry.name))
     for pid in pids:
         found += children.get(pid, ())
@@ -78,7 +79,7 @@ def end_descendants(name: str, pids: Collection[int] = ()) -> None:
 
 
 if __name__ == "__main__":
-    end_descendants(sys.argv[1], [os.getpid()])
+    end_descendants(sys.argv[1], pids=[os.getpid()])
     discard_all(sys.argv[1].partition(":")[0])
     discard_of(os.getpid())
     if os.getpgrp() == os.getpid():

@@ -249,7 +249,7 @@ def _end_with(caller: list[int], run: str) -> None:
     # with what their functions have started, and leave no segment behind.
     wait(caller)
     name = worker_name(run, os.getpid())
-    end_descendants(name, [os.getpid()])
+    end_descendants(name, pids=[os.getpid()])
     # What the function has just started is found by a program in place of this one: it starts and writes nothing more.
     with contextlib.suppress(OSError):
         os.execv(sys.executable, [sys.executable, "-I", "-S", descendants.__file__, name])
