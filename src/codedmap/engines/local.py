@@ -30,7 +30,7 @@ from .local_worker import Worker, end_started_by
 from .loop import Loop
 from .process_limits import allow_open_files, check_process_limits, limit_memory
 from .queue_engine import Answer, Call, Calls, QueueEngine, complete
-from .transport.descendants import discard_all, end_descendants, segments_of
+from .transport.descendants import discard_all, discard_of, end_descendants, segments_of
 from .transport.parcel import discard
 from .transport.serve import Request, hello, serve
 
@@ -122,7 +122,7 @@ class Local(QueueEngine["_LocalQueue"]):
         """Of all its processes; that of the fork server is as old as the first engine."""
         self.loop, self.starter = Loop(), Loop()
         self._to_end: list[tuple[_LocalQueue, Future[Any]]] = []
-        self._left: list[str] = []
+        self._left: list[Worker] = []
         super().__init__(grace, f"{segments_of(os.getpid())}{secrets.token_hex(4)}")
         if self.memory_limit is not None:
             self.setup(partial(limit_memory, self.memory_limit))
@@ -180,15 +180,16 @@ class Local(QueueEngine["_LocalQueue"]):
         for queue, future in busy:
             queue.end(future)
 
-    def end_left(self, name: str) -> None:
-        """Soon kill what is left of what a process that has ended has started, together with that of others."""
-        self._left.append(name)
+    def end_left(self, worker: Worker) -> None:
+        """Soon kill what is left of what a worker that has ended has started, together with that of others."""
+        self._left.append(worker)
         if len(self._left) == 1:
             self.loop.do(self._end_left)
 
     def _end_left(self) -> None:
-        names, self._left = self._left, []
-        end_descendants(*names)
+        ended, self._left = self._left, []
+        end_descendants(*(worker.name for worker in ended))
+        discard_of(*(worker.pid for worker in ended))
 
     def _close(self) -> None:
         if self._closing:
@@ -424,8 +425,10 @@ class _LocalQueue(Calls):
             error = self._set_up_error(error)
         self._loop.forget(worker.sentinel)
         try:
-            if not self._closed:
-                self._local.end_left(worker.name)
+            if self._closed:
+                discard_of(worker.pid)
+            else:
+                self._local.end_left(worker)
             worker.close()
         finally:  # there may be no memory, or no file to be had
             if reply is not None:

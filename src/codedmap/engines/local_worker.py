@@ -16,7 +16,7 @@ from multiprocessing.context import set_spawning_popen
 from typing import Any
 
 from ..errors import WorkerCrashed
-from .transport.descendants import discard_of, end_descendants
+from .transport.descendants import end_descendants
 from .transport.serve import HEADER, Request, work, worker_name
 
 if sys.platform != "win32":
@@ -137,12 +137,11 @@ class Worker:
                 signal.pidfd_send_signal(self._handle, number)
 
     def close(self) -> None:
-        """Give back the files of a process that has ended, and remove those that it has left as a caller itself."""
+        """Give back the files of a process that has ended."""
         if self._handle is not None:
             wait([self._handle], 1.0)  # the fork server may have ended first
             os.close(self._handle)
         self._process.close()
-        discard_of(self.pid)
 
     def crash_error(self, number: int, during: str) -> WorkerCrashed:
         """The error of the call that is lost with this process."""

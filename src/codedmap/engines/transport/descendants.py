@@ -36,7 +36,7 @@ def discard_all(*prefixes: str) -> None:
 
 
 def discard_of(*pids: int) -> None:
-    """Remove what processes that were ended have left as callers: segments, and those of joblib, whose tracker ended too."""
+    """Remove what processes that have ended have left as callers: segments, and those of joblib, whose tracker ended too."""
     discard_all(*map(segments_of, pids))
     for pid in pids:
         for path in SHARED.glob(f"sem.loky-{pid}-*"):
