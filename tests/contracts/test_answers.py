@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -59,11 +61,16 @@ def test_the_dtype_of_most_stands_beside_a_row_that_fails(out, monkeypatch, tmp_
 @pytest.mark.parametrize("chunk", [None, 2])
 @pytest.mark.parametrize("fill", [None, "mean"])
 def test_rows_of_which_it_is_not_known_which_answer_is_right_are_missing(fill, chunk):
-    """With on_error="record" the job ended all the same."""
+    """With on_error="record" the job ended all the same, and a warning says why, unless they are estimated."""
     X, doubled = np.linspace(0, 1, 20), corrupt(lambda answer: np.stack([answer] * 2, 1))
     with Scripted(4, {0: [doubled], 1: [doubled]}) as engine:
         code = cm.Replication(2, 4, fill=fill)
-        result = cm.map(np.sin, X, code=code, engine=engine, on_error="record", chunk=chunk)
+        with warnings.catch_warnings(record=True) as told:
+            result = cm.map(np.sin, X, code=code, engine=engine, on_error="record", chunk=chunk)
+    missing = (result.status == cm.Status.MISSING).sum()
+    assert [f"{missing} rows are MISSING: 2 of 4 workers answered" in str(one) for one in told] == (
+        [True] if missing else []
+    )
     lost = ~result.exact
     assert lost.sum() == (20 if chunk is None else 4)
     assert result.status[lost].min() == (

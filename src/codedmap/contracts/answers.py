@@ -67,6 +67,10 @@ class _Form(NamedTuple):
         return f"shape {self.shape}" + ("" if self.kind == "real" else f" of kind {self.kind!r}")
 
 
+class TwoForms(NotEnoughAnswers):
+    """As many workers answered with one shape and kind as with another."""
+
+
 def usable_answers(
     answers: Mapping[int, Any], rows: int
 ) -> tuple[dict[int, np.ndarray], tuple[int, ...]]:
@@ -86,7 +90,7 @@ def usable_answers(
     usual = max(count, key=lambda form: (count[form], form.fits(rows)))
     rivals = [form for form in count if count[form] == count[usual] and form.fits(rows)]
     if len(rivals) > 1:
-        raise NotEnoughAnswers(
+        raise TwoForms(
             f"{count[usual]} of {len(forms)} workers answered with {rivals[0]} and as many "
             f"with {rivals[1]}, and it cannot be found which is right",
             WAIT,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.answers import TwoForms
 from ..contracts.code import Code, Estimate
 from ..contracts.engine import Engine, Reply
 from ..contracts.inputs import check_finite
@@ -305,9 +306,9 @@ class _CodedWork(Work):
         self._stderr: np.ndarray | None = None
         self._failures: dict[int, BaseException] = {}
         self.lost_calls: list[int] = []
-        # Chunks whose answers would suffice and contradict each other, and in what.
-        self._undecided: list[tuple[slice | np.ndarray, CodedmapError]] = []
         """Rows that are missing because of what the calls with their own input came to: see `ChunkRows.lost_calls`."""
+        # Chunks whose answers have two forms, and which.
+        self._undecided: list[tuple[slice | np.ndarray, CodedmapError]] = []
         self._rejected: set[Any] = set()
         self._alone: tuple[ChunkRows, Estimate] | None = None
         # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
@@ -435,8 +436,7 @@ class _CodedWork(Work):
             return Decoded(now, number, enough=False, unused=unused, rejected=rejected)
         if estimate is None:
             estimate = rows.salvage()
-            # Answers unlike others are computed apart.
-            if reason is not None and seen.decodable and not rows.unlike:
+            if isinstance(reason, TwoForms):
                 self._undecided.append((chunk.rows, reason))
         elif not estimate.exact.all() and _unmet(outcome, seen, self._settings.stop):
             rule = self._settings.stop
@@ -645,7 +645,7 @@ class _CodedWork(Work):
             warn_of_losses(inputs, known.status, lambda at: values[at], lambda: 0.0)
 
     def warn_of_undecided(self, status: np.ndarray) -> None:
-        """Warn of rows that are MISSING though there were enough answers, by their status (m,)."""
+        """Warn of rows that are MISSING because it is not known which of two forms is right, by their status (m,)."""
         left = int(sum(np.sum(status[at] == Status.MISSING) for at, _ in self._undecided))
         if left:
             reason = self._undecided[0][1]
