@@ -65,7 +65,7 @@ def test_rows_of_which_it_is_not_known_which_answer_is_right_are_missing(fill, c
     X, doubled = np.linspace(0, 1, 20), corrupt(lambda answer: np.stack([answer] * 2, 1))
     with Scripted(4, {0: [doubled], 1: [doubled]}) as engine:
         code = cm.Replication(2, 4, fill=fill)
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True, action="always") as told:
             result = cm.map(np.sin, X, code=code, engine=engine, on_error="record", chunk=chunk)
     missing = (result.status == cm.Status.MISSING).sum()
     assert [f"{missing} rows are MISSING: 2 of 4 workers answered" in str(one) for one in told] == (
