@@ -157,8 +157,9 @@ def map(
     chunk : int or "all", optional
         Rows of a call. By default calls take 0.05 to 0.2 s, by what was seen, and longer where most of that
         is not spent on the rows, as in a model that needs 0.1 s for any batch. With a code by default all rows are one
-        chunk; "all" also binds payload n to worker n, as in the papers. Chunks are decoded apart, so that a slow
-        call holds up its own only, and wrong answers are judged within theirs.
+        chunk, for as many workers as the code has: give a number of rows to use more of them. "all" also binds
+        payload n to worker n, as in the papers. Chunks are decoded apart, so that a slow call holds up its own only,
+        and wrong answers are judged within theirs.
     out : path or array-like, optional
         Where answers are written, so that they need not fit into memory; ``result.values`` is what has been written,
         opened for reading. A path ending in .npy (with ``name.status.npy`` and, if rows are estimated,

@@ -31,7 +31,7 @@ def heading(result: Any) -> str:
     """The first line of a result."""
     answered = len(result.answered)
     workers = answered + len(result.abandoned) + len(result.failed)
-    return f"{answered} of {many(workers, 'worker')} answered in {result.seconds:.2f} s: {result.outcome.value}"
+    return f"{answered:,} of {many(workers, 'worker')} answered in {result.seconds:.2f} s: {result.outcome.value}"
 
 
 def workers_lines(
@@ -198,7 +198,7 @@ def given_as(inputs: Any) -> str:
 
 def _facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> str:
     """How many workers answered."""
-    counts = [f"{len(seen.answered)} of {many(len(seen.asked), 'worker')} answered", *more]
+    counts = [f"{len(seen.answered):,} of {many(len(seen.asked), 'worker')} answered", *more]
     if seen.running:
         counts.append(f"{len(seen.running)} still running")
     if failures:
