@@ -17,7 +17,7 @@ from scipy import optimize
 import codedmap as cm
 from codedmap.testing import Scripted, crash
 
-from ..processes import eventually, run_script
+from ..processes import ANSWER, eventually, run_script
 
 
 @pytest.fixture
@@ -320,6 +320,20 @@ def test_a_closed_pool_computes_nothing():
     ):
         with pytest.raises(cm.InvalidArgument, match="the pool is closed"):
             use()
+
+
+def test_submit_starts_no_thread_for_a_call(monkeypatch):
+    started = []
+
+    def noted(thread, start=threading.Thread.start):
+        started.append(thread.name)
+        start(thread)
+
+    with ThreadPoolExecutor(1) as threads, cm.Pool(threads) as pool:
+        assert pool.submit(abs, -1).result(ANSWER) == 1
+        monkeypatch.setattr(threading.Thread, "start", noted)
+        assert [pool.submit(abs, k).result(ANSWER) for k in range(3)] == [0, 1, 2]
+        assert started == []
 
 
 def test_no_thread_is_left():

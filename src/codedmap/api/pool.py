@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, aclosing, closing, contextmanager
 from functools import partial
 from typing import Any, Self
 
@@ -23,8 +23,7 @@ from ..execution.task import itemwise, own_copy
 from ..results.map_result import MapResult
 from ..results.summary import short
 from ..storage.source import Batches, single
-from .amap import amap
-from .map import HEDGE, Options, check_fn, check_hedge_of_rows, engine_of, map, stream
+from .map import HEDGE, Options, check_fn, check_hedge_of_rows, engine_of, map, options_of, stream
 
 
 class Pool:
@@ -272,9 +271,13 @@ class Pool:
         return _arriving(stream(self._staying(task), read, chunk=chunksize, **given), None, ordered)
 
     async def _one(self, task: _Task) -> Any:
-        with _naming_inputs(1):
-            result = await amap(itemwise(task), [_Sealed(())], **self._given)
-        return result.values[0].value
+        # As amap, in this thread, which has nothing else to do: starting others takes longer than a short call.
+        with _naming_inputs(1), ExitStack() as stack:
+            job = options_of(self._given).job(itemwise(task), [_Sealed(())], stack)
+            async with aclosing(job.live.arun(job.happened)) as steps:
+                async for _ in steps:
+                    pass
+            return job.result().values[0].value
 
     def _staying(self, task: _Task) -> Any:
         """The task; that of the call before, which is on the workers, if it is pickled as this one is."""

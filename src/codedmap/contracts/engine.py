@@ -122,7 +122,7 @@ def members_of(engine: Engine) -> Mapping[int, Member]:
     """The living workers of an engine."""
     members: Callable[[], Mapping[int, Member]] | None = getattr(engine, "members", None)
     if members is None:
-        return {worker: Member() for worker in range(engine.workers)}
+        return dict.fromkeys(range(engine.workers), Member())
     return members()
 
 
