@@ -36,8 +36,8 @@ _STOPPED = 0.5  # seconds too late to go on that show that this program was stop
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
 _SHARE = 0.25  # of memory; there are up to two calls for each worker, and fn needs some
 
-_RUNNING: dict[int, tuple[Engine, dict[int, Call]]] = {}
-"""Of each job that is running: its engine, and its calls in flight."""
+_RUNNING: weakref.WeakValueDictionary[int, LiveJob] = weakref.WeakValueDictionary()
+"""Jobs that are running."""
 
 
 class Work:
@@ -202,7 +202,7 @@ class LiveJob:
             self._end()
 
     def _begin(self) -> None:
-        _RUNNING[id(self)] = self._engine, self._calls
+        _RUNNING[id(self)] = self
         getattr(self._engine, "watch", _unwatched)(self._members_changed)
         self._update_members()
         if not self._members:
@@ -238,8 +238,9 @@ class LiveJob:
         """Workers, those first that have the fewest calls of other jobs: many small jobs would all begin with the same."""
         if getattr(self.scheduler.job, "bound", False):
             return workers
-        others = [calls for engine, calls in tuple(_RUNNING.values()) if engine is self._engine]
-        load = Counter(call.worker for calls in others for call in tuple(calls.values()))
+        running = [job for ref in _RUNNING.valuerefs() if (job := ref()) is not None]
+        others = [tuple(job._calls.values()) for job in running if job._engine is self._engine]
+        load = Counter(call.worker for calls in others for call in calls)
         return sorted(workers, key=load.__getitem__)
 
     def _longest_wait(self) -> float:
