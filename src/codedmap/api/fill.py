@@ -42,8 +42,8 @@ def fill(
     X : array-like or data frame, shape (m, *x)
         Inputs; finite numbers.
     y : array-like, masked array or data frame, shape (m, *y)
-        Answers, NaN or masked where there is none. Of a row with some entries missing those alone are filled. Like X
-        they are computed with in double precision: longer numbers, also those that are there, are rounded to it.
+        Answers, NaN or masked where there is none. Of a row with some entries missing those alone are filled. As those
+        of X, numbers of more digits than float64 holds are rounded, also where nothing is missing.
     known : tuple of array-like, optional
         (X0, y0): further inputs and their answers.
     failed : array-like, optional

@@ -243,9 +243,10 @@ class _LocalQueue(Calls):
         return held
 
     def end(self, future: Future[Any]) -> None:
-        """End the worker, which is busy with this call and has been stopped."""
+        """End the worker, which has been stopped, if it is busy with this call."""
         call = self.running(future)
-        assert call is not None
+        if call is None:
+            return
         self._running = None
         self._end_worker(call, descendants=False)
         self._start()
