@@ -235,7 +235,7 @@ def test_payloads_stay_within_the_clip():
 @pytest.mark.parametrize(
     ("fn", "match"),
     [
-        (lambda b: b[:1], "1 row .*payload of 3,.*one row per row"),
+        (lambda b: b[:1], "1 row .*payload of 3 rows,.*one row per row"),
         (lambda b: b.sum(), "a single number.*itemwise"),
         (lambda b: (b, b), "a tuple.*concatenate them along the last axis"),
         (lambda b: {"scores": b}, "a dict.*concatenate"),

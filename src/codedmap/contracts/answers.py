@@ -253,7 +253,7 @@ def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
         )
     else:
         what = (
-            f"{many(form.shape[0], 'row')} (shape {form.shape}) for a payload of {rows}, but fn must return one row per "
+            f"{many(form.shape[0], 'row')} (shape {form.shape}) for a payload of {many(rows, 'row')}, but fn must return one row per "
             "row: check for filtering or reshaping in fn, or wrap a function of one input in codedmap.itemwise"
         )
     return f"{votes} of {total} workers returned {what}"
