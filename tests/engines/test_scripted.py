@@ -43,7 +43,7 @@ def test_a_slot_that_the_engine_does_not_have_is_refused(slot):
         lambda: Faulty(engine, {}).submit(slot, np.sin, 1.0),
     ):
         with pytest.raises(
-            cm.InvalidArgument, match=r"worker=.* is none .* 3 workers they are 0 to 2"
+            cm.InvalidArgument, match=r"worker=.* is none .* whose workers are 0 to 2"
         ):
             refuses()
     assert engine.calls == []
