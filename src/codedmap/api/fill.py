@@ -250,8 +250,8 @@ def _inputs(given: Any, name: str) -> _Table:
     if bad.any():
         row, column = (int(at[0]) for at in np.nonzero(bad))
         raise InvalidArgument(
-            f"{name} has entries that are NaN or infinite (the first is {inputs.names[column]} of row "
-            f"{row}): give the inputs of all rows, also of those that were lost"
+            f"{bad.sum():,} of {bad.size:,} entries of {name} are NaN or infinite (the first is {inputs.names[column]} "
+            f"of row {row}): give the inputs of all rows, also of those that were lost"
         )
     return inputs
 
