@@ -1115,13 +1115,13 @@ def test_a_caller_that_cannot_clean_up_after_a_worker_still_hears_of_its_end(mon
     printed = []
     monkeypatch.setattr(threading, "excepthook", lambda hook: printed.append(hook.exc_type))
 
-    def full(*_):
+    def full(*_, **__):
         raise MemoryError
 
     with Local(1) as engine:
         engine.submit(0, abs, -1).result(ANSWER)
         with monkeypatch.context() as none_left:
-            none_left.setattr(local_worker, "discard_of", full)
+            none_left.setattr(local, "discard_of", full)
             died = engine.submit(0, os._exit, 3)
             assert isinstance(died.exception(ANSWER), cm.WorkerCrashed)
         assert engine.submit(0, abs, -1).result(ANSWER) == 1
