@@ -258,6 +258,12 @@ def test_of_many_outputs_each_has_a_method_however_little_time_there_is(seconds)
     assert off < (1.2 if seconds == 0.0 else 0.2) * answers.std()
 
 
+def test_without_time_and_inputs_that_vary_the_mean_is_estimated():
+    answers = np.random.default_rng(0).normal(size=(1500, 1))
+    found = estimates(np.ones((1500, 2)), answers, np.ones((9, 2)), time_left=lambda: -1.0)
+    np.testing.assert_allclose(found.values, answers.mean())
+
+
 def test_many_outputs_take_as_much_time_as_they_are_numbers(monkeypatch):
     """Where it takes long to read answers, as many estimates are not begun as are written later."""
     monkeypatch.setattr(surrogate.Points, "_timed", lambda _: 3e-10)

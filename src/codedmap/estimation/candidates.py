@@ -79,7 +79,7 @@ class Points:
         """Seconds that a likelihood takes, over the cube of its points."""
         chosen = order[:LEFT_OUT]
         if self.hurried:  # to look for those near each wanted point is to take a tenth of the time
-            looked = int(max(0.0, time_left()) / 10.0 / (_SCANNED * self.wanted.size))
+            looked = int(max(0.0, time_left()) / 10.0 / (_SCANNED * max(1, self.wanted.size)))
             few = max(_HURRIED, min(LEFT_OUT, len(wanted) // 10, looked))
             chosen = order[-few:]  # so few should not have chosen the kernels that they judge
         self.sample = np.sort(chosen)
