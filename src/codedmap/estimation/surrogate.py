@@ -66,6 +66,7 @@ _NOISY = 1e-4  # and the least noise, where a Gaussian one begins
 _MANY = 50  # outputs from which a quick estimate is not compared with means
 _OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own
 _SHARED = 4  # of these kernels that the outputs themselves may have
+_COMPARED = 100  # outputs by which a kernel is chosen for what components leave
 _LITTLE = 0.055  # seconds an output, below which all share one kernel,
 _MANY_LITTLE = 0.3  # and seconds a principal component,
 _REST = 4.0  # or so many times those for what components leave of the outputs,
@@ -686,8 +687,8 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
 
 
 def _nearest_kernel(known: Points, scaled: np.ndarray, kernels: list[Kernel]) -> Kernel:
-    """The kernel under which a few answers (n, q) left out are nearest, all together."""
-    some = known.points[known.first], scaled[known.first]
+    """The kernel under which a few answers (n, q) left out are nearest, of some outputs together."""
+    some = known.points[known.first], scaled[known.first, :: -(-scaled.shape[1] // _COMPARED)]
     return min(kernels, key=lambda one: float((Fitted(*some, one).left_out()[0] ** 2).sum()))
 
 
