@@ -1101,7 +1101,7 @@ def test_a_caller_that_can_open_no_more_files_loses_calls_and_recovers(tmp_path)
     ids=["open", "start"],
 )
 def test_a_caller_that_can_open_no_more_files_fails_no_row(fn, where, message, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(24, "Too many open files")
 
     with Local(1) as engine:

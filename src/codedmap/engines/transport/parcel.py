@@ -91,9 +91,11 @@ def pack(value: Any, segment: str | None, culprit: Callable[[], str] = str) -> P
 def _dumps(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
     """Pickled, buffers apart; by pickle itself if it can, because cloudpickle takes ten times as long."""
     buffers: list[pickle.PickleBuffer] = []
-    spawned = sys.modules.get("__mp_main__")
-    if spawned is not None:
-        cloudpickle.register_pickle_by_value(spawned)
+    main = sys.modules.get("__mp_main__")
+    if (
+        main is not None and main.__name__ == "__mp_main__"
+    ):  # only in what multiprocessing has started
+        cloudpickle.register_pickle_by_value(main)
     if not cloudpickle.list_registry_pickle_by_value() - {"__mp_main__"}:
         with contextlib.suppress(Exception):
             head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
