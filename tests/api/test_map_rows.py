@@ -540,20 +540,26 @@ def test_a_call_that_is_abandoned_has_run_until_then():
 
 
 @pytest.mark.usefixtures("virtual_time")
-def test_more_than_a_tenth_of_the_time_is_left_to_write_many_numbers():
+@pytest.mark.parametrize(
+    ("inputs", "dtype", "end"),
+    [(np.arange(2.0), float, 2.4), (["a", "b"], float, 3.0), (np.arange(2.0), complex, 2.7)],
+    ids=["estimated", "inputs are text", "answers are complex"],
+)
+def test_more_than_a_tenth_of_the_time_is_left_to_write_many_numbers(inputs, dtype, end):
+    """If any are estimated."""
     with (
         Scripted(1, {0: [late(1.0), never()]}) as engine,
         pytest.warns(UserWarning, match="MISSING"),
     ):
         result = cm.map(
-            lambda batch: np.zeros((len(batch), 3_000_000)),
-            np.arange(2.0),
+            lambda batch: np.zeros((len(batch), 3_000_000), dtype),
+            inputs,
             engine=engine,
             deadline=3.0,
             hedge=None,
             chunk=1,
         )
-    assert result.calls[1].seconds == pytest.approx(1.4)  # it has begun at 1.0
+    assert result.calls[1].start + result.calls[1].seconds == pytest.approx(end)
 
 
 def first(batch):

@@ -62,7 +62,6 @@ R = TypeVar("R")
 
 HEDGE = Hedge()
 _AT_ONCE = 32 << 20  # bytes of inputs in a chunk, where not all rows are encoded at once
-"""Arguments of `map` that `stream` does not take."""
 
 
 def map(

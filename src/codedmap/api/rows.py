@@ -92,8 +92,8 @@ class RowsJob(MapJob):
         status: np.ndarray | None = None,
     ) -> None:
         self._deadline = deadline
-        self._numbers: int | None = None
-        """Of all inputs and answers, once one is known."""
+        self._sized = deadline is None or inputs.numbers is None
+        """Whether it is known how many numbers are estimated, or none are."""
         self._known = known
         self._engine, self._tasks, self._stop, self._store = engine, tasks, job.stop, store
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
@@ -125,16 +125,18 @@ class RowsJob(MapJob):
 
     def happened(self, live: LiveJob) -> None:
         super().happened(live)
-        if self._deadline is not None and self._numbers is None and live.counts[0]:
+        if not self._sized and self._deadline is not None and live.counts[0]:
+            self._sized = True
             self._leave_time(self._deadline)
 
     def _leave_time(self, deadline: float) -> None:
         """Stop earlier where inputs and answers are so many numbers that the rest of the time is too short to estimate any."""
         status = self._rows.status
-        answer = self._read(np.flatnonzero(status == Status.EXACT)[:1])
-        each = sum(leaf.size for leaf in leaves(answer)) + (self._rows.inputs.numbers or 0)
-        self._numbers = len(status) * each
-        needed = min(_NUMBER * self._numbers, _WRITING * deadline)
+        answer = leaves(self._read(np.flatnonzero(status == Status.EXACT)[:1]))
+        if any(leaf.dtype.kind not in "biuf" for leaf in answer):
+            return  # and is not estimated
+        each = sum(leaf.size for leaf in answer) + (self._rows.inputs.numbers or 0)
+        needed = min(_NUMBER * len(status) * each, _WRITING * deadline)
         if needed > (1.0 - COMPUTING) * deadline and self._stop is not None:
             self._stop = self._stop | Deadline(deadline - needed)
             self.live.scheduler.job = replace(self.live.scheduler.job, stop=self._stop)

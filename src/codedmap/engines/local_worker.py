@@ -214,7 +214,7 @@ def _start(*arguments: Any) -> _Process:
     try:
         _track()
         forkserver.set_forkserver_preload(_LOADED)
-        util.get_temp_dir()  # for the sockets of workers, too: nobody would remove one of their own
+        util.get_temp_dir()  # for the sockets of workers, too: one of their own would be left behind
         process = ForkServerProcess(target=work, args=arguments, daemon=False)
         try:
             return _Process(process)
