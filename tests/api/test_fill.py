@@ -173,8 +173,10 @@ def test_with_too_few_answers_rows_are_missing():
 
 def test_numbers_that_are_too_small_are_0_also_where_numpy_is_told_to_raise():
     answers = lossy(np.stack([np.sin(k * X[:, 0]) for k in range(-20, 20)], axis=1))
+    subnormal = X * 1e-310
     with np.errstate(all="raise"):
         assert np.isfinite(cm.fill(X, answers).values).all()
+        assert np.isfinite(cm.fill(subnormal, answers[:, :2]).values).all()
 
 
 def test_infinite_answers_stay_and_are_not_used():

@@ -1213,6 +1213,13 @@ def test_numbers_of_a_list_are_those_of_python_where_fn_takes_one(pool, fn, inpu
     assert mixed.values[0].tolist() == list(inputs)
 
 
+def test_a_view_of_memory_is_an_array(pool):
+    inputs = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(
+        cm.map(np.tanh, memoryview(inputs), engine=pool).values, np.tanh(inputs)
+    )
+
+
 def test_numbers_of_a_list_are_points_from_which_rows_are_estimated():
     result = stopped(cm.itemwise(lambda x: 2 * x), list(range(60)))
     assert (result.status == cm.Status.ESTIMATED).sum() == 30

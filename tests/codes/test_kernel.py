@@ -82,7 +82,7 @@ def test_complex_answers_are_pairs_of_real_ones():
     np.testing.assert_array_equal(encoding.decode(longer).values, whole.values)
 
 
-@pytest.mark.parametrize("unit", [1.0, 1e-30])
+@pytest.mark.parametrize("unit", [1.0, 1e-30, 1e-310])
 def test_numbers_that_are_too_small_are_0_also_where_numpy_is_told_to_raise(unit):
     code = cm.KernelCode(5, 6, 1)
     inputs = np.random.default_rng(0).random((60, 3)) * [1, 1, unit]

@@ -26,6 +26,7 @@ class Cells:
     place: np.ndarray
     """(N, B) int: where the home comes on the path."""
 
+    @np.errstate(under="ignore")  # a caller may have NumPy raise for it
     def at(self, inputs: np.ndarray, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """The payloads (n, *x) of some slots (n,) in some groups (n,), of inputs (K, B, *x) in their dtype."""
         rows = inputs[self.home[slots, groups], groups]

@@ -22,6 +22,7 @@ _CHANCE = 7.0
 """Evidence for a single split is more than chance gives in one of e to this power jobs."""
 
 
+@np.errstate(under="ignore")  # a caller may have NumPy raise for it
 def dependence(
     points: np.ndarray, lost: np.ndarray, names: Sequence[str], seed: int, *, quick: bool = False
 ) -> str | None:

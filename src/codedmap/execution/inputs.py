@@ -226,7 +226,7 @@ def _part(part: Any) -> Any:
     if isinstance(part, list):
         array = array_of_numbers(part)
         return part if array is None else array
-    if isinstance(part, np.ndarray) or hasattr(part, "__array__"):
+    if isinstance(part, np.ndarray | memoryview) or hasattr(part, "__array__"):
         part = np.asarray(as_numpy(part))
     if getattr(part, "shape", None) == ():
         raise InvalidArgument(
