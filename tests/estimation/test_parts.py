@@ -243,7 +243,7 @@ def test_a_process_on_another_scale_comes_back_from_there(transform):
     answers = waves(known)[0][:, 0]
     kernel = Kernel(np.array([0.5, 0.5, 0.1]), 1e-2, "matern52", linear=False)
     model = surrogate._Model(0.1, 1000, transform, kernel)
-    found = surrogate._process(known, answers, model, math.inf)
+    found = surrogate._process(known, answers, model, math.inf, known.second)
     there = transform.there(answers)[:, None]
     plain = surrogate._conditioned(known, there, kernel, math.inf)
     means, variances = transform.back(plain.means[:, 0], plain.variances[:, 0])
@@ -251,6 +251,18 @@ def test_a_process_on_another_scale_comes_back_from_there(transform):
     np.testing.assert_allclose(found.variances, variances, rtol=1e-6)
     name = "" if transform is NONE else f" of the {transform.name}"
     assert found.names == (f"Matérn process{name}",)
+
+
+@pytest.mark.parametrize("worse", [True, False])
+def test_a_kernel_is_refined_if_answers_left_out_are_nearer(worse, monkeypatch):
+    known = points_of(60)
+    answers = waves(known)[0][:, 0]
+    kernels = [Kernel(np.full(3, scale), 1e-6, "matern52", linear=False) for scale in (0.5, 50.0)]
+    begun, refined = kernels if worse else kernels[::-1]
+    monkeypatch.setattr(surrogate, "likeliest", lambda *given, **options: refined)
+    model = surrogate._Model(0.1, 30, NONE, begun)
+    found = surrogate._process(known, answers, model, math.inf, known.last)
+    assert found.kernel.scales[0] == 0.5
 
 
 @pytest.mark.parametrize(("rows", "kinds"), [(60, 5), (11, 1), (14, 5)])

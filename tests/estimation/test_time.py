@@ -133,6 +133,7 @@ def test_how_many_points_a_likelihood_can_have():
         assert known.affordable(1.0001e-6 * size**3) == size
         assert known.affordable(0.9999e-6 * size**3) == size - 1
     assert known.affordable(1e9) == 600
+    assert known.affordable(1e9, 1250) == 1250
     assert known.affordable(-1.0) == 0
     known.cubed = 0.0  # where time is no matter
     assert known.affordable(1e-9) == 600
@@ -208,6 +209,8 @@ def test_points_that_choose_are_drawn_by_the_seed():
     assert sorted(known.order) == [*range(1300)]
     np.testing.assert_array_equal(known.first, known.order[:300])
     np.testing.assert_array_equal(known.second, known.order[:600])
+    np.testing.assert_array_equal(known.last, known.order[:800])
+    assert [len(points_of(rows).last) for rows in (700, 4000, 9000)] == [700, 1000, 1250]
     np.testing.assert_array_equal(known.sample, np.sort(known.order[:1000]))
 
 
@@ -316,7 +319,8 @@ def test_of_ways_that_are_nearly_as_good_two_are_used_where_there_is_time(monkey
     monkeypatch.setattr(surrogate, "_models", lambda *_: iter(models))
     used = []
 
-    def process(known, scaled, model, seconds):
+    def process(known, scaled, model, seconds, drawn):
+        np.testing.assert_array_equal(drawn, known.second if used else known.last)
         used.append((model, seconds))
         return Candidate(("p",), np.ones(3), np.zeros(45), np.ones(45), kernel=kernel)
 

@@ -20,7 +20,8 @@ EXACT = 5000  # points that are solved for at once
 COLUMNS = 100  # that trees are given
 LEFT_OUT = 1000  # points that are left out one by one
 FLOPS = 3e9  # a second, of linear algebra
-_FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined
+_FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined,
+_LAST, _SHARE = 800, 4  # and the best one by so many, or one of so many if these are more
 _TIMED = 150  # points by which the time of a likelihood is measured
 _SOLVED = 6.0  # times as long as to solve for as many points
 _AVERAGE, _AVERAGED_OUTPUT = 3e-5, 2e-7  # seconds a mean of neighbours, for each output,
@@ -70,6 +71,7 @@ class Points:
         self._reserved = 0.0
         self.order = order = np.random.default_rng(seed).permutation(len(points))
         self.first, self.second = order[:_FIRST], order[:_SECOND]
+        self.last = order[: max(_LAST, min(len(points), EXACT) // _SHARE)]
         scanned = self.points.size if self.points.shape[1] > _SCANNED_FROM else 0
         average = _AVERAGE + _SCANNED * scanned + _AVERAGED_OUTPUT * outputs
         averages = average * (len(wanted) + min(len(points), LEFT_OUT))
@@ -115,10 +117,10 @@ class Points:
             deviance(np.zeros(dimensions + 1))
         return max((begun - self.time_left()) / 2.0, 1e-4) / float(size) ** 3
 
-    def affordable(self, seconds: float) -> int:
-        """By how many points a likelihood is computed in so many seconds."""
-        most = seconds / self.cubed if self.cubed else math.inf
-        return int(min(_SECOND, max(most, 0.0) ** (1.0 / 3.0)))
+    def affordable(self, seconds: float, most: int = _SECOND) -> int:
+        """By how many points, at most so many, a likelihood is computed in so many seconds."""
+        cubed = seconds / self.cubed if self.cubed else math.inf
+        return int(min(most, max(cubed, 0.0) ** (1.0 / 3.0)))
 
     def solving(self, count: int, outputs: int = 1) -> float:
         """Seconds that it takes to solve for so many points, and for all estimates of outputs from them."""

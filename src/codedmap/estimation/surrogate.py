@@ -366,7 +366,9 @@ def _ways(
         chosen += [m for m in others if m.error < _CLOSE * best.error][:1]
     seconds = known.time_left() / outputs / len(chosen)
     candidates = [
-        process for model in chosen if (process := _process(known, scaled, model, seconds))
+        process
+        for model, drawn in zip(chosen, (known.last, known.second), strict=False)
+        if (process := _process(known, scaled, model, seconds, drawn))
     ]
     candidates += _averages(known, scaled, best.kernel.scales)
     candidates += [plane] if plane is not None else []
@@ -462,8 +464,13 @@ def _begun(kernel: Kernel, smoothness: Smoothness | None, linear: bool) -> Kerne
     return Kernel(scales, noise, smoothness, linear)
 
 
-def _process(known: Points, scaled: np.ndarray, model: _Model, seconds: float) -> Candidate | None:
-    """A process that sees all answers, or as many as there is time for; None if these are too few."""
+def _process(
+    known: Points, scaled: np.ndarray, model: _Model, seconds: float, drawn: np.ndarray
+) -> Candidate | None:
+    """A process that sees all answers, or as many as there is time for; None if these are too few.
+
+    Its kernel is refined by the answers that are ``drawn`` for it, or as many of them as there is time for.
+    """
     transform, kernel = model.transform, model.kernel
     moved = transform.there(scaled)
     middle, unit = moved.mean(), moved.std()
@@ -472,10 +479,12 @@ def _process(known: Points, scaled: np.ndarray, model: _Model, seconds: float) -
     longest = seconds / 4.0
     if seconds < _ENOUGH:  # nothing but the solution follows
         longest = 0.9 * seconds - min(3.0 * known.solving(len(there)), 0.6 * seconds)
-    size = min(len(known.second), known.affordable(longest / _REFINED))
+    size = known.affordable(longest / _REFINED, len(drawn))
     if size > model.answers:
-        some, go_on = known.second[:size], known.within(longest)
-        kernel = likeliest(known.points[some], there[some], [kernel], steps=_LAST, go_on=go_on)
+        some, go_on = drawn[:size], known.within(longest)
+        refined = likeliest(known.points[some], there[some], [kernel], steps=_LAST, go_on=go_on)
+        either = [kernel, refined]
+        kernel = _nearest_kernel(known, there, either, some) if go_on() else refined
     still = known.time_left()
     # A search may end late, and without a solution it was for nothing.
     found = _conditioned(known, there, kernel, max(seconds - begun + still, _LATE * still))
@@ -671,7 +680,8 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
     found = _together(parts)
     rest = scaled - components @ directions
     kernels = [part.kernel for part in parts if part.kernel is not None]
-    kernel = _nearest_kernel(known, rest, [Kernel(found.scales, 1e-4, "matern52", False), *kernels])
+    common = Kernel(found.scales, 1e-4, "matern52", False)
+    kernel = _nearest_kernel(known, rest, [common, *kernels], known.first)
     left = _conditioned(known, rest, kernel, known.time_left()) or by_mean(known, rest)
     back = units[:, None] * directions
     kinds = ", ".join(dict.fromkeys(found.names))
@@ -686,9 +696,11 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
     return _by_themselves(known, scaled, kernels, whole)
 
 
-def _nearest_kernel(known: Points, scaled: np.ndarray, kernels: list[Kernel]) -> Kernel:
-    """The kernel under which a few answers (n, q) left out are nearest, of some outputs together."""
-    some = known.points[known.first], scaled[known.first, :: -(-scaled.shape[1] // _COMPARED)]
+def _nearest_kernel(
+    known: Points, scaled: np.ndarray, kernels: list[Kernel], drawn: np.ndarray
+) -> Kernel:
+    """The kernel under which answers (n, q) that are ``drawn``, left out, are nearest, of some outputs together."""
+    some = known.points[drawn], scaled[drawn, :: -(-scaled.shape[1] // _COMPARED)]
     return min(kernels, key=lambda one: float((Fitted(*some, one).left_out()[0] ** 2).sum()))
 
 
