@@ -214,7 +214,7 @@ def _timed(cell: Cell, seed: int) -> list[Row]:
     for rule, (stop, hedge) in RULES.items():
         for job, times in enumerate(drawn):
             timeline = run_virtually(
-                Job(rows, stop=stop, hedge=hedge, ahead=0, size=1), WORKERS, in_turn(times)[0]
+                Job(rows, stop=stop, hedge=hedge, ahead=0, size=1), WORKERS, in_turn(times)
             )
             found.append({
                 **cell._asdict(), "rows": rows, "way": rule, "job": job,
