@@ -86,7 +86,8 @@ def test_the_deviance_is_that_of_contrasts_of_the_answers_and_of_the_scales(smoo
     deviance = Deviance(points, answers, smoothness, linear)
     found = [deviance(place)[0] for place in places]
     np.testing.assert_allclose(np.diff(found), np.diff([expected(p) for p in places]), rtol=1e-8)
-    assert Deviance(np.zeros((3, 1)), np.ones((3, 1)), "gaussian", True)(np.zeros(2))[0] == 1e10
+    singular = Deviance(np.zeros((3, 1)), np.ones((3, 1)), "gaussian", linear)
+    assert singular(np.array([0.0, -100.0]))[0] == 1e10
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -270,3 +271,34 @@ def test_a_point_that_alone_has_a_coefficient_is_left_out_without_overflow():
     off, variance = fitted.left_out()
     assert np.isfinite(off**2).all()
     assert variance[3] > 1e6 * np.median(variance)
+
+
+@pytest.mark.parametrize("smoothness", KINDS)
+def test_a_column_that_follows_from_others_changes_nothing(smoothness):
+    """One for each category: the last is one less the others. Which is named last does not matter either."""
+    rng = np.random.default_rng(4)
+    categories = np.eye(3)[rng.integers(0, 3, 100)]
+    points = np.hstack([rng.uniform(-1, 1, (100, 2)), categories])
+    points = (points - points.mean(axis=0)) / points.std(axis=0)
+    answers = points[:, :1] ** 2 + points[:, 2:3]
+    kernel = Kernel(np.full(5, 0.4), 1e-8, smoothness, linear=True)
+    fitted = Fitted(points[:60], answers[:60], kernel)
+    means, variances = fitted.predict(points[60:])
+    turned = Fitted(points[:60, ::-1], answers[:60], kernel).predict(points[60:, ::-1])
+    np.testing.assert_allclose(turned[0], means, atol=1e-7)
+    np.testing.assert_allclose(turned[1], variances, rtol=1e-4)
+    off, _ = fitted.left_out()
+    others = np.arange(60)[:, None] != np.arange(60)
+    apart = [Fitted(points[:60][o], answers[:60][o], kernel) for o in others]
+    alone = [one.predict(points[n : n + 1])[0][0] for n, one in enumerate(apart)]
+    np.testing.assert_allclose(answers[:60] - off, alone, atol=1e-7)
+
+
+def test_a_search_among_planes_goes_on_where_a_column_follows_from_others():
+    points, answers = drawn(60, 2)
+    points = np.hstack([points, points.sum(axis=1, keepdims=True)])
+    start = Kernel.begun(3, 2.0, 1e-2, linear=True)
+    found = likeliest(points, answers, [start], steps=30)
+    deviance = Deviance(points, answers, "matern52", linear=True)
+    before, after = (deviance(np.log([*k.scales, k.noise]))[0] for k in (start, found))
+    assert after < before - 1.0

@@ -26,6 +26,8 @@ _TIED_SPREAD = 0.7
 """The same where it is one for all dimensions, and there are few answers."""
 _NO_BETTER = 1e-5
 """Share of a deviance below which a step ends the search: a hundredth of a unit where it is a thousand."""
+_DEPENDENT = 1e-6
+"""Share of a column that is not a combination of others, below which it is one."""
 _BLOCK = 64
 """Rows of a triangular matrix that are inverted at once."""
 _OUTPUTS = 1000
@@ -69,6 +71,12 @@ class Kernel:
         """What the mean is a combination of, (n, p)."""
         ones = np.ones((len(points), 1))
         return np.hstack([ones, points]) if self.linear else ones
+
+    def independent(self, points: np.ndarray) -> np.ndarray:
+        """Which columns of that are no combinations of those before, (p,) bool, as the last of a column for each category is."""
+        basis = self.basis(points)
+        apart = np.abs(np.diag(np.linalg.qr(basis, mode="r")))
+        return np.asarray(apart > _DEPENDENT * np.linalg.norm(basis, axis=0))
 
 
 def sloped(
@@ -148,6 +156,8 @@ class Deviance:
         self.points, self.answers = points, answers
         self.smoothness, self.linear = smoothness, linear
         self._work = np.empty((4, len(points), len(points)))
+        plain = Kernel.begun(points.shape[1], 1.0, 1.0, linear=linear)
+        self._basis = plain.basis(points)[:, plain.independent(points)]
 
     def __call__(self, place: np.ndarray) -> tuple[float, np.ndarray]:
         answers, (size, outputs) = self.answers, self.answers.shape
@@ -157,7 +167,7 @@ class Deviance:
             squared(moved, out=self._work[0]), self.smoothness, self._work[1:3]
         )
         correlations[np.diag_indices(size)] += kernel.noise
-        basis = kernel.basis(self.points)
+        basis = self._basis
         try:
             factor, logdet = _factors(correlations, self._work[3])
             lifted = factor @ basis
@@ -263,7 +273,8 @@ class Fitted:
             except np.linalg.LinAlgError:
                 noise = max(10.0 * noise, 1e-12)
         self.noise = noise
-        basis = kernel.basis(points)
+        self._columns = kernel.independent(points)
+        basis = kernel.basis(points)[:, self._columns]
         self._half_basis = self._factor @ basis
         self._orthogonal, self._upper = np.linalg.qr(self._half_basis)
         half = self._factor @ answers
@@ -282,7 +293,7 @@ class Fitted:
         for begin in range(0, len(wanted), 1000):
             some = wanted[begin : begin + 1000]
             cross = self.kernel.correlations(some, self.points)
-            basis = self.kernel.basis(some)
+            basis = self.kernel.basis(some)[:, self._columns]
             means[begin : begin + 1000] = cross @ self._weights + basis @ self._slopes
             half = cross @ self._factor.T
             variance = 1.0 + self.noise - (half**2).sum(axis=1)
