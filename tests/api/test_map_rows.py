@@ -410,6 +410,33 @@ def test_a_row_beyond_the_timeout_fails(local):
     assert isinstance(result.failures[4], TimeoutError)
 
 
+def test_a_timeout_in_the_first_call_of_a_worker_says_that_imports_count():
+    """Rows of milliseconds all failed where a worker took longer than one may to import what they need."""
+
+    class Slow:
+        def __reduce__(self):
+            return _slowly_opened, ()
+
+        def __call__(self, batch):
+            return batch
+
+    with cm.engines.Local(1) as engine:
+        result = cm.map(Slow(), [1.0, 2.0], engine=engine, on_error="record", call_timeout=0.5)
+    assert all("in which what fn imports counts" in str(e) for e in result.failures.values())
+    assert len(result.failures) == 2
+    naps = cm.itemwise(time.sleep)
+    with cm.engines.Local(1) as engine:
+        result = cm.map(
+            naps, [0.0, 60.0], engine=engine, on_error="record", call_timeout=1.0, chunk=1
+        )
+    assert "imports" not in str(result.failures[1])
+
+
+def _slowly_opened():
+    time.sleep(5.0)
+    return np.sqrt
+
+
 def test_objects_and_integers_without_an_answer(pool):
     result = cm.map(
         cm.itemwise(lambda x: (1 // x, str(x))), [1, 0, 1], engine=pool, on_error="record"

@@ -73,6 +73,8 @@ class RowsWork(Work):
         self._replies: dict[int, Reply] = {}
         self._errors: dict[int, BaseException] = {}
         self._checksums: dict[int, str] = {}
+        self._sent: dict[Any, Kept] = {}  # what stands for the function, by worker
+        self._first: set[int] = set()  # calls that came with it
         self._odd: set[int] = set()  # rows with an answer that cannot stand beside others
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
@@ -81,7 +83,11 @@ class RowsWork(Work):
             self._checksums[call.number] = self._store.checksum(parts)
         batch = Batch(parts, call.groups, self._numbers(call))
         worker: Any = call.worker
-        return engine.submit(worker, self._tasks.on(worker), batch)
+        task = self._tasks.on(worker)
+        if self._sent.get(worker) is not task and self._tasks.task.capture:
+            self._first.add(call.number)
+        self._sent[worker] = task
+        return engine.submit(worker, task, batch)
 
     def place(self, call: Call) -> tuple[range | np.ndarray, int, int]:
         """Each call is a chunk of its own."""
@@ -212,8 +218,14 @@ class RowsWork(Work):
                 return error
             return self._errors[call.number]
         if loss is Loss.TIMED_OUT:
+            imports = ""
+            if call.number in self._first:
+                imports = (
+                    f". It was the first call of worker {call.worker}, in which what fn imports counts, "
+                    "unless engine.setup has imported it"
+                )
             return CallTimeout(
-                f"still running after call_timeout={self._timeout:g} s: allow more time, or see what keeps worker {call.worker}"
+                f"still running after call_timeout={self._timeout:g} s: allow more time, or see what keeps worker {call.worker}{imports}"
             )
         crashed = decision.crashes or 1
         last = self._errors[call.number]
