@@ -121,6 +121,21 @@ def test_a_map_without_a_code():
     }
 
 
+def test_a_map_without_a_code_says_what_estimates_are_worth_and_which_answers_are_not_finite():
+    values = {"a": np.array([1.0, np.nan, 2.0, np.nan]), "b": np.array([[1.0, np.inf]] * 4)}
+    values["c"] = np.array(["x"] * 4)
+    stderr = {"a": np.array([0.0, 0.0, 0.5, np.inf]), "b": np.full((4, 2), 0.25)}
+    result = mapped([0.0] * 4, None, [True] * 4, code=None, calls=CallTable([]))
+    for name, value in (("values", values), ("stderr", stderr)):
+        object.__setattr__(result, name, value)
+    result.status[2:] = Status.ESTIMATED, Status.MISSING
+    assert lines_of(result) == {
+        "calls": "no calls",
+        "estimates": "standard error up to 0.5",
+        "not": "finite entries of 3 rows (the first is 0)",
+    }
+
+
 def test_a_table_of_calls():
     table = CallTable([call("answered"), call("late", "hedge"), call("answered", "hedge")])
     assert str(table) == repr(table) == "3 calls: 2 answered, 1 late (2 hedges)"

@@ -16,7 +16,7 @@ from .plan import Plan
 from .scatter import chosen, columns_of, draw_rows
 from .status import OfRows, Status, counts_in_words
 from .summary import failures_lines, heading, workers_lines
-from .trees import entries_of, error_leaves, read_columns, read_errors, row_errors
+from .trees import entries_of, error_leaves, leaves, read_columns, read_errors, row_errors
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -133,6 +133,12 @@ class MapResult(OfRows):
                 f"{self.outcome.value}"
             )
             second, rest = f"  calls      {self.calls}", failures_lines(self.failures)
+            if self.stderr is not None and (self.status == Status.ESTIMATED).any():
+                rest.append(f"  estimates  standard error up to {self._worst():.3g}")
+            odd = self._odd()
+            if odd.any():
+                first_odd = f"the first is {odd.argmax()}"
+                rest.append(f"  not finite entries of {many(int(odd.sum()), 'row')} ({first_odd})")
         else:
             running = "running" if self.outcome is Outcome.WAITING else "abandoned"
             groups = {running: self.abandoned, "rejected": self.rejected}
@@ -150,16 +156,25 @@ class MapResult(OfRows):
         if estimated and self.stderr is None:
             parts.append(f"{estimated:,} estimated (this code has no standard errors)")
         elif estimated:
-            rows = self.status == Status.ESTIMATED
-            worst = max(leaf[rows].max() for leaf in error_leaves(self.stderr))
-            parts.append(f"{estimated:,} estimated (standard error up to {worst:.3g})")
+            parts.append(f"{estimated:,} estimated (standard error up to {self._worst():.3g})")
         if failed:
             parts.append(f"{failed:,} failed")
         if missing:
             parts.append(f"{missing:,} missing")
-        if type(self.values) is np.ndarray and self.values.dtype.kind in "fc":  # not in a file
-            known = self.values[self.status <= Status.ESTIMATED]
-            odd = int((~np.isfinite(known)).any(axis=tuple(range(1, known.ndim))).sum())
-            if odd:
-                parts.append(f"{odd:,} with entries that are not finite")
+        odd = self._odd()
+        if odd.any():
+            parts.append(f"{odd.sum():,} with entries that are not finite")
         return ", ".join(parts)
+
+    def _worst(self) -> float:
+        """The largest standard error of an estimate."""
+        rows = self.status == Status.ESTIMATED
+        return float(max(leaf[rows].max() for leaf in error_leaves(self.stderr)))
+
+    def _odd(self) -> np.ndarray:
+        """(m,) bool: rows with a value that is not finite, of arrays in memory."""
+        odd = np.zeros(len(self.status), dtype=bool)
+        for leaf in leaves(self.values):
+            if type(leaf) is np.ndarray and leaf.dtype.kind in "fc":  # not in a file
+                odd |= ~np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
+        return odd & (self.status <= Status.ESTIMATED)
