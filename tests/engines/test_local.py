@@ -614,6 +614,8 @@ def test_a_function_that_cannot_be_sent_is_named_at_the_call(shared):
         shared.submit(0, same, Unsendable())
     with pytest.raises(cm.errors.CannotSend, match="the value to keep cannot be sent"):
         shared.keep(0, (np.ones(1 << 18), Unsendable()))
+    with pytest.raises(cm.errors.CannotSend, match="a map inside of a call computes there without"):
+        shared.submit(0, lambda x: cm.map(np.sin, [x], engine=shared), 1.0)
     assert shared.submit(0, same, 1).result(ANSWER) == 1
     assert shm_names() == []
 

@@ -319,6 +319,12 @@ class QueueEngine(Closing, Generic[Q]):
             )
         self._check_open()
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an engine cannot be pickled, as it would be to send it to a worker: a map inside of a call computes there "
+            "without engine="
+        )
+
     def _at_exit(self) -> None:
         if self._ours():
             self.close()

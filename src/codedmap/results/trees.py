@@ -20,7 +20,8 @@ from ..contracts.arguments import MOST_AXES
 from ..contracts.inputs import check_unmasked, plain_array
 from ..errors import InvalidAnswer, many
 
-_SAME_SHAPE = "return the same shape for every row, or call fn by the map of a codedmap.Pool, which returns a list"
+_LIST = "for every row, or call fn by the map of a codedmap.Pool, which returns a list"
+_SAME_SHAPE = f"return the same shape {_LIST}"
 
 
 def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
@@ -34,14 +35,14 @@ def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
         ):
             raise InvalidAnswer(
                 f"fn returned a {type(tree).__name__} for some rows and a {type(other).__name__} for "
-                "others: return the same kind for every row"
+                f"others: return the same kind {_LIST}"
             )
     if isinstance(tree, dict):
         for other in others:
             if other.keys() != tree.keys():
                 raise InvalidAnswer(
                     f"fn returned the keys {list(tree)} for some rows and {list(other)} for others: "
-                    "return the same keys for every row"
+                    f"return the same keys {_LIST}"
                 )
         return {key: map_leaves(apply, tree[key], *(o[key] for o in others)) for key in tree}
     if isinstance(tree, tuple):
@@ -49,7 +50,7 @@ def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
             if len(other) != len(tree):
                 raise InvalidAnswer(
                     f"fn returned {many(len(tree), 'part')} for some rows and {len(other)} for others: return "
-                    "the same number for every row"
+                    f"the same number {_LIST}"
                 )
         parts = [map_leaves(apply, *those) for those in zip(tree, *others, strict=True)]
         return tree._make(parts) if hasattr(tree, "_fields") else tuple(parts)  # type: ignore[attr-defined]
