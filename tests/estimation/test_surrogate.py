@@ -245,6 +245,16 @@ def test_repeats_without_a_pattern_are_known_from_their_copies_alone():
     assert 0.08 < found.left_out[1] < 0.13
 
 
+def test_where_copies_agree_a_standard_error_is_that_of_the_value_returned():
+    """It was that of the copies, a billionth of a deviation, where the process had the larger weight."""
+    rng = np.random.default_rng(1)
+    points = rng.integers(0, 6, size=(120, 3)).astype(float)
+    truth = np.sin(points[:, :1]) * points[:, 1:2]
+    found = estimates(points[:84], truth[:84], points[84:])
+    assert len(np.unique(points, axis=0)) < 110
+    assert (np.abs(found.values - truth[84:]) < 5.0 * found.stderr).all()
+
+
 def test_few_answers_that_differ_from_all_others_may_not_be_among_those_that_choose():
     points = np.random.default_rng(0).uniform(size=(420, 2))
     answers = np.zeros((400, 1))

@@ -183,7 +183,7 @@ def _of_repeats(
     here = np.flatnonzero(at >= 0)
     own = (noise * repeats + usual**2) / (repeats + 1.0) / counts[at[here]]
     # The process has seen the mean there too: what it is off by includes the noise of that.
-    far = np.maximum(errors[here] ** 2 - own, 1e-300)
+    far = np.maximum(errors[here] ** 2 - noise / counts[at[here]], 1e-300)
     trust = far / (far + own)
     values[here] = trust * means[at[here]] + (1.0 - trust) * values[here]
     variance = errors**2 + noise * (1.0 - (1.0 / counts).mean())
