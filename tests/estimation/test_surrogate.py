@@ -333,6 +333,19 @@ def test_the_same_answers_give_the_same_estimates():
     np.testing.assert_array_equal(one.stderr, two.stderr)
 
 
+def test_an_output_that_is_smooth_in_inputs_over_orders_is_estimated_in_these():
+    """A line over three orders of magnitude was off by a tenth of its deviation."""
+    rng = np.random.default_rng(0)
+    points = 10.0 ** rng.uniform(0, 3, size=(80, 2))
+    orders = np.log10(points)
+    answers = np.stack([points @ [1.0, 2.0], np.sin(3 * orders[:, 0]) * orders[:, 1]], axis=1)
+    found = estimates(points[:60], answers[:60], points[60:])
+    off = np.abs(found.values - answers[60:])
+    assert (off < 1e-3 * answers.std(axis=0)).all()
+    assert (off < 5.0 * found.stderr).all()
+    assert (found.left_out < 1e-2 * answers.std(axis=0)).all()
+
+
 def test_a_column_over_orders_of_magnitude_goes_by_its_logarithm():
     rng = np.random.default_rng(0)
     points = np.stack([10.0 ** rng.uniform(-6, 0, 200), rng.uniform(1, 200, 200)], axis=1)

@@ -55,8 +55,9 @@ class Points:
         thorough: bool,
         each: Callable[..., Iterable[Any]],
         outputs: int = 1,
+        orders: bool = True,
     ) -> None:
-        self.space = space = Space.of(points)
+        self.space = space = Space.of(points, orders=orders)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
         self.inputs = (points, wanted) if space.directions is not None else None
         """Known and wanted ones, if the points are fewer numbers than these."""

@@ -35,15 +35,15 @@ class Space:
     """(c, r)."""
 
     @classmethod
-    def of(cls, inputs: np.ndarray) -> Space:
-        """The space of known inputs (n, d)."""
+    def of(cls, inputs: np.ndarray, *, orders: bool = True) -> Space:
+        """The space of known inputs (n, d); ``orders``: whether columns may go by their logarithms."""
         low, high = (end.astype(np.float64) for end in (inputs.min(axis=0), inputs.max(axis=0)))
         largest = np.maximum(np.abs(low), np.abs(high))
         columns = np.flatnonzero(high - low > 8.0 * np.finfo(float).eps * largest)
         units = np.ldexp(1.0, np.frexp(largest[columns])[1] - 1)
         if len(columns) <= _MOST:
             some = inputs[:, columns].astype(np.float64) / units
-            logarithms = np.array([_by_orders(column) for column in some.T], dtype=bool)
+            logarithms = np.array([orders and _by_orders(column) for column in some.T], dtype=bool)
             moved = _moved(some, logarithms)
             return cls(columns, units, logarithms, moved.mean(axis=0), moved.std(axis=0))
         ranges = 0.5 * high[columns] - 0.5 * low[columns]  # half of them: a number, however large

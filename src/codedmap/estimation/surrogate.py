@@ -54,6 +54,7 @@ _SEVERAL_QUICKLY = 40  # or so many where it is to be quick, as for each wave of
 _FIXED = 3  # numbers of a process, besides its length scales
 _PLANE = 4  # answers for each coefficient from which the mean may be a plane
 _CLOSE = 1.5  # times the best error up to which a second process is looked at
+_SURELY = 0.9  # times the error with logarithms of inputs, from which on it is better without
 _FAR = 1.5  # times the best error beyond which another method adds nothing to a mean of several
 _POOR = 0.03  # of the deviation: from this error on trees and splines are tried,
 _TREES = 80  # and from so many answers
@@ -130,19 +131,33 @@ def estimates(
     """
     first, which = _places(points)
     repeated = 1 < len(first) < len(points)
+    some, outputs = points[first] if repeated else points, answers.shape[1]
+    kept = 0.0  # seconds for another look
 
-    def known() -> Points:
-        some = points[first] if repeated else points
-        outputs = answers.shape[1]
-        return Points(some, wanted, seed, time_left, thorough=thorough, each=each, outputs=outputs)
+    def known(*, orders: bool = True) -> Points:
+        return Points(
+            some, wanted, seed, lambda: time_left() - kept,
+            thorough=thorough, each=each, outputs=outputs, orders=orders,
+        )  # fmt: skip
+
+    def made(known: Points) -> Estimates:
+        if not repeated:
+            return _estimates(known, answers)
+        return _of_repeats(known, answers, which, _at(some, wanted))
 
     # The matrices are too small for several threads to help, and waiting for each other costs them most. What is
     # imported later brings a BLAS of its own, which would have them.
     import_what_is_used()
     with one_thread:
-        if not repeated:
-            return _estimates(known(), answers)
-        return _of_repeats(known, answers, which, _at(points[first], wanted))
+        begun, seconds = known(), time_left()
+        twice = thorough and begun.space.logarithms.any() and len(some) <= EXACT
+        if not twice or seconds < 2.0 * seconds_to_do_better(len(some), len(wanted), outputs):
+            return made(begun)
+        # An output may be smooth in inputs that go by their logarithms, though not in these.
+        kept = 0.5 * seconds if seconds < math.inf else 0.0
+        found = made(begun)
+        kept = 0.0
+        return _better(found, made(known(orders=False)))
 
 
 def _digests(points: np.ndarray) -> list[bytes]:
@@ -163,9 +178,23 @@ def _at(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.array([number.get(digest, -1) for digest in _digests(wanted)], dtype=int)
 
 
-def _of_repeats(
-    known: Callable[[], Points], answers: np.ndarray, which: np.ndarray, at: np.ndarray
-) -> Estimates:
+def _better(one: Estimates, other: Estimates) -> Estimates:
+    """Of each output the better of two estimates, less certain where another that is nearly as good differs."""
+    better = other.left_out < _SURELY * one.left_out
+    stderr = np.where(better, other.stderr, one.stderr)
+    left_out = np.where(better, other.left_out, one.left_out)
+    near = np.maximum(one.left_out, other.left_out) < _CLOSE * left_out
+    with np.errstate(over="ignore"):
+        apart = np.hypot(stderr, np.abs(0.5 * one.values - 0.5 * other.values) * math.sqrt(2.0))
+    return Estimates(
+        np.where(better, other.values, one.values),
+        np.where(near & np.isfinite(apart), apart, stderr),
+        left_out,
+        tuple(np.where(better, other.methods, one.methods).tolist()),
+    )
+
+
+def _of_repeats(known: Points, answers: np.ndarray, which: np.ndarray, at: np.ndarray) -> Estimates:
     """Estimates from the means of answers (n, q) to equal points, so that what is left out is not known from a copy.
 
     ``which`` (n,) of the known, distinct points each answer is to; and ``at`` (m,) which a wanted point equals, -1 if none.
@@ -176,7 +205,7 @@ def _of_repeats(
     means = np.add.reduceat(scaled[order], begins, axis=0) / counts
     off, repeats = scaled - means[which], len(answers) - len(counts)
     noise = (off**2).sum(axis=0) / repeats
-    found = _estimates(known(), means * unit)
+    found = _estimates(known, means * unit)
     values, errors, left_out = found.values / unit, found.stderr / unit, found.left_out / unit
     # The next repeat may differ, though none did: one in so many, by as much as estimates are off.
     usual = np.maximum(left_out, errors.min(axis=0))
