@@ -151,7 +151,7 @@ def estimates(
     with one_thread:
         begun, seconds = known(), time_left()
         twice = thorough and begun.space.logarithms.any() and len(some) <= EXACT
-        if not twice or seconds < 2.0 * seconds_to_do_better(len(some), len(wanted), outputs):
+        if not twice or seconds < 2.0 * seconds_to_be_thorough(len(some), len(wanted), outputs):
             return made(begun)
         # An output may be smooth in inputs that go by their logarithms, though not in these.
         kept = 0.5 * seconds if seconds < math.inf else 0.0
