@@ -50,6 +50,7 @@ def test_floats_are_written_so_that_they_are_read_back_the_same():
         ("", "the command is empty"),
         ("echo 'x", "cannot be split into words"),
         ("echo {", "write {{ and }} for braces"),
+        ("echo {my name}", "quote a name with spaces, as in '{my name}'"),
         ("echo {}", "name a column"),
         ("echo {a!r}", "name a column"),
         ("echo '{\"a\": {a}}'", "write {{ and }} for braces"),

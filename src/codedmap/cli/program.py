@@ -166,7 +166,10 @@ def _pieces(word: str) -> list[_Piece]:
     try:
         parsed = list(string.Formatter().parse(word))
     except ValueError as error:
-        raise InvalidArgument(f"{word!r} in the command is malformed ({error}): {hint}") from error
+        quoted = ", and quote a name with spaces, as in '{my name}'" if "}" not in word else ""
+        raise InvalidArgument(
+            f"{word!r} in the command is malformed ({error}): {hint}{quoted}"
+        ) from error
     for _, name, spec, conversion in parsed:
         if name == "" or conversion or "{" in (spec or ""):
             raise InvalidArgument(f"{word!r} in the command is malformed: {hint}")

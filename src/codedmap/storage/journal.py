@@ -168,7 +168,7 @@ class Journal:
         end = f"go on with what it was, {apart}or remove the journal and the outputs to begin anew"
         if shown == given:
             return (
-                f"{self.path} is of a job with {shown}, which is not the same now (its code, what it uses, kwargs, "
+                f"{self.path} is of a job with {shown}, which is not the same now (its code, its program, what it uses, kwargs, "
                 f"seed or parameters): {end}"
             )
         return f"{self.path} is of a job with {shown}, and this one has {given}: {end}"
