@@ -409,6 +409,17 @@ def test_an_output_may_be_called_as_one_array_is_in_a_file(sweep, out, tmp_path)
     assert sweep(lambda a, stderr: {"values": a + stderr}, design, **options).check()
 
 
+def test_a_tolerance_that_cannot_be_looked_at_is_said(sweep):
+    """Every row was computed, and nothing said that an output of text was why."""
+    with pytest.warns(
+        UserWarning, match=r"no standard error was looked at, because .*'kind' is of"
+    ):
+        result = sweep(
+            lambda a: {"y": a, "kind": "x"}, {"a": np.linspace(0, 1, 40)}, tolerance={"y": 1.0}
+        )
+    assert result.exact.all()
+
+
 def test_why_a_row_failed_does_not_name_another():
     """Rows of the job, and numbers of workers, are not those of the design."""
     with cm.testing.Scripted(1, {0: [cm.testing.late(0.0), cm.testing.crash()]}) as engine:

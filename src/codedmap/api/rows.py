@@ -171,9 +171,16 @@ class RowsJob(MapJob):
             warn_caller(
                 f"{many(left, 'row')} without an answer {'is' if left == 1 else 'are'} MISSING: not estimated, because {reason}"
             )
+        elif self._in_vain() and (reason := self._not_estimated(before)):
+            warn_caller(f"no standard error was looked at, because {reason}")
         if (result.status == Status.ESTIMATED).any():
             warn_of_losses(self._rows.inputs, before, self._read, time_left)
         return result
+
+    def _in_vain(self) -> bool:
+        """Whether standard errors were asked for, and no row was ever estimated though answers had come."""
+        enough = (self._rows.status == Status.EXACT).sum() >= _ENOUGH
+        return self._tolerance is not None and bool(enough) and not self._looked[2]
 
     def _ended(self) -> Outcome:
         """Why the job has ended; raises `NotEnoughAnswers` if rows are missing and no stopping rule allows it."""
@@ -258,7 +265,8 @@ class RowsJob(MapJob):
                 else f"in {self.live.seconds:.2g} s, which includes the start of workers. Allow more time, or give an "
                 "engine that has started"
             )
-        if not all(np.isfinite(inputs.points(rows)).all() for rows in (answered, missing)):
+        those = (rows for rows in (answered, missing) if len(rows))
+        if not all(np.isfinite(inputs.points(rows)).all() for rows in those):
             return "inputs are NaN or infinite. Give numbers, or leave these rows out"
         finite = [np.isfinite(one.reshape(len(one), -1)).sum(axis=0) for one in columns]
         if min(count.min(initial=_FEW) for count in finite) < _FEW:
