@@ -218,14 +218,16 @@ class RowsWork(Work):
                 return error
             return self._errors[call.number]
         if loss is Loss.TIMED_OUT:
-            imports = ""
-            if call.number in self._first:
-                imports = (
-                    f". It was the first call of worker {call.worker}, in which what fn imports counts, "
-                    "unless engine.setup has imported it"
-                )
+            first = call.number in self._first
             return CallTimeout(
-                f"still running after call_timeout={self._timeout:g} s: allow more time, or see what keeps worker {call.worker}{imports}"
+                f"still running after call_timeout={self._timeout:g} s"
+                + (
+                    f" in the first call of worker {call.worker}, where imports count"
+                    if first
+                    else ""
+                )
+                + ": allow more time, or "
+                + ("import in engine.setup" if first else f"see what keeps worker {call.worker}")
             )
         crashed = decision.crashes or 1
         last = self._errors[call.number]
