@@ -81,6 +81,7 @@ _SOLVED_BESIDE = 3e10  # at most this, over the number of estimates, is the squa
 _BEYOND = 2.0  # times the largest variance of an answer left out: what is wanted lies further away,
 _END, _ENDS = 0.2, 4  # as this share of the answers at the ends of so many dimensions does
 _DISTANCES = 5  # at which these are compared
+_ROUNDED = 8.0 * np.finfo(float).eps  # of the largest answer: copies that are as near are equal
 _NORMAL = 1.96  # the quantile of the normal distribution to which Student's is compared
 _STDERR = 1e-9  # of an output's deviation, or of a constant output: the smallest standard error
 
@@ -213,7 +214,8 @@ def _of_repeats(known: Points, answers: np.ndarray, which: np.ndarray, at: np.nd
     own = (noise * repeats + usual**2) / (repeats + 1.0) / counts[at[here]]
     # The process has seen the mean there too: what it is off by includes the noise of that.
     far = np.maximum(errors[here] ** 2 - noise / counts[at[here]], 1e-300)
-    trust = far / (far + own)
+    # Copies that never differ are the answer; what they are off by is rounding.
+    trust = np.where(noise <= _ROUNDED**2, 1.0, far / (far + own))
     values[here] = trust * means[at[here]] + (1.0 - trust) * values[here]
     variance = errors**2 + noise * (1.0 - (1.0 / counts).mean())
     variance[here] = trust * own + noise
