@@ -433,6 +433,14 @@ def test_a_timeout_in_the_first_call_of_a_worker_says_that_imports_count():
     assert "see what keeps worker 0" in str(result.failures[1])
 
 
+def test_an_argument_that_a_model_refuses_is_not_said_to_need_itemwise(pool):
+    def model(batch):
+        raise cm.InvalidArgument("these inputs are float64: cast them")
+
+    with pytest.raises(RowFailed, match=r"cast them\. Correct fn or this input, or go on"):
+        cm.map(model, X, engine=pool)
+
+
 def _slowly_opened():
     time.sleep(5.0)
     return np.sqrt

@@ -12,7 +12,14 @@ import numpy as np
 from ..contracts.engine import Engine, Kept, Reply
 from ..engines import Resident
 from ..engines.transport.failure import Failure
-from ..errors import CallTimeout, EngineError, InvalidAnswer, RowFailed, WorkerCrashed
+from ..errors import (
+    CallTimeout,
+    EngineError,
+    InvalidAnswer,
+    InvalidArgument,
+    RowFailed,
+    WorkerCrashed,
+)
 from ..results.status import Status
 from ..results.summary import batches_made_from, short
 from ..results.trees import Rows
@@ -251,7 +258,7 @@ def row_failed(
     """The error that names a row which failed in this call, or those ``together``; ``given``: see `given_as`."""
     which = "one of these inputs (with retries=1 it is found which)" if together else "this input"
     step = f"Correct fn or {which}" + batches_made_from(given, [error])
-    if not itemwise:
+    if not itemwise and not isinstance(error, InvalidArgument):  # such as of an OnnxModel
         step += ", lift a function of one input with codedmap.itemwise(fn)"
     if isinstance(error, ValueError) and "read-only" in short(error):
         step = "fn writes into its input: let it work on a copy (batch = batch.copy())"
