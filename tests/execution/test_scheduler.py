@@ -909,6 +909,30 @@ def test_calls_take_at_most_as_much_memory_as_the_largest_so_far_allow(memory, e
     assert max(sizes) == expected
 
 
+@pytest.mark.parametrize(("own", "least", "most"), [(0.0, 20, 32), (10.0, 500, 4000)])
+def test_calls_take_at_most_32_megabytes_unless_they_take_a_time_of_their_own(own, least, most):
+    scheduler = Scheduler(Job(4000, batches=True))
+    running, now, sizes = [], 0.0, []
+    decisions = scheduler.handle(Joined(0.0, "a"))
+    while scheduler.outcome is None:
+        running += [decision.call for decision in decisions if isinstance(decision, Start)]
+        call = running.pop(0)
+        sizes.append(call.groups)
+        seconds = own + 1e-4 * call.groups
+        now += seconds
+        answer = Answered(now, call.number, seconds, nbytes=call.groups << 20)
+        decisions = scheduler.handle(answer)
+    assert least <= max(sizes) <= most
+
+
+def test_no_call_is_late_for_the_time_in_which_its_inputs_are_sent():
+    times = CallTimes()
+    for groups in (1, 8, 64):
+        times.add(groups, 1e-3 * groups, 0.002 + 0.05 * groups)
+    assert times.late(64) > 3.2 + 0.064
+    assert times.late(1) < 1.0
+
+
 def test_the_newest_hedge_gives_way_first():
     scheduler = Scheduler(Job(6, size=1, ahead=0))
     for worker in range(6):

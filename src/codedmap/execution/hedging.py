@@ -29,7 +29,7 @@ class CallTimes:
         self._fit: tuple[float, float, float, float] | None = None
         self._judged = 0.0, 1.0  # as `_fit`, when quantiles were last taken
         self._raised: deque[float] = deque(maxlen=_SAMPLES)
-        self._overhead = math.inf
+        self._beside: dict[int, float] = {}  # by groups, least seconds not spent in fn
         self._seconds = 0.0
         self._groups = 0
         self._stale = 0
@@ -43,7 +43,7 @@ class CallTimes:
         """A call of so many groups has been answered; ``overhead``: seconds not spent in ``fn``, if known."""
         self._each.append(seconds / groups)
         if overhead is not None:
-            self._overhead = min(overhead, self._overhead)
+            self._beside[groups] = min(overhead, self._beside.get(groups, math.inf))
             if self._calls is not None and seconds < math.inf:  # as in virtual time
                 self._calls.append((groups, seconds))
         self._seconds += max(seconds, _SHORTEST)
@@ -66,7 +66,15 @@ class CallTimes:
     @property
     def overhead(self) -> float:
         """Least seconds of a call that were not spent in ``fn``: what other work adds is no overhead."""
-        return 0.0 if self._overhead == math.inf else self._overhead
+        return min(self._beside.values(), default=0.0)
+
+    @property
+    def sending(self) -> float:
+        """Seconds that each group adds to them, such as for its inputs; 0 while calls had one size."""
+        few, many = min(self._beside, default=0), max(self._beside, default=0)
+        if few == many:
+            return 0.0
+        return max(0.0, self._beside[many] - self._beside[few]) / (many - few)
 
     def fit(self, errors: float = 0.0) -> tuple[float, float] | None:
         """Seconds that a call takes by itself, and that each of its groups adds; None while calls had one size.
@@ -114,7 +122,7 @@ class CallTimes:
             self._stale = min(_REFRESH, len(ordered))
         call, group = self._judged
         usual = (call + group * groups) * self._high * (_FACTOR + _CAUTION / len(known))
-        return max(usual, _LEAST) + _OVERHEADS * self.overhead
+        return max(usual, _LEAST) + _OVERHEADS * (self.overhead + self.sending * (groups - 1))
 
 
 def _late_after(ordered: list[float]) -> float:

@@ -22,6 +22,7 @@ _SECONDS = 0.05  # that a call should take at least,
 _OVERHEADS = 50  # times its overhead too, if that is not long:
 _LONG = 0.2  # seconds, because rows wait for slow ones of their call,
 _DRIVER = 0.004  # and seconds for each worker, because one driver serves all of them
+_BYTES = 32 << 20  # of payload and answer; for more, malloc takes new memory each time
 _SHARES = 8  # calls that each worker could still get when a call is cut,
 _LEAST_OVERHEADS = 10  # unless calls would take less than this many overheads
 _OWN = 4  # times what a call takes by itself, at least
@@ -643,6 +644,7 @@ class Scheduler:
         most = min(_GROWTH * times.largest, fair)
         if times.mean * most > seconds:
             most = int(seconds / times.mean)
+        most = min(most, int(_BYTES / max(times.nbytes, 1.0)))
         if self.job.batches and not unbounded:
             most = max(most, self._together(left))
         if times.nbytes * most > self.job.memory:
