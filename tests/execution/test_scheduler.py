@@ -261,7 +261,7 @@ def test_where_every_call_crashes_rows_fail_after_their_retries():
 def test_where_every_call_crashes_the_first_row_fails_soon_however_many_there_are():
     timeline = run_virtually(Job(1_000), 4, lambda call, now: Ending(0.01, Loss.CRASHED))
     assert timeline.outcome is Outcome.COMPLETE
-    assert timeline.failed[0].call.number < 120
+    assert timeline.failed[0].call.number < 40  # a worker may take seconds to start
     assert {f.crashes for f in timeline.failed} <= {3, 4}
 
 

@@ -32,6 +32,7 @@ _GROWTH = 8  # times as many groups as the largest call answered so far, at most
 _UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
 _SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
 _ENOUGH = 100  # calls: were three crashes of a row chance, others of these would have crashed
+_NONE = 20  # and if all of so many have crashed, it is no chance
 _OUTLASTS = 2  # times as long as any call that crashed
 MOST_CRASHES = 20  # of one row, however often other calls crash
 _LEAST_HEDGES = 8
@@ -581,7 +582,7 @@ class Scheduler:
         """What this worker computes next: what is sent again first, but not where it was before."""
         # A row that may have caused its crashes waits until it is known how many calls crash by chance.
         ended = self._answered + self._crashed + self._excused
-        early = ended < _ENOUGH and self._next < self.job.groups
+        early = ended < (_ENOUGH if self._answered else _NONE) and self._next < self.job.groups
         none_left = self._next == self.job.groups
         others = None  # that are not stuck, once they are needed
         for at, piece in enumerate(self._waiting):
