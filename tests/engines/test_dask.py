@@ -111,6 +111,7 @@ def test_an_answer_is_there_before_the_next_call_crashes(client):
         calls = [engine.submit(0, *call) for call in ((same, 1), (same, 2), (kill, 3), (same, 4))]
         assert [call.result(ANSWER) for call in calls[:2]] == [1, 2]
         assert isinstance(calls[2].exception(ANSWER), cm.WorkerCrashed)
+        assert "near its memory limit, here " in str(calls[2].exception(ANSWER))
         assert isinstance(calls[3].exception(ANSWER), cm.errors.NotStarted)
     client.wait_for_workers(4, START)
 
@@ -350,6 +351,22 @@ def test_an_engine_is_over_with_its_connection_to_the_scheduler(tmp_path):
                 engine.submit(0, same, 3)
             engine.close()
             client.close()
+
+
+def test_a_call_that_is_sent_as_the_scheduler_has_gone_is_not_waited_for(tmp_path):
+    with dask_scheduler(tmp_path) as address, dask_workers(tmp_path, address, 1, "--no-nanny"):
+        client = distributed.Client(address, set_as_default=False)
+        client.wait_for_workers(1, START)
+        scheduler = client.run_on_scheduler(os.getpid)
+        with cm.engines.Dask(client) as engine:
+            os.kill(scheduler, signal.SIGSTOP)
+            call = engine.submit(0, same, 1)
+            assert eventually(lambda: engine._calls)
+            os.kill(scheduler, signal.SIGKILL)
+            error = call.exception(ANSWER)
+            assert isinstance(error, cm.EngineError)
+            assert "the connection to the Dask scheduler" in str(error)
+        client.close()
 
 
 def test_a_scheduler_that_hangs_holds_up_neither_end_nor_beginning_for_ever(client, monkeypatch):

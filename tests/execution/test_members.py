@@ -18,7 +18,7 @@ from codedmap.execution import live
 from codedmap.execution.live import in_order
 from codedmap.execution.placed import Placed
 from codedmap.execution.rows import RowsWork
-from codedmap.testing import ScriptedCluster
+from codedmap.testing import ScriptedCluster, crash
 
 
 class Changing(ScriptedCluster):
@@ -116,6 +116,19 @@ def test_a_job_whose_workers_have_all_left_says_so(monkeypatch, code):
         partial = cm.map(np.sin, np.arange(10.0), engine=engine_again(), code=code, deadline=5.0)
     assert partial.outcome is Outcome.NONE_RUNNING
     assert not partial.exact.any()
+
+
+def test_where_no_worker_is_left_it_is_said_what_ended_them(monkeypatch):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    with (
+        ScriptedCluster([None] * 2, {0: crash(), 1: crash()}) as engine,
+        pytest.raises(
+            NotEnoughAnswers, match=r"10 of 10 rows are missing .* no worker was left, and"
+        ) as caught,
+    ):
+        cm.map(np.sin, np.arange(10.0), engine=engine)
+    assert "2 calls ended their workers, the last with: " in str(caught.value)
+    assert isinstance(caught.value.__cause__, WorkerCrashed)
 
 
 def all_leave_at(engine: Changing, call: int) -> Callable[[int], None]:

@@ -187,10 +187,12 @@ class RowsJob(MapJob):
         outcome, missing = self.live.scheduler.outcome, self._rows.status == Status.MISSING
         assert outcome is not None
         if missing.any() and self._stop is None:
+            last, crashed = self._work.last_crash, self.live.crashed
+            ended = f", and {many(crashed, 'call')} ended their workers, the last with: {last}"
             raise NotEnoughAnswers(
-                f"{missing.sum()} of {len(missing)} rows are missing (the first is row {missing.argmax()}) "
-                f"because {outcome.value}: start more workers"
-            )
+                f"{missing.sum()} of {len(missing)} rows are missing (the first is row {missing.argmax()}), because "
+                f"no worker was left{ended * bool(crashed)}. Start more workers, or see what ends them"
+            ) from last
         return outcome
 
     def _worst(self, last: bool) -> float | None:

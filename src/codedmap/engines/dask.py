@@ -19,7 +19,8 @@ from distributed.protocol.serialize import to_serialize
 from distributed.scheduler import KilledWorker
 
 from ..contracts.engine import Member
-from ..errors import EngineError, InvalidArgument, NotStarted, WorkerLost, many
+from ..contracts.memory import size
+from ..errors import EngineError, InvalidArgument, NotStarted, WorkerCrashed, WorkerLost, many
 from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
 from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits
@@ -28,6 +29,7 @@ from .transport.serve import Request, forget, serve, versions
 _PATIENCE = 30.0  # seconds for which an answer of the scheduler is waited for
 _SOON = 2.0  # seconds for which a worker that may be stuck is waited for
 _AGAIN = 0.2  # seconds until one that could not reach the scheduler tries again
+_LOOK = 0.5  # seconds between two looks at the connection
 _LINGER = 0.1  # seconds for which a worker's task waits for another call
 
 
@@ -114,6 +116,7 @@ class Dask(ClusterEngine):
         self._domains = failure_domains
         self._limits = limits or Limits()
         self.memory_limit: int | None = None
+        self._nanny_limit: int | None = None
         self._left: set[str] = set()
         self._calls: dict[str, tuple[str, Future[Any]]] = {}  # names and answers
         self._tasks: dict[str, asyncio.Future[None]] = {}  # that run the calls of workers
@@ -168,6 +171,8 @@ class Dask(ClusterEngine):
         known = [info["memory_limit"] for info in found.values() if info["memory_limit"]]
         self.memory_limit = self._limits.bytes or min(known, default=None)
         alone = [address for address, info in found.items() if not info.get("nanny")]
+        if len(alone) < len(found):
+            self._nanny_limit = min(known, default=None)
         if alone and self._grace is not None:
             raise InvalidArgument(
                 f"grace={self._grace} would end stragglers with their workers, but {len(alone)} of "
@@ -195,6 +200,18 @@ class Dask(ClusterEngine):
 
     async def _begin(self, found: Mapping[str, Member]) -> None:
         await super()._begin({a: member for a, member in found.items() if a not in self._left})
+        self._look()
+
+    def _look(self) -> None:
+        """Check regularly that the scheduler is there: what is asked of it when it has gone would wait for 30 s."""
+        if self._closed:
+            return
+        try:
+            self._check_open()
+        except EngineError as error:
+            self._lose(str(error))
+        else:
+            self._loop.call_later(_LOOK, self._look)
 
     async def _known(self, count: int) -> dict[str, Any]:
         """A number of the scheduler's workers, -1: all. What the client remembers may be older."""
@@ -244,6 +261,11 @@ class Dask(ClusterEngine):
         names = {"address": address, "name": info["name"], "host": host}
         entry = {"address": address, **info}
         return Member(domain_of(address, self._domains, names, entry, host, late=late), host)
+
+    def _crash_error(self, name: str) -> WorkerCrashed:
+        limit = self._nanny_limit
+        why = f" (a nanny ends a worker near its memory limit, here {size(limit)})" if limit else ""
+        return WorkerCrashed(f"{super()._crash_error(name)}{why}")
 
     def _dismiss(self, name: str) -> None:
         self._fail_call(name, self._crash_error(name))

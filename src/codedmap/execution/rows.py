@@ -75,6 +75,8 @@ class RowsWork(Work):
         self.answers = Rows(rows.inputs.rows)
         """In memory; nothing where there is a store."""
         self.failures: dict[int, BaseException] = {}
+        self.last_crash: WorkerCrashed | None = None
+        """Of a worker, during a call."""
         self._tasks, self._rows, self._store = tasks, rows, rows.store
         self._record, self._timeout = record, call_timeout
         self._replies: dict[int, Reply] = {}
@@ -149,6 +151,8 @@ class RowsWork(Work):
                 raise InvalidAnswer(f"{named_rows(runs_of(self._at(call)))}: {error}") from error
         elif isinstance(error, EngineError) and not own:
             raise error
+        if loss is Loss.CRASHED and isinstance(error, WorkerCrashed):
+            self.last_crash = error
         self._errors[call.number] = error
         self._checksums.pop(call.number, None)
         return loss
