@@ -18,6 +18,7 @@ import codedmap as cm
 from codedmap.engines import dask
 from codedmap.engines.dask import Dask
 from codedmap.engines.transport.serve import serve
+from codedmap.execution import live
 
 from ..clusters import START, command, dask_scheduler, dask_workers
 from ..processes import ANSWER, eventually, hold, nap, pid, same
@@ -351,6 +352,41 @@ def test_an_engine_is_over_with_its_connection_to_the_scheduler(tmp_path):
                 engine.submit(0, same, 3)
             engine.close()
             client.close()
+
+
+def pause(at, dask_worker):
+    """Have it paused from this share of its memory limit on."""
+    dask_worker.memory_manager.memory_pause_fraction = at
+
+
+def count_paused(dask_scheduler):
+    return [worker.status.name for worker in dask_scheduler.workers.values()].count("paused")
+
+
+def test_workers_that_dask_has_paused_are_not_waited_for_until_they_run_again(client, monkeypatch):
+    monkeypatch.setattr(live, "_PATIENCE", 0.5)
+    X = np.arange(10.0)
+    with cm.engines.Dask(client) as engine:
+        address = engine.submit(0, key_of_this_worker, None).result(ANSWER)
+        assert eventually(lambda: not engine._tasks)  # they wait for no more calls
+        try:
+            client.run(pause, 1e-9, workers=[address])
+            assert eventually(lambda: client.run_on_scheduler(count_paused) == 1)
+            call = engine.submit(0, same, 1)
+            assert isinstance(call.exception(ANSWER), cm.errors.NotStarted)
+            assert f"{address} is paused: near its memory limit of " in str(call.exception())
+            assert set(engine.members()) == {1, 2, 3}
+            np.testing.assert_array_equal(cm.map(np.negative, X, engine=engine).values, -X)
+            client.run(pause, 1e-9)
+            assert eventually(lambda: client.run_on_scheduler(count_paused) == 4)
+            assert eventually(lambda: not engine._tasks)
+            for _ in range(2):
+                with pytest.raises(cm.NotEnoughAnswers, match=r"no worker .* is paused: near"):
+                    cm.map(np.negative, X, engine=engine)
+        finally:
+            client.run(pause, 0.8)
+        assert eventually(lambda: set(engine.members()) == {4, 5, 6, 7}, ANSWER)
+        np.testing.assert_array_equal(cm.map(np.negative, X, engine=engine).values, -X)
 
 
 def test_a_call_that_is_sent_as_the_scheduler_has_gone_is_not_waited_for(tmp_path):

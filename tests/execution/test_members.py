@@ -123,11 +123,12 @@ def test_where_no_worker_is_left_it_is_said_what_ended_them(monkeypatch):
     with (
         ScriptedCluster([None] * 2, {0: crash(), 1: crash()}) as engine,
         pytest.raises(
-            NotEnoughAnswers, match=r"10 of 10 rows are missing .* no worker was left, and"
+            NotEnoughAnswers,
+            match=r"10 of 10 rows are missing .* no worker was left; 2 calls ended",
         ) as caught,
     ):
         cm.map(np.sin, np.arange(10.0), engine=engine)
-    assert "2 calls ended their workers, the last with: " in str(caught.value)
+    assert "ended their workers. The last was lost with: " in str(caught.value)
     assert isinstance(caught.value.__cause__, WorkerCrashed)
 
 

@@ -187,13 +187,19 @@ class RowsJob(MapJob):
         outcome, missing = self.live.scheduler.outcome, self._rows.status == Status.MISSING
         assert outcome is not None
         if missing.any() and self._stop is None:
-            last, crashed = self._work.last_crash, self.live.crashed
-            ended = f", and {many(crashed, 'call')} ended their workers, the last with: {last}"
+            last, crashed = self._last_loss, self.live.crashed
+            ended = f"; {many(crashed, 'call')} ended their workers" if crashed else ""
+            lost = "" if last is None else f". The last was lost with: {last}"
             raise NotEnoughAnswers(
                 f"{missing.sum()} of {len(missing)} rows are missing (the first is row {missing.argmax()}), because "
-                f"no worker was left{ended * bool(crashed)}. Start more workers, or see what ends them"
+                f"no worker was left{ended}{lost}. Start more workers, or see what ends them"
             ) from last
         return outcome
+
+    @property
+    def _last_loss(self) -> BaseException | None:
+        """Why a call was lost with its worker, or else a worker, perhaps before the job."""
+        return self._work.last_loss or getattr(self._engine, "last_loss", None)
 
     def _worst(self, last: bool) -> float | None:
         """The largest standard error of the rows that are missing; None if there is none yet, or no time to look."""
@@ -260,12 +266,13 @@ class RowsJob(MapJob):
             return f"the answers are not all real numbers: {which} of dtype {dtype}. Let fn return {kinds}"
         if len(answered) < _FEW:
             rows = "only one row was answered" if len(answered) else "no row was answered"
-            gone = self.live.scheduler.outcome is Outcome.NONE_RUNNING
+            gone, last = self.live.scheduler.outcome is Outcome.NONE_RUNNING, self._last_loss
+            lost = "" if last is None else f". The last worker was lost with: {last}"
             return f"{rows} " + (
-                "before the workers were gone. Start more"
+                f"before the workers were gone. Start more{lost}"
                 if gone
                 else f"in {self.live.seconds:.2g} s, which includes the start of workers. Allow more time, or give an "
-                "engine that has started"
+                f"engine that has started{lost}"
             )
         those = (rows for rows in (answered, missing) if len(rows))
         if not all(np.isfinite(inputs.points(rows)).all() for rows in those):

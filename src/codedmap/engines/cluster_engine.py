@@ -149,6 +149,8 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         self._given = 0  # numbers
         self._named: dict[str, RemoteQueue] = {}
         self._spare: dict[str, Member] = {}
+        self.last_loss: BaseException | None = None
+        """Why the last worker that has gone is not used any more."""
         self._doing: set[asyncio.Future[None]] = set()
 
     def members(self) -> Mapping[int, Member]:
@@ -249,6 +251,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
             if queue is None:
                 return
             del self._queues[queue.number]
+            self.last_loss = error
             spare = next(iter(self._spare), None)
             member = None if spare is None else self._spare.pop(spare)
         self._dismiss(name)
@@ -256,7 +259,10 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
             self._join(spare, member)
         else:
             self._changed()
-        queue.leave(error, partial(_not_started, queue.number))
+        waiting = partial(_not_started, queue.number)
+        if isinstance(error, NotStarted):  # it has not died
+            waiting = partial(NotStarted, str(error))
+        queue.leave(error, waiting)
 
     def _lose(self, why: str) -> None:
         """The whole cluster has gone."""

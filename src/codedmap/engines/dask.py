@@ -116,7 +116,7 @@ class Dask(ClusterEngine):
         self._domains = failure_domains
         self._limits = limits or Limits()
         self.memory_limit: int | None = None
-        self._nanny_limit: int | None = None
+        self._least_memory: int | None = None  # limit of a worker
         self._left: set[str] = set()
         self._calls: dict[str, tuple[str, Future[Any]]] = {}  # names and answers
         self._tasks: dict[str, asyncio.Future[None]] = {}  # that run the calls of workers
@@ -169,10 +169,9 @@ class Dask(ClusterEngine):
                 "`dask worker --resources GPU=1 --memory-limit 4GB`"
             )
         known = [info["memory_limit"] for info in found.values() if info["memory_limit"]]
-        self.memory_limit = self._limits.bytes or min(known, default=None)
+        self._least_memory = min(known, default=None)
+        self.memory_limit = self._limits.bytes or self._least_memory
         alone = [address for address, info in found.items() if not info.get("nanny")]
-        if len(alone) < len(found):
-            self._nanny_limit = min(known, default=None)
         if alone and self._grace is not None:
             raise InvalidArgument(
                 f"grace={self._grace} would end stragglers with their workers, but {len(alone)} of "
@@ -234,6 +233,16 @@ class Dask(ClusterEngine):
         elif what == "joined":
             self._left.discard(address)
             self._do(self._admit(address))
+        elif what == "paused":
+            limit = f" of {size(self._least_memory)}" if self._least_memory else ""
+            self._leave(
+                address,
+                NotStarted(
+                    f"the Dask worker {address} is paused: near its memory limit{limit} it starts nothing until it takes less"
+                ),
+            )
+            if not self.in_process:  # what the engine keeps there is part of it
+                self._do(self._run_on(forget, [address], self.run))
         else:
             self._left.add(address)
             error: WorkerLost = self._crash_error(address)
@@ -263,7 +272,7 @@ class Dask(ClusterEngine):
         return Member(domain_of(address, self._domains, names, entry, host, late=late), host)
 
     def _crash_error(self, name: str) -> WorkerCrashed:
-        limit = self._nanny_limit
+        limit = self._least_memory
         why = f" (a nanny ends a worker near its memory limit, here {size(limit)})" if limit else ""
         return WorkerCrashed(f"{super()._crash_error(name)}{why}")
 
@@ -444,10 +453,29 @@ class Exchange(SchedulerPlugin):
     async def start(self, scheduler: Any) -> None:
         self._scheduler = scheduler
         self._places: defaultdict[str, _Place] = defaultdict(_Place)
+        self._paused: set[str] = set()
         scheduler.handlers["codedmap"] = self.exchange
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
+        self._paused.discard(worker)
         scheduler.log_event(self._topic, ["joined", worker])
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """As for all events of the scheduler: a worker has been paused, or runs again."""
+        if not isinstance(msg, dict) or msg.get("action") != "worker-status-change":
+            return
+        if msg["status"] == "running" and topic in self._paused:
+            self.add_worker(self._scheduler, topic)
+        elif msg["status"] == "paused" and topic in self._places:
+            self._note_pause(topic, self._places[topic])
+
+    def _note_pause(self, worker: str, place: _Place) -> None:
+        """If a call waits for a task of a worker that takes none: for the client it has left until it runs again."""
+        if place.offered is not None and place.first == place.latest:
+            place.offered = None
+            del self._places[worker]
+            self._paused.add(worker)
+            self._scheduler.log_event(self._topic, ["paused", worker])
 
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         taken = self._places.pop(worker, _Place()).taken
@@ -472,7 +500,9 @@ class Exchange(SchedulerPlugin):
             place.news.set()
             if not place.served:
                 place.first, place.served = call, True
-        return place.first == call
+                if self._scheduler.workers[worker].status is distributed.Status.paused:
+                    self._note_pause(worker, place)
+        return place.first == call and worker not in self._paused
 
     async def answer(self, worker: str, call: str = "", answer: Any = None) -> Any:
         """Take an answer from a worker's task, if it has one; return its next call, or None if it is to end."""

@@ -19,6 +19,7 @@ from ..errors import (
     InvalidArgument,
     RowFailed,
     WorkerCrashed,
+    WorkerLost,
 )
 from ..results.status import Status
 from ..results.summary import batches_made_from, short
@@ -75,8 +76,8 @@ class RowsWork(Work):
         self.answers = Rows(rows.inputs.rows)
         """In memory; nothing where there is a store."""
         self.failures: dict[int, BaseException] = {}
-        self.last_crash: WorkerCrashed | None = None
-        """Of a worker, during a call."""
+        self.last_loss: WorkerLost | None = None
+        """Why a call was lost with its worker: the last crash, if there was one."""
         self._tasks, self._rows, self._store = tasks, rows, rows.store
         self._record, self._timeout = record, call_timeout
         self._replies: dict[int, Reply] = {}
@@ -151,8 +152,9 @@ class RowsWork(Work):
                 raise InvalidAnswer(f"{named_rows(runs_of(self._at(call)))}: {error}") from error
         elif isinstance(error, EngineError) and not own:
             raise error
-        if loss is Loss.CRASHED and isinstance(error, WorkerCrashed):
-            self.last_crash = error
+        crashed = isinstance(self.last_loss, WorkerCrashed)  # which says more than others
+        if isinstance(error, WorkerCrashed if crashed else WorkerLost) and not own:
+            self.last_loss = error
         self._errors[call.number] = error
         self._checksums.pop(call.number, None)
         return loss
