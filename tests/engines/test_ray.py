@@ -6,6 +6,7 @@ import ctypes
 import math
 import os
 import signal
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -149,6 +150,18 @@ def test_failure_domains_of_another_kind_are_an_error(domains):
 def test_failure_domains_may_be_a_function_of_the_node():
     with cm.engines.Ray(2, failure_domains=lambda node: node["NodeManagerAddress"]) as engine:
         assert [member.domain for member in engine.members().values()] == 2 * ["127.0.0.1"]
+
+
+def test_a_worker_that_ray_has_ended_for_the_memory_of_its_node_says_so(one):
+    from ray.exceptions import OutOfMemoryError
+
+    answer, ended = Future(), Future()
+    ended.set_exception(OutOfMemoryError("the node was low on memory"))
+    one._answered("codedmap-1", answer, ended)
+    error = answer.exception(ANSWER)
+    assert isinstance(error, cm.WorkerCrashed)
+    assert "its node was low on memory, and Ray ended it: use fewer workers" in str(error)
+    assert isinstance(error.__cause__, OutOfMemoryError)
 
 
 def test_other_versions_on_the_cluster_are_an_error(monkeypatch):

@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.engine import Member
-from ..errors import CodedmapError, EngineError, InvalidArgument
+from ..errors import CodedmapError, EngineError, InvalidArgument, WorkerCrashed
 from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
 from .failure_domains import Domains, check_domains, domain_of, spread
 from .limits import Limits
@@ -342,6 +342,11 @@ class Ray(ClusterEngine):
         problem: Exception = self._crash_error(name)
         if isinstance(error, ray.exceptions.RayTaskError):  # it lives, but could not begin the call
             problem = EngineError(f"the Ray worker {name} cannot serve calls: {error}")
+        elif isinstance(error, ray.exceptions.OutOfMemoryError):
+            problem = WorkerCrashed(
+                f"{problem} (its node was low on memory, and Ray ended it: use fewer workers on a node, as by reserving "
+                'what a call takes with limits=Limits(memory="4 GB"))'
+            )
         elif isinstance(error, ray.exceptions.ActorUnavailableError):
             self._unreachable.add(name)
         problem.__cause__ = error
