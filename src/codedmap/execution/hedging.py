@@ -29,7 +29,9 @@ class CallTimes:
         self._fit: tuple[float, float, float, float] | None = None
         self._judged = 0.0, 1.0  # as `_fit`, when quantiles were last taken
         self._raised: deque[float] = deque(maxlen=_SAMPLES)
-        self._beside: dict[int, float] = {}  # by groups, least seconds not spent in fn
+        self._overhead = math.inf
+        # Groups and least seconds not spent in fn, of the smallest and the largest calls.
+        self._small = self._large = (0, 0.0)
         self._seconds = 0.0
         self._groups = 0
         self._stale = 0
@@ -38,12 +40,15 @@ class CallTimes:
         """Groups in the largest call answered."""
         self.nbytes = 0.0
         """Of payload and answer, the most of a group so far."""
+        self.sending = 0.0
+        """Seconds that each group adds to what is not spent in ``fn``, such as for its inputs; 0 while calls had one size."""
 
     def add(self, groups: int, seconds: float, overhead: float | None, nbytes: int = 0) -> None:
         """A call of so many groups has been answered; ``overhead``: seconds not spent in ``fn``, if known."""
         self._each.append(seconds / groups)
         if overhead is not None:
-            self._beside[groups] = min(overhead, self._beside.get(groups, math.inf))
+            self._overhead = min(overhead, self._overhead)
+            self._add_overhead(groups, overhead)
             if self._calls is not None and seconds < math.inf:  # as in virtual time
                 self._calls.append((groups, seconds))
         self._seconds += max(seconds, _SHORTEST)
@@ -51,6 +56,15 @@ class CallTimes:
         self._stale -= 1
         self.nbytes = max(self.nbytes, nbytes / groups)
         self.largest = max(self.largest, groups)
+
+    def _add_overhead(self, groups: int, overhead: float) -> None:
+        (few, _), (many, _) = self._small, self._large
+        if not few or groups <= few:
+            self._small = groups, min(overhead, self._small[1]) if groups == few else overhead
+        if groups >= many:
+            self._large = groups, min(overhead, self._large[1]) if groups == many else overhead
+        (few, least), (many, most) = self._small, self._large
+        self.sending = max(0.0, most - least) / max(1, many - few)
 
     def add_raised(self, groups: int, seconds: float) -> None:
         """A call of so many groups has raised: that is how long calls take as long as none has an answer."""
@@ -66,15 +80,7 @@ class CallTimes:
     @property
     def overhead(self) -> float:
         """Least seconds of a call that were not spent in ``fn``: what other work adds is no overhead."""
-        return min(self._beside.values(), default=0.0)
-
-    @property
-    def sending(self) -> float:
-        """Seconds that each group adds to them, such as for its inputs; 0 while calls had one size."""
-        few, many = min(self._beside, default=0), max(self._beside, default=0)
-        if few == many:
-            return 0.0
-        return max(0.0, self._beside[many] - self._beside[few]) / (many - few)
+        return 0.0 if self._overhead == math.inf else self._overhead
 
     def fit(self, errors: float = 0.0) -> tuple[float, float] | None:
         """Seconds that a call takes by itself, and that each of its groups adds; None while calls had one size.
