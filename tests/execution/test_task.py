@@ -53,3 +53,17 @@ def test_what_fn_puts_in_the_place_of_stdout_does_not_stay():
 
     assert computed(replaces).output == "before\n"
     assert (sys.stdout, sys.stderr) == streams
+
+
+def test_of_much_that_is_printed_the_beginning_is_kept_and_the_rest_is_counted():
+    sizes = []
+
+    def prints(batch):
+        for _ in range(50):
+            print("x" * 99_999)
+        sizes.append(len(sys.stdout.buffer.getvalue()))
+        return batch
+
+    reply = RowsTask(prints, {}, None, True)(Batch((np.arange(1.0),), 1, range(1)))
+    assert sizes == [100_000]
+    assert reply.output == "x" * 99_999 + "\n\n... and 4,900,000 bytes more"

@@ -180,7 +180,7 @@ def _reply(compute: Callable[[], tuple[Any, dict[int, Failure]]], *, capture: bo
     finally:
         _running.depth -= 1
     seconds = time.perf_counter() - start
-    text = output.getvalue()[:_LONGEST].decode(errors="replace") if output is not None else ""
+    text = "" if output is None else output.text()
     return Reply(values, seconds, began, socket.gethostname(), os.getpid(), raised, text)
 
 
@@ -336,6 +336,21 @@ def _named(answer: Any) -> Any:
 
 class _Output(io.BytesIO):
     """What ``fn`` prints and warns. Programs to which it gives this as their output print to that of the worker."""
+
+    left_out = 0
+    """Bytes."""
+
+    def write(self, data: Any) -> int:
+        """Write what there is room for; the rest is counted."""
+        data = memoryview(data).cast("B")
+        taken = data[: max(0, _LONGEST - self.tell())]
+        self.left_out += len(data) - super().write(taken)
+        return len(data)
+
+    def text(self) -> str:
+        """What was written, and how much was left out."""
+        text = self.getvalue().decode(errors="replace")
+        return f"{text}\n... and {self.left_out:,} bytes more" if self.left_out else text
 
     def close(self) -> None:
         """Keep the text: ``fn`` may close what it prints to."""
