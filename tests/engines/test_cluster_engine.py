@@ -35,6 +35,7 @@ class Toys(ClusterEngine):
         self.refused = False
         self.dismissed: list[tuple[str, threading.Thread]] = []
         self.ended: list[str] = []
+        self.forgotten: list[tuple[str, object]] = []
         self.released: list[str] | None = None
         self._wait(self._begin({name: Member(name) for name in names}))
 
@@ -61,6 +62,9 @@ class Toys(ClusterEngine):
 
     async def _end(self, name):
         self.ended.append(name)
+
+    async def _forget(self, name, key):
+        self.forgotten.append((name, key))
 
     async def _release(self, busy):
         self.released = busy
@@ -153,6 +157,17 @@ def test_calls_that_wait_for_a_worker_that_leaves_have_not_started():
         assert last.lost
         go.set_result(None)
         assert engine.where(1) == "b"
+
+
+def test_much_that_is_kept_is_released_at_once_and_little_with_the_next_call():
+    with Toys("a", "b") as engine:
+        much, little = engine.keep(0, b"0" * (1 << 20)), engine.keep(0, b"0")
+        gone, key = engine.keep(1, b"0" * (1 << 20)), much.key
+        engine.leave("b")
+        del much, little, gone
+        assert eventually(lambda: engine.forgotten)
+        assert engine.where(0) == "a"
+        assert engine.forgotten == [("a", key)]
 
 
 def test_a_late_answer_of_a_worker_that_has_gone_changes_nothing():

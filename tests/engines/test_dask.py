@@ -359,6 +359,19 @@ def pause(at, dask_worker):
     dask_worker.memory_manager.memory_pause_fraction = at
 
 
+def test_what_a_function_holds_is_released_on_the_workers_when_its_job_has_ended(client):
+    def kept():
+        from codedmap.engines.transport import serve
+
+        return len(serve._kept)
+
+    weights = np.ones(1 << 18)
+    with cm.engines.Dask(client) as engine:
+        cm.map(lambda batch: batch + weights[0], np.arange(8.0), engine=engine)
+        assert eventually(lambda: not any(client.run(kept).values()))
+        assert cm.map(np.negative, np.arange(8.0), engine=engine).exact.all()
+
+
 def count_paused(dask_scheduler):
     return [worker.status.name for worker in dask_scheduler.workers.values()].count("paused")
 

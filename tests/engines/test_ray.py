@@ -134,6 +134,25 @@ def test_large_payloads_can_be_written_and_large_answers_too(one):
     assert (payload == 1).all()
 
 
+def test_what_is_kept_is_released_when_it_is_needed_no_more(one, tmp_path):
+    class Large:
+        def __init__(self):
+            self.own = np.ones(1 << 18)
+
+        def __call__(self, _):
+            return self.own.sum()
+
+        def __del__(self):
+            if os.getpid() != caller:
+                (tmp_path / "released").touch()
+
+    caller = os.getpid()
+    kept = one.keep(0, Large())
+    assert one.submit(0, kept, None).result(ANSWER) == 1 << 18
+    del kept
+    assert eventually((tmp_path / "released").exists)
+
+
 def test_a_worker_without_a_domain_is_an_error():
     with pytest.raises(
         cm.InvalidArgument, match=r"failure_domains has no entry for .* its node id"

@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import secrets
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from concurrent.futures import CancelledError, Future
 from functools import partial
@@ -19,6 +20,7 @@ from .failure_domains import spread
 from .queue_engine import Answer, Call, Calls, QueueEngine, complete
 from .transport.serve import Request, versions
 
+_MUCH = 1 << 20  # bytes kept on a worker that are released at once, and not with its next call
 _SAME = "install the same versions of Python and codedmap for the caller and for all workers"
 
 
@@ -68,6 +70,9 @@ class RemoteQueue(Calls):
     def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
         content = self._pack(value, None, keep)
         call = Call(Request(content, None, keep), Answer(self), uses)
+        if keep is not None and content.nbytes >= _MUCH:
+            release = self._cluster._release_kept, self, keep
+            weakref.finalize(uses[0], self._cluster._soon, *release).atexit = False
         with self._lock:
             self.refuse_if_closed()
             left = self._left
@@ -215,6 +220,10 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         """Kill a worker that was dismissed."""
         raise NotImplementedError
 
+    async def _forget(self, name: str, key: Hashable) -> None:
+        """Release what a worker keeps by this key."""
+        raise NotImplementedError
+
     async def _release(self, busy: list[str]) -> None:
         """Undo what was done to the workers; these are busy with calls of the engine."""
         raise NotImplementedError
@@ -278,6 +287,11 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         """A call has failed because its worker is dead."""
         if self._named.get(queue.name) is queue:
             self._leave(queue.name, error)
+
+    def _release_kept(self, queue: RemoteQueue, key: Hashable) -> None:
+        """What a worker keeps is needed no more: it may be most of its memory."""
+        if self._named.get(queue.name) is queue and not self._closed and self._is_open():
+            self._do(self._forget(queue.name, key))
 
     def _begin_grace(self, grace: float, queue: RemoteQueue, future: Future[object]) -> None:
         timer = self._loop.call_later(grace, self._end_now, queue, future)

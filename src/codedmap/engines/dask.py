@@ -9,7 +9,7 @@ import signal
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..errors import EngineError, InvalidArgument, NotStarted, WorkerCrashed, Wo
 from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
 from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits
-from .transport.serve import Request, forget, serve, versions
+from .transport.serve import Request, forget, release, serve, versions
 
 _PATIENCE = 30.0  # seconds for which an answer of the scheduler is waited for
 _SOON = 2.0  # seconds for which a worker that may be stuck is waited for
@@ -284,6 +284,9 @@ class Dask(ClusterEngine):
 
     async def _end(self, name: str) -> None:
         await self._run_on(kill, [name], nanny=True)
+
+    async def _forget(self, name: str, key: Hashable) -> None:
+        await self._run_on(release, [name], key)
 
     async def _release(self, busy: list[str]) -> None:
         if self._grace is not None:

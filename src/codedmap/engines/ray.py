@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from .failure_domains import Domains, check_domains, domain_of, spread
 from .limits import Limits
 from .transport.failure import Failure
 from .transport.parcel import Parcel
-from .transport.serve import Request, Terminated, serve, versions
+from .transport.serve import Request, Terminated, release, serve, versions
 
 _START = 60.0  # seconds without another actor starting after which no more are waited for
 _LOOK = 1.0  # seconds between two looks at the cluster
@@ -303,6 +303,10 @@ class Ray(ClusterEngine):
             if node not in alive:
                 self._leave(name, self._crash_error(name))
 
+    async def _forget(self, name: str, key: Hashable) -> None:
+        if self._is_open() and name in self._handles:
+            self._handles[name].release.remote(key)
+
     async def _release(self, busy: list[str]) -> None:
         for name in tuple(self._handles):
             self._kill(name)
@@ -367,6 +371,10 @@ class Actor:
     def serve(self, request: Request) -> Parcel | Failure:
         """Compute one call."""
         return serve(request)
+
+    def release(self, key: Hashable) -> None:
+        """Drop what is kept by a key."""
+        release(key)
 
 
 def _terminate(number: int, _: object) -> None:

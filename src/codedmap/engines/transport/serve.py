@@ -203,6 +203,11 @@ def _set_up_for(run: str, content: Parcel) -> None:
         _set_up[run] = replace(Failure.of(error), setup=name)
 
 
+def release(key: Hashable) -> None:
+    """Drop what is kept in this process by a key."""
+    _kept.pop(key, None)
+
+
 def forget(run: str) -> None:
     """Drop all that a cluster's engine has kept in this process."""
     _set_up.pop(run, None)
