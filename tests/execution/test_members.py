@@ -118,6 +118,35 @@ def test_a_job_whose_workers_have_all_left_says_so(monkeypatch, code):
     assert not partial.exact.any()
 
 
+@pytest.mark.parametrize("out", [False, True])
+def test_answers_are_kept_where_no_worker_is_left_if_failures_are_recorded(
+    monkeypatch, tmp_path, out
+):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    engine, calls = Changing([None] * 2), []
+
+    def change(worker: int) -> None:
+        calls.append(worker)
+        if len(calls) > 5:
+            for name in tuple(engine.members()):
+                engine.leave(name)
+
+    engine.before_call = change
+    options = {"chunk": 1, "hedge": None, "on_error": "record"}
+    if out:
+        options["out"] = tmp_path / "answers.npy"
+    with pytest.warns(UserWarning, match=r"of 10 rows are missing .* no worker was left"):
+        result = cm.map(np.sin, np.arange(10.0), engine=engine, **options)
+    assert result.outcome is Outcome.NONE_RUNNING
+    assert 3 <= result.exact.sum() <= 5
+    assert (result.status[~result.exact] == cm.Status.MISSING).all()
+    np.testing.assert_array_equal(
+        result.values[result.exact], np.sin(np.arange(10.0))[result.exact]
+    )
+    with pytest.raises(NotEnoughAnswers):
+        result.check()
+
+
 def test_where_no_worker_is_left_it_is_said_what_ended_them(monkeypatch):
     monkeypatch.setattr(live, "_PATIENCE", 0.05)
     with (

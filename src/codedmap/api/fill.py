@@ -54,7 +54,7 @@ def fill(
     Returns
     -------
     FillResult
-        ``values`` and ``stderr`` are of the kind of ``y``.
+        ``values`` and ``stderr`` are frames or series where ``y`` is one, and arrays otherwise.
 
     Warns
     -----

@@ -144,7 +144,8 @@ def map(
     on_error : {"raise", "record"}
         What to do if a row fails because ``fn`` raises, ends its worker or runs too long. "raise": stop,
         and name the row. "record": its status is FAILED, ``result.failures`` has the reason, and all
-        other rows are computed.
+        other rows are computed; should all workers be lost, what there is is returned with a warning, and the other
+        rows are MISSING.
     kwargs : mapping, optional
         Further keyword arguments of ``fn``.
     seed : int, optional
@@ -184,8 +185,8 @@ def map(
     RowFailed
         If a row fails, with ``on_error="raise"``; what ``fn`` raised is the cause.
     NotEnoughAnswers
-        If rows are missing without a ``deadline``, ``tolerance`` or ``stop``; with a code also with one of these, if
-        the answers cannot be decoded because ``fn`` raised.
+        If rows are missing without a ``deadline``, ``tolerance`` or ``stop``, and ``on_error`` is "raise"; with a code
+        also with one of these, if the answers cannot be decoded because ``fn`` raised.
     NotEnoughMemory
         If a code's payloads would not fit into the free memory (N/K times the inputs, twice).
     CannotSend

@@ -99,6 +99,7 @@ class RowsJob(MapJob):
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         shuffled = job.stop is not None if shuffled is None else shuffled
         self._rows = rows = JobRows(inputs, store, shuffled=shuffled, status=status)
+        self._record = record
         self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
         self._tolerance = tolerance_of(job.stop)
         self._looked: tuple[int, float | None, list[Estimates]] = (0, None, [])
@@ -148,7 +149,7 @@ class RowsJob(MapJob):
     def result(self) -> MapResult:
         """What the job came to; raises `NotEnoughAnswers` if rows are missing and no stopping rule allows it."""
         live, status = self.live, self._rows.status
-        outcome, missing = self._ended(), status == Status.MISSING
+        outcome, missing = self._ended(partial=self._record), status == Status.MISSING
         self._rows.check_read(outcome)
         effort, time_left = time_for_estimates(live, self._deadline)
         estimates: Iterable[Estimates] = ()
@@ -156,7 +157,7 @@ class RowsJob(MapJob):
             # Since it was looked at them, rows may have been answered or have failed.
             looked = self._looked[2]
             estimates = [found.of(missing) for found in looked if missing[found.rows].any()]
-        elif missing.any():
+        elif missing.any() and self._stop is not None:
             estimates = self._estimated(np.flatnonzero(missing), effort, time_left)
         before = status.copy()
         if self._store is None:
@@ -167,7 +168,7 @@ class RowsJob(MapJob):
             values, stderr = self._store.finish()
             result = self._made(values, stderr, status, outcome)
         left = int((result.status == Status.MISSING).sum())
-        if left and (reason := self._not_estimated(before)):
+        if left and self._stop is not None and (reason := self._not_estimated(before)):
             warn_caller(
                 f"{many(left, 'row')} without an answer {'is' if left == 1 else 'are'} MISSING: not estimated, because {reason}"
             )
@@ -182,18 +183,26 @@ class RowsJob(MapJob):
         enough = (self._rows.status == Status.EXACT).sum() >= _ENOUGH
         return self._tolerance is not None and bool(enough) and not self._looked[2]
 
-    def _ended(self) -> Outcome:
-        """Why the job has ended; raises `NotEnoughAnswers` if rows are missing and no stopping rule allows it."""
+    def _ended(self, *, partial: bool = False) -> Outcome:
+        """Why the job has ended.
+
+        If rows are missing and no stopping rule allows it, this raises `NotEnoughAnswers`; if what there is shall be
+        returned, it warns.
+        """
         outcome, missing = self.live.scheduler.outcome, self._rows.status == Status.MISSING
         assert outcome is not None
         if missing.any() and self._stop is None:
             last, crashed = self._last_loss, self.live.crashed
             ended = f"; {many(crashed, 'call')} ended their workers" if crashed else ""
             lost = "" if last is None else f". The last was lost with: {last}"
-            raise NotEnoughAnswers(
+            problem = (
                 f"{missing.sum()} of {len(missing)} rows are missing (the first is row {missing.argmax()}), because "
                 f"no worker was left{ended}{lost}. Start more workers, or see what ends them"
-            ) from last
+            )
+            if not partial:
+                step = 'take what there is with on_error="record"'
+                raise NotEnoughAnswers(f"{problem}, or {step}") from last
+            warn_caller(problem)
         return outcome
 
     @property
