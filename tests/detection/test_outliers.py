@@ -9,6 +9,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.coding.precision import Precision, curve_precision
+from codedmap.detection import outliers
 from codedmap.detection.outliers import (
     find_outliers,
     rejection_factor,
@@ -268,6 +269,25 @@ def test_a_quarter_of_the_answers_is_found_if_two_others_remain_for_each(togethe
 
 
 # ---- many groups
+
+
+@pytest.mark.parametrize("groups", [1, 9, 700])
+def test_only_groups_in_which_a_residual_stands_out_are_looked_at(groups):
+    """One of four times the median; or, in the sum of all groups in their medians, one of twice the median."""
+    rng = np.random.default_rng(groups)
+    model, hints = line(25), set()
+    for factor in (1.0, 1.5, 2.0, 2.5, 4.0, 6.0, 8.0):
+        answers = rng.standard_normal((25, groups, 3)) * 10.0 ** rng.uniform(-2, 2, (groups, 1))
+        answers[rng.integers(25)] *= factor
+        found, everywhere = outliers._suspect_groups(answers, model.precision)
+        each = model.standardised(0, answers.reshape(25, -1), np.arange(25))
+        squares = (each.reshape(answers.shape) ** 2).sum(axis=2)
+        medians = np.median(squares, axis=0)
+        np.testing.assert_array_equal(found, squares.max(axis=0) >= 16.0 * medians)
+        sums = (squares / medians).sum(axis=1)
+        assert everywhere == (sums.max() >= 4.0 * np.median(sums))
+        hints |= {everywhere, *found.tolist()}
+    assert hints == {False, True}
 
 
 def noisy_curves(rng: np.random.Generator, n: int, groups: int, outputs: int, noise: float = 1e-2):

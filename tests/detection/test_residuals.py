@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+
 import numpy as np
 import pytest
+from scipy.stats import binom, t
 
 from codedmap.detection.residuals import (
     OFF,
+    _leading,
+    _unlike,
     far_off,
     relative_sizes,
     residuals,
@@ -257,6 +263,56 @@ def test_a_worker_off_less_than_twice_as_much_as_others_is_not_rejected():
         assert not wrong_workers(sizes, 1e-4, np.zeros(24)).any()
         sizes[5] *= 1.5
         assert np.flatnonzero(wrong_workers(sizes, 1e-4, np.zeros(24))).tolist() == [5]
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3, 2.0, 1e3])
+@pytest.mark.parametrize("workers", [2, 5, 24])
+def test_correct_workers_differ_by_what_others_do_beyond_chance(workers, spread):
+    """By one in a thousand of Student's distribution, and a fourth at least."""
+    rng = np.random.default_rng(workers)
+    logs = rng.standard_normal((workers, 12)) + spread * rng.standard_normal((workers, 1))
+    logs[:, 3:][rng.random((workers, 9)) < 0.3] = np.nan
+    each = [row[~np.isnan(row)].tolist() for row in logs]
+    chance = statistics.mean(statistics.variance(row) / len(row) for row in each)
+    chance *= 1.0 + math.sqrt(2.0 / (workers - 1))  # which has a deviation itself
+    beyond = max(statistics.variance(map(statistics.mean, each)) - chance, 0.0)
+    away = t.ppf(0.999, workers - 1) * math.sqrt(beyond)
+    assert _unlike(logs) == pytest.approx(max(1.25, math.exp(min(away, 300.0))))
+
+
+@pytest.mark.parametrize("workers", [9, 16, 60])
+@pytest.mark.parametrize("groups", [3, 9])
+def test_as_many_of_the_worst_workers_are_wrong_as_are_off_more_often_than_others_let_expect(
+    workers, groups
+):
+    """Binomial chances of being beyond what one or three in a hundred of the others are, or 3 or 9 of them."""
+    some, counts = workers // 4, set()
+    for seed in range(25):
+        rng = np.random.default_rng([seed, workers, groups])
+        sizes = rng.lognormal(0.0, 0.5, (workers, groups))
+        sizes[:some] *= np.sort(10.0 ** rng.uniform(0.0, 1.2, (some, 1)), axis=0)[::-1]
+        sizes[:, 3:][rng.random((workers, groups - 3)) < 0.3] = np.nan
+        rows = [row[~np.isnan(row)] for row in sizes]
+        usual, logs = np.sort(np.concatenate(rows[some:])), np.log(sizes)
+        least = max(0.01, 3.0 / len(usual))
+        shares = [share for share in (least, 3.0 * least) if share <= 0.34]
+        limits = [np.quantile(usual, 1.0 - share) * _unlike(logs[some:]) for share in shares]
+        typical = [np.log(row).mean() for row in rows]
+        expected = 0
+        for row, middle in zip(rows[:some], typical, strict=False):
+            chances = [
+                binom.sf((row > limit).sum() - 1, len(row), share)
+                for limit, share in zip(limits, shares, strict=True)
+                if (row > limit).any()
+            ]
+            sure = min(chances, default=1.0) * len(shares) * workers < 1e-2
+            if not (sure and middle >= np.mean(typical[some:]) + math.log(2.0)):
+                break
+            expected += 1
+        found = _leading(np.arange(some), np.arange(some, workers), sizes, logs, 1e-2)
+        assert found == expected
+        counts.add(found)
+    assert len(counts) > 1 or groups == 3
 
 
 def test_an_answer_is_far_off_about_as_often_as_the_chance_says_whatever_power_sizes_fall_by():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,58 @@ def test_where_copies_are_known_the_error_is_that_of_their_mean_and_of_another_c
     more = np.append(places[which], [[99.0]], axis=0), np.append(answers, [[40.0]], axis=0)
     alone = estimates(more[0], unit * more[1], places).left_out[0] / unit
     assert alone**2 > 1.01 * squares.mean()
+
+
+def test_answers_to_one_point_alone_have_the_error_of_their_mean_whatever_is_added_to_them():
+    points, answers = np.ones((30, 2)), RNG.normal(size=(30, 1))
+    wanted = np.array([[1.0, 1.0], [2.0, 1.0]])
+    for level in (0.0, 1e3, -1e3):
+        found = estimates(points, answers + level, wanted)
+        np.testing.assert_allclose(found.values, answers.mean() + level)
+        own = answers.std() * math.sqrt(1 + 1 / 30)
+        ratio = found.stderr[:, 0] / [own, math.hypot(own, answers.std())]
+        assert 1.0 < ratio[0] < 1.2
+        assert 1.0 < ratio[1] < 1.2
+        assert found.methods == ("mean",)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.7])
+@pytest.mark.parametrize("unit", [1.0, 1e-200])
+def test_means_of_copies_and_estimates_count_by_one_over_their_variances(noise, unit, monkeypatch):
+    """The answers are to five places, which are estimated to be 0, with errors from 0.1 to 9."""
+    counts = np.array([1, 2, 3, 1, 4])
+    which, at = np.repeat(np.arange(5), counts), np.array([4, -1, 1, 0, 4, -1])
+    rng = np.random.default_rng(0)
+    answers = (rng.normal(size=5)[which] + noise * rng.normal(size=11))[:, None]
+    means = np.bincount(which, answers[:, 0]) / counts
+    errors, left_out = np.array([9.0, 2.0, 0.1, 0.5, 0.3, 4.0]), 0.6
+    asked = []
+
+    def estimated(known, given):
+        asked.append(given / unit)
+        numbers = np.zeros((6, 1)), unit * errors[:, None], np.array([unit * left_out])
+        return surrogate.Estimates(*numbers, ("method",))
+
+    monkeypatch.setattr(surrogate, "_estimates", estimated)
+    found = surrogate._of_repeats(lambda: None, unit * answers, which, at)
+    np.testing.assert_allclose(asked[0][:, 0], means)
+    within = sum(((answers[which == k] - means[k]) ** 2).sum() for k in range(5)) / 6
+    # One more repeat might be as far off as estimates are.
+    own = (6 * within + left_out**2) / 7 / counts[at]
+    far = np.maximum(errors**2 - own, 1e-300)
+    here = at >= 0
+    values = np.where(here, means[at] / own / (1 / own + 1 / far), 0.0)
+    wide = errors**2 + within * (1 - (1 / counts).mean())
+    variances = np.where(here, 1 / (1 / own + 1 / far) + within, wide)
+    np.testing.assert_allclose(found.values[:, 0] / unit, values, atol=1e-12)
+    expected = np.maximum(np.sqrt(variances), 1e-9 * left_out)
+    np.testing.assert_allclose(found.stderr[:, 0] / unit, expected)
+    squares = [left_out**2] * 2
+    for k in np.flatnonzero(counts > 1):
+        own = answers[which == k, 0]
+        squares += [(own[j] - np.delete(own, j).mean()) ** 2 for j in range(counts[k])]
+    np.testing.assert_allclose(found.left_out / unit, np.sqrt(np.mean(squares)), atol=1e-12)
+    assert found.methods == ("method",)
 
 
 @pytest.mark.parametrize("most", [2, 7])
@@ -265,6 +318,54 @@ def test_a_kernel_is_refined_if_answers_left_out_are_nearer(worse, monkeypatch):
     assert found.kernel.scales[0] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("seconds", "longest", "size"),
+    [
+        (8.0, 2.0, 500),  # a fourth, and a fifteenth of that for a likelihood of so many
+        (80.0, 20.0, 600),
+        (4.0, 1.0, 396),
+        (1.5, 0.9 * 1.5 - 3 * 0.02, 432),  # what three solutions leave of nine tenths
+        (0.08, 0.3 * 0.08, None),  # or three tenths: too little
+    ],
+)
+@pytest.mark.parametrize("late", [0.0, 0.5, 0.9])
+def test_a_process_is_refined_by_as_many_answers_as_there_is_time_for(
+    seconds, longest, size, late, monkeypatch
+):
+    """What the search leaves of the time is for the solution, or three tenths of all that is left."""
+    left = [3.0 * seconds]
+    known = points_of(700, time_left=lambda: left[0])
+    known.cubed = 2.0 / 15 / 500.01**3
+    monkeypatch.setattr(known, "solving", lambda count: 0.02 * count / 700)
+    searched, solved, limits = [], [], []
+
+    def within(seconds):
+        limits.append(seconds)
+        return lambda: False
+
+    monkeypatch.setattr(known, "within", within)
+
+    def search(points, answers, starts, *, steps, go_on):
+        left[0] -= late * left[0]
+        searched.append((len(points), len(answers), starts))
+        return "refined"
+
+    monkeypatch.setattr(surrogate, "likeliest", search)
+    monkeypatch.setattr(surrogate, "_conditioned", lambda *given: solved.append(given[2:]))
+    model = surrogate._Model(0.1, 300, NONE, "first")
+    answers, drawn = known.points[:, 0], known.second
+    assert surrogate._process(known, answers, model, seconds, drawn) is None
+    if size is None:
+        assert searched == []
+        assert solved == [("first", pytest.approx(seconds))]
+    else:
+        assert searched == [(size, size, ["first"])]
+        assert limits == [pytest.approx(longest)]
+        rest = seconds - 3.0 * seconds * late
+        expected = max(rest, 0.3 * left[0])
+        assert solved == [("refined", pytest.approx(expected))]
+
+
 @pytest.mark.parametrize(("rows", "kinds"), [(60, 5), (11, 1), (14, 5)])
 def test_kinds_are_compared_by_what_they_give_for_answers_left_out(rows, kinds):
     known = points_of(rows)
@@ -292,7 +393,163 @@ def test_kinds_are_compared_by_what_they_give_for_answers_left_out(rows, kinds):
     assert names == ({"none", "logarithm", "asinh"} if rows == 60 else {"none"} | names)
 
 
+@pytest.mark.parametrize(
+    ("rows", "wanted", "thorough", "cubed", "seconds", "nearest", "solved"),
+    [
+        (400, 8, True, 0.0, math.inf, False, 400),
+        (6000, 8, False, 0.0, math.inf, True, None),
+        (6000, 8, True, 0.0, math.inf, True, 5000),
+        (6000, 3000, True, 0.0, math.inf, True, 2738),  # times 4,000 estimates, squared: 3e10
+        (400, 8, True, 1e-6, 10.0, True, None),  # 22 s to solve for them, and beside 1,000 at least
+        (3000, 8, True, 1e-9, 10.0, True, 2400),  # 6 s for all, and 3.3 s for so many
+        (3000, 8, True, 1e-9, 1.02, True, None),  # 0.5041 s for 1,008 estimates from the nearest
+        (3000, 8, True, 1e-9, 1.0, False, 982),
+        (3000, 8, True, 1e-9, 1e-5, False, None),  # 25 points, which are fewer than 30
+    ],
+)
+def test_answers_are_solved_for_or_the_nearest_taken_as_there_is_time(
+    rows, wanted, thorough, cubed, seconds, nearest, solved, monkeypatch
+):
+    known = points_of(rows, 2, wanted, thorough=thorough)
+    known.cubed = cubed
+    seen = []
+
+    class Process:
+        def __init__(self, points, answers, kernel):
+            seen.append((self.kind, len(points)))
+
+        def left_out(self, sample):
+            return np.zeros((len(sample), 1)), np.ones(len(sample))
+
+        def predict(self, wanted):
+            return np.zeros((len(wanted), 1)), np.ones(len(wanted))
+
+    for kind in ("Nearest", "Fitted"):
+        monkeypatch.setattr(surrogate, kind, type(kind, (Process,), {"kind": kind}))
+    monkeypatch.setattr(surrogate, "_estimated", lambda *given: given[2].kind)
+    monkeypatch.setattr(surrogate, "_nearer", lambda one, other, targets: (one, other))
+    found = surrogate._conditioned(known, known.points[:, :1], None, seconds)
+    expected = [("Nearest", rows)] * nearest + [("Fitted", solved)] * (solved is not None)
+    assert seen == expected
+    kinds = [kind for kind, _ in expected]
+    assert found == (tuple(kinds) if len(kinds) == 2 else (kinds or [None])[0])
+
+
+def test_of_two_processes_the_one_nearer_to_what_is_left_out_is_taken_for_each_output():
+    targets = np.zeros((4, 2))
+    one, two = (
+        Candidate(("p",) * 2, np.ones(2), np.full((6, 2), off), np.full((6, 2), 1.0 + abs(off[0])))
+        for off in (np.array([1.0, -3.0]), np.array([-2.0, 2.0]))
+    )
+    found = surrogate._nearer(one, two, targets)
+    np.testing.assert_array_equal(found.means, np.tile([1.0, 2.0], (6, 1)))
+    np.testing.assert_array_equal(found.variances, np.tile([2.0, 3.0], (6, 1)))
+
+
+def test_a_plane_is_one_of_the_ways_and_of_two_ways_the_better_is_taken():
+    known = points_of(30)
+    answers = waves(known)[0][:, 0]
+    plane = Candidate(("plane",), np.ones(3), np.zeros(38), np.ones(38))
+    assert any(way is plane for way in surrogate._ways(known, answers, math.nan, 1, plane)[0])
+    assert all(way.names != plane.names for way in surrogate._ways(known, answers, math.nan, 1)[0])
+    good = replace(plane, means=np.append(answers[known.sample], np.zeros(8)))
+    assert surrogate._best(known, answers, ([plane, good], None), 1).error(answers) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "seconds"),
+    # 2 s, 1.5 ms for each that is estimated or left out, and 5 µs for each number of a hundred columns at most.
+    [(1000, 40, 2.0 + 1.512 + 0.2), (1000, 150, 2.0 + 1.512 + 0.5), (60, 40, 2.0 + 0.102 + 0.012)],
+)
+def test_trees_and_splines_are_tried_where_there_is_time_for_all_numbers(
+    rows, columns, seconds, monkeypatch
+):
+    known, tried = points_of(rows, columns), []
+    monkeypatch.setattr(surrogate, "by_others", lambda *given: tried.append(given) or [])
+    mean = by_mean(known, known.points[:, 0])
+    for share, outputs in ((1.001, 1), (0.999, 1), (3.003, 3), (2.997, 3)):
+        tried.clear()
+        known._time_left = lambda share=share: share * seconds
+        surrogate._best(known, known.points[:, 0], ([mean], np.ones(columns)), outputs)
+        assert bool(tried) == (share > outputs)
+
+
 # Several outputs.
+
+
+def left_out_as_told(off: dict[float, list[float]]) -> type:
+    """A process that is off on all answers by what is told for the noise of its kernel."""
+
+    class Fitted:
+        def __init__(self, points, answers, kernel):
+            self.off = np.tile(off[kernel.noise], (len(points), 1))
+
+        def left_out(self):
+            return self.off, None
+
+    return Fitted
+
+
+def test_kernels_are_compared_by_squares(monkeypatch):
+    one, two = (Kernel(np.ones(3), noise, "matern52", False) for noise in (1.0, 2.0))
+    known = points_of(30)
+    fitted = left_out_as_told({1.0: [-5.0, 1.0], 2.0: [2.0, -9.0]})
+    monkeypatch.setattr(surrogate, "Fitted", fitted)
+    found = surrogate._shared(known, known.points[:, :2], [one, two])
+    assert [(kernel.noise, columns.tolist()) for kernel, columns in found] == [
+        (1.0, [1]),
+        (2.0, [0]),
+    ]
+    assert surrogate._nearest_kernel(known, known.points[:, :2], [two, one]) is one
+
+
+def test_a_hundred_outputs_or_fewer_choose_the_kernel_for_what_components_leave(monkeypatch):
+    known, seen = points_of(30), []
+
+    class Fitted:
+        def __init__(self, points, answers, kernel):
+            seen.append(answers)
+
+        def left_out(self):
+            return seen[-1], None
+
+    monkeypatch.setattr(surrogate, "Fitted", Fitted)
+    for outputs, step in ((99, 1), (100, 1), (101, 2), (201, 3)):
+        scaled = RNG.normal(size=(30, outputs))
+        surrogate._nearest_kernel(known, scaled, [None])
+        np.testing.assert_array_equal(seen[-1], scaled[known.first, ::step])
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_a_kernel_of_some_outputs_is_searched_for_from_the_one_that_they_share(enough, monkeypatch):
+    """Each of two kernels has a fourth of 8 s, half for the search and half for each solution."""
+    shared, own = (Kernel(np.ones(3), noise, "matern52", False) for noise in (1.0, 2.0))
+    known = points_of(30, time_left=lambda: 8.0)
+    fitted = left_out_as_told({1.0: [-5.0, 1.0], 2.0: [1.0, -5.0]})
+    monkeypatch.setattr(surrogate, "Fitted", fitted)
+    monkeypatch.setattr(surrogate, "_shared", lambda *_: [(shared, np.array([0, 2]))])
+    monkeypatch.setattr(known, "within", lambda seconds: seconds)
+    searched, solved = [], []
+
+    def search(points, answers, starts, *, steps, go_on):
+        searched.append((len(points), answers.shape, starts, go_on))
+        return own
+
+    def conditioned(known, scaled, kernel, seconds):
+        solved.append((scaled[:, 0].tolist(), kernel, seconds))
+        exact = np.concatenate([scaled[known.sample], np.ones((8, scaled.shape[1]))])
+        return Candidate(("",), np.ones(3), exact, 0.5 + exact * 0.0) if enough else None
+
+    monkeypatch.setattr(surrogate, "likeliest", search)
+    monkeypatch.setattr(surrogate, "_conditioned", conditioned)
+    scaled = RNG.normal(size=(30, 3))
+    whole = Candidate(("whole",) * 3, np.ones(3), np.zeros((38, 3)), np.ones((38, 3)))
+    found = surrogate._by_themselves(known, scaled, [shared, own], whole)
+    assert searched == [(30, (30, 2), [shared], 1.0)]
+    expected = [(scaled[:, 2].tolist(), shared, 1.0), (scaled[:, 0].tolist(), own, 1.0)]
+    assert solved == (expected if enough else expected[:1])
+    assert found.names == (("Matérn process", "whole", "Matérn process") if enough else whole.names)
+    assert found.means[30:].tolist() == [[1.0, 0.0, 1.0] if enough else [0.0] * 3] * 8
 
 
 def test_outputs_beside_each_other_keep_their_estimates():
@@ -478,6 +735,17 @@ def test_a_point_is_never_its_own_neighbour_also_among_copies_of_it():
 
 
 # All together.
+
+
+@pytest.mark.parametrize("unit", [5e-324, 1.7e308])
+def test_the_smallest_and_the_largest_numbers_are_numbers(unit):
+    points = np.random.default_rng(0).uniform(size=(40, 2))
+    waves = np.sin(3.0 * points[:, :1])
+    waves = np.round(waves) if unit < 1.0 else waves / np.abs(waves).max()
+    with np.errstate(all="raise", under="ignore"):
+        found = estimates(points[:30], waves[:30] * unit, points[30:], thorough=False)
+    assert (np.abs(found.values / unit - waves[30:]) <= (1.0 if unit < 1.0 else 0.01)).all()
+    assert (found.stderr >= np.finfo(float).tiny).all()
 
 
 def test_without_a_difference_an_answer_may_yet_be_another_once_in_so_many():

@@ -206,7 +206,7 @@ def by_plane(
     deviations[deviations == 0.0] = 1.0
     left, sizes, right = decomposed(_standard(rows, middle, deviations))
     del rows  # which may be large
-    along = left.T @ (scaled[some] - mean)
+    along = left.T @ scaled[some]  # also less their mean: the rows have none
     penalties = sizes[0] ** 2 * _PENALTIES
     squares, heights = np.empty((len(penalties), scaled.shape[1])), left**2
 
