@@ -13,6 +13,7 @@ from codedmap.detection.residuals import (
     OFF,
     _leading,
     _unlike,
+    _wrong_of_few,
     far_off,
     relative_sizes,
     residuals,
@@ -313,6 +314,34 @@ def test_as_many_of_the_worst_workers_are_wrong_as_are_off_more_often_than_other
         assert found == expected
         counts.add(found)
     assert len(counts) > 1 or groups == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4, 7])
+def test_of_few_workers_those_are_wrong_that_are_far_off_in_half_and_more_often_than_the_others(
+    workers,
+):
+    """Far is three times what nine in ten answers of another kind are within."""
+    rng = np.random.default_rng(workers)
+    others = np.abs(rng.standard_normal((20, 9)))
+    others[rng.random((20, 9)) < 0.1] = np.nan
+    limit = 3.0 * np.quantile(others[~np.isnan(others)], 0.9)
+    counts = set()
+    for chance in np.repeat([1e-1, 1e-3], 100):
+        sizes = limit * rng.uniform(0.9, 1.0, (workers, 9))
+        sizes[rng.random((workers, 9)) < rng.choice([0.02, 0.45, 0.7, 1.0], (workers, 1))] *= 1.2
+        sizes[:, 3:][rng.random((workers, 6)) < 0.3] = np.nan
+        groups = (~np.isnan(sizes)).sum(axis=1).tolist()
+        beyond = (sizes > limit).sum(axis=1).tolist()
+        far = [some > every / 2 for some, every in zip(beyond, groups, strict=True)]
+        right = [(b, g) for b, g, off in zip(beyond, groups, far, strict=True) if not off]
+        share = (sum(b for b, _ in right) + 3) / max(1, sum(g for _, g in right))
+        expected = [
+            off and share < 1.0 and binom.sf(b - 1, g, share) * workers < chance
+            for b, g, off in zip(beyond, groups, far, strict=True)
+        ]
+        assert _wrong_of_few(sizes, others, chance).tolist() == expected
+        counts.add(sum(expected))
+    assert len(counts) > 1 or workers == 1
 
 
 def test_an_answer_is_far_off_about_as_often_as_the_chance_says_whatever_power_sizes_fall_by():

@@ -109,6 +109,20 @@ def test_no_kernel_nearby_is_likelier(tied):
         assert loss(best) < min(loss(best + step), loss(best - step))
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_starts_the_one_likelier_after_a_few_steps_is_followed(order):
+    points, answers = drawn()
+    starts = [Kernel.begun(3, length, noise) for length, noise in ((2.0, 1e-2), (0.1, 1.0))]
+    deviance = Deviance(points, answers, "matern52", False)
+    begun = [likeliest(points, answers, [one], steps=2) for one in starts]
+    best = min(begun, key=lambda one: deviance(np.log([*one.scales, one.noise]))[0])
+    expected = likeliest(points, answers, [best], steps=3)
+    kernel = likeliest(points, answers, starts[::order], steps=3, begin=2)
+    np.testing.assert_allclose(
+        [*kernel.scales, kernel.noise], [*expected.scales, expected.noise], rtol=1e-6
+    )
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_gradient_of_a_search_is_that_of_what_it_makes_small(tied, monkeypatch):
     searched = []
@@ -246,6 +260,35 @@ def test_of_few_points_the_nearest_are_all(smoothness):
         near.predict(wanted[inside]), everything.predict(wanted[inside]), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("smoothness", KINDS)
+@pytest.mark.parametrize("rows", [60, 300])
+def test_an_estimate_from_the_nearest_is_that_of_a_process_that_has_seen_no_others(
+    rows, smoothness
+):
+    points, answers = drawn(rows)
+    wanted = drawn(rows=300, seed=1)[0]  # more than are estimated at once
+    kernel = Kernel(np.array([0.7, 0.2, 1.5]), 1e-2, smoothness, False)
+    near = Nearest(points, answers, kernel)
+
+    def expected(at, others):
+        away = (((points[others] - at) * kernel.scales) ** 2).sum(axis=1)
+        some = others[np.argsort(away)[: min(80, rows - 1)]]
+        mean, variance, _ = dense(kernel, points[some], answers[some], at[None])
+        return mean[0], variance[0]
+
+    found = near.predict(wanted)
+    for row in (0, 100, 255, 256, 299):
+        mean, variance = expected(wanted[row], np.arange(rows))
+        np.testing.assert_allclose(found[0][row], mean, rtol=1e-6, atol=1e-8)
+        assert found[1][row] == pytest.approx(variance, rel=1e-6)
+    sample = np.array([3, 17, 59])
+    off, variances = near.left_out(sample)
+    for at, row in enumerate(sample):
+        mean, variance = expected(points[row], np.delete(np.arange(rows), row))
+        np.testing.assert_allclose(off[at], answers[row] - mean, rtol=1e-6, atol=1e-8)
+        assert variances[at] == pytest.approx(variance, rel=1e-6)
 
 
 def test_many_points_are_as_good_by_their_nearest():

@@ -113,6 +113,14 @@ def test_other_scales_are_for_skewness_of_one_or_excess_kurtosis_of_three(sign):
     assert tried >= {(False, False), (True, True)}
 
 
+def test_a_width_of_a_thousandth_of_the_deviation_is_enough():
+    even = np.linspace(-1.0, 1.0, 401)
+    for share, tried in ((0.95e-3, False), (1.05e-3, True)):
+        values = np.append(1e-4 * even, [1.0, -1.0])
+        values[:401] *= share * values.std() / (np.ptp(np.quantile(values, [0.25, 0.75])) / 2)
+        assert bool([*transforms(values, -np.inf)]) == tried
+
+
 def test_logarithms_are_for_what_is_positive_and_skewed_over_a_factor_of_four():
     values = np.exp(np.random.default_rng(0).normal(size=300))
     low, high = values.min(), values.max()

@@ -473,3 +473,121 @@ def test_trees_and_splines_are_tried_where_others_do_poorly(
         left = found.error((wave - wave.mean()) / wave.std())
         assert asked[0][1] == pytest.approx(1.5 * left, rel=0.1)
         assert asked[0][0].shape == (3,)
+
+
+@pytest.mark.parametrize(("seconds", "took"), [(10.0, 0.5), (10.0, 2.5), (1.5, 0.1)])
+@pytest.mark.parametrize("most", [9, 4, 2])
+def test_each_kind_has_an_equal_share_of_what_is_left_of_two_fifths(
+    seconds, took, most, monkeypatch
+):
+    """The first has two; and the last, with free length scales, all that is left."""
+    known, left = points_of(14, left=1e9), [20.0 + seconds]
+    known.cubed = 1e-12
+    given, searched = [], []
+
+    def search(points, answers, starts, *, steps, begin, tied, go_on):
+        left[0] -= took
+        searched.append((len(starts), steps, begin, tied))
+        return starts[0]
+
+    monkeypatch.setattr(known, "_time_left", lambda: left[0])
+    monkeypatch.setattr(known, "within", lambda share: given.append(share) or (lambda: len(searched) < most))  # fmt: skip
+    monkeypatch.setattr(surrogate, "likeliest", search)
+    answers = np.exp(2.0 * known.points[:, 0])
+    models = [*surrogate._models(known, answers, -1.0, seconds)]
+    hasty = seconds < 2.0
+    # A Gaussian process, two scales, and free length scales where there is no hurry.
+    kinds = ["none", "none", "logarithm", "asinh", "none"][: 4 if hasty else 5][:most]
+    assert [model.transform.name for model in models[:4]] == kinds[:4]
+    each = 5 if hasty else 15
+    expected = [(3, 50, each, True), *[(1, 30, each, True)] * 3, (1, 50, each, False)]
+    assert searched == expected[: len(kinds)]
+    whole = 0.4 * seconds
+    shares = [2.0 * whole / 5]
+    shares += [(whole - (1 + number) * took) / (3 - number) for number in range(3)]
+    shares += [whole - 4 * took]
+    assert given == pytest.approx(shares[: 3 if most == 2 else 5])
+
+
+def test_components_and_what_they_leave_share_the_time(monkeypatch):
+    """Eight components have what the rest leaves, in which one more has at least as much as each."""
+
+    class Shared(Exception):
+        pass
+
+    def each(known, components, shares, *given):
+        assert components.shape == (40, 8)
+        raise Shared(shares)
+
+    monkeypatch.setattr(surrogate, "_each", each)
+    scaled = np.random.default_rng(0).normal(size=(40, 12))
+    for needed, shares in (
+        (0.0, 9),
+        (0.1, 9),
+        (1.0, 9),
+        (1.01, 10),
+        (3.0, 12),
+        (4.4, 16),
+        (20.0, 16),
+    ):
+        monkeypatch.setattr(surrogate, "_for_rest", lambda *_, now=needed: now)
+        with pytest.raises(Shared, match=f"^{shares}$"):
+            surrogate._by_components(points_of(left=9.0), scaled)
+
+
+@pytest.mark.parametrize(("seconds", "again"), [(2.01 * 8, True), (1.99 * 8, False)])
+def test_outputs_are_estimated_by_themselves_if_two_seconds_a_component_are_left(
+    seconds, again, monkeypatch
+):
+    known = points_of(left=1e9)
+    known._time_left = lambda: seconds
+    known.cubed = 1e-12
+    asked = []
+    monkeypatch.setattr(
+        surrogate, "_by_themselves", lambda *given: asked.append(given[2]) or given[3]
+    )
+    kernel = Kernel(np.ones(3), 1e-4, "matern52", linear=False)
+    part = Candidate(("p",), np.ones(3), np.zeros(45), np.ones(45), kernel=kernel)
+    scaled = np.random.default_rng(0).normal(size=(40, 12))
+    for kinds in (8, 3, 0):
+        asked.clear()
+        parts = [part] * kinds + [replace(part, kernel=None)] * (8 - kinds)
+        monkeypatch.setattr(surrogate, "_each", lambda *_, parts=parts: parts)
+        surrogate._by_components(known, scaled)
+        assert asked == ([[kernel] * kinds] if again and kinds else [])
+
+
+def test_seconds_from_which_outputs_do_not_share_a_kernel():
+    known = points_of(2100, left=1e9)
+    known.cubed = 0.0
+    for outputs, seconds in ((1, 0.055), (8, 0.44), (9, 2.7), (500, 2.7)):
+        assert surrogate._least(known, outputs) == pytest.approx(seconds)
+    known.cubed = 1e-9
+    # Or four times what is needed for what components leave, by 2,000 of the answers.
+    rest = 2.0 * known.solving(2000, 500)
+    assert surrogate._for_rest(known, 500) == pytest.approx(rest)
+    assert surrogate._least(known, 500) == pytest.approx(4.0 * rest)
+    few = points_of(40, left=1e9)
+    assert surrogate._for_rest(few, 500) == pytest.approx(2.0 * few.solving(40, 500))
+
+
+@pytest.mark.parametrize(("seconds", "planes"), [(2.01, True), (1.99, False)])
+def test_outputs_have_equal_shares_of_the_time_and_a_plane_if_there_are_two_seconds(
+    seconds, planes, monkeypatch
+):
+    known, asked = points_of(60, 40, left=5 * seconds), []
+    one = Candidate(("plane",) * 3, np.ones(3), np.zeros((65, 3)), np.ones((65, 3)))
+    monkeypatch.setattr(surrogate, "by_plane", lambda *given: asked.append(given) or one)
+    monkeypatch.setattr(surrogate, "_ways", lambda *given: (list(given[2:]), None))
+    monkeypatch.setattr(surrogate, "_best", lambda known, scaled, ways, left: (*ways[0], left))
+    scaled = known.points[:, :3]
+    found = surrogate._each(known, scaled, 5, [7.0, 8.0, 9.0])
+    assert [(zero, left, again) for zero, left, _, again in found] == [
+        (7.0, 5, 5),
+        (8.0, 4, 4),
+        (9.0, 3, 3),
+    ]
+    assert [plane is not None for *_, plane, _ in found] == [planes] * 3
+    assert bool(asked) == planes
+    assert [left for _, left, *_ in surrogate._each(known, scaled, 3)] == [3, 2, 1]
+    assert all(plane is None for *_, plane, _ in surrogate._each(points_of(), scaled, 3))

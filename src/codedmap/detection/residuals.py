@@ -45,11 +45,10 @@ def set_aside(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> n
     for answer in np.flatnonzero(~kept):
         _leave_out(precision, left, int(answer))
     for _ in range(len(answers) // _MOST - int((~kept).sum())):
-        sizes = relative_sizes(standardised(precision, left), kept)
-        sizes[~kept] = 0.0
-        worst = int(sizes.argmax())
-        if not sizes[worst] > OFF * _quantile(np.sort(sizes[kept]), 0.5):
+        sizes = relative_sizes(standardised(precision, left), kept)[kept]
+        if not sizes.max() > OFF * _quantile(np.sort(sizes), 0.5):
             break
+        worst = int(np.flatnonzero(kept)[sizes.argmax()])
         _leave_out(precision, left, worst)
         kept[worst] = False
     return kept
@@ -96,7 +95,7 @@ def wrong_workers(sizes: np.ndarray, chance: float, kinds: np.ndarray) -> np.nda
         judged, others = (np.flatnonzero(many & own) for own in (kinds == kind, kinds != kind))
         if len(judged) >= _WORKERS:
             found[judged] = _wrong_of_a_kind(sizes[judged], chance)
-        if 1 < len(judged) < _FEW <= len(others):
+        if len(judged) < _FEW <= len(others):
             found[judged] |= _wrong_of_few(sizes[judged], sizes[others], chance)
     return found
 
@@ -107,9 +106,7 @@ def _wrong_of_few(sizes: np.ndarray, others: np.ndarray, chance: float) -> np.nd
     groups = (~np.isnan(sizes)).sum(axis=1)
     beyond = (sizes > limit).sum(axis=1)
     far = 2 * beyond > groups
-    share = (beyond[~far].sum() + _FEWEST) / max(groups[~far].sum(), 1)
-    if share >= 1.0:
-        return np.zeros(len(sizes), dtype=bool)
+    share = min((beyond[~far].sum() + _FEWEST) / max(groups[~far].sum(), 1), 1.0)
     by_chance = scipy.special.bdtrc(np.maximum(beyond - 1, 0), groups, share)
     return np.asarray(far & (by_chance * len(sizes) < chance))
 
