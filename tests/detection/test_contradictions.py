@@ -195,6 +195,20 @@ def test_more_than_a_quarter_are_found_though_there_are_too_many_sets_to_try(cou
         np.testing.assert_array_equal(exact_outliers(answers, precision)[:, 0], expected)
 
 
+@pytest.mark.parametrize(("count", "needed", "wrong"), [(24, 4, 10), (40, 10, 15)])
+def test_of_a_single_output_most_such_sets_are_found(count, needed, wrong):
+    found = 0
+    for seed in range(20):
+        rng = np.random.default_rng([seed, count])
+        answers, _, precision = combined(rng, count, needed, 1, 1)
+        expected = np.isin(np.arange(count), rng.permutation(count)[:wrong])
+        answers[expected] += rng.standard_normal((wrong, 1, 1))
+        got = exact_outliers(answers, precision)
+        assert got is None or (got[:, 0] == expected).all()
+        found += got is not None
+    assert found >= 16
+
+
 def test_answers_may_be_off_by_the_slack_of_their_precision():
     rng = np.random.default_rng(0)
     answers, columns, _ = combined(rng, 9, 3, 2, 4)

@@ -133,6 +133,10 @@ def test_answers_to_equal_payloads_count_once_and_a_majority_outvotes():
     contested[1, 0] = contested[3, 0] = True
     single, outvoted = judging._compared(points_of, slots, answers[..., None], usable, contested)
     np.testing.assert_array_equal(single, usable)
+    answers[2, 0] = 5.0  # as the other one to payload 0
+    single, outvoted = judging._compared(points_of, slots, answers[..., None], usable, contested)
+    assert [*zip(*np.nonzero(usable & ~single), strict=True)] == [(2, 0)]
+    assert not outvoted.any()
 
 
 @pytest.mark.parametrize("columns", [3, 40])
@@ -177,6 +181,11 @@ def test_the_process_is_chosen_by_whole_groups_where_these_are_small():
     parts = np.bincount(large._sample // 100, minlength=8)
     assert (parts.min(), parts.max()) > (9, 0)
     assert sorted(held(np.repeat(np.arange(2), 75))._sample) == [*range(150)]
+    for each, some in ((149, 2), (150, 1), (151, 2)):  # one group is enough, or a few of the next
+        sample = held(np.repeat(np.arange(2), each))._sample
+        counts = np.bincount(sample // each, minlength=2)
+        assert (counts > 0).sum() == some
+        assert (counts.min() < 2) == (each < 151)
 
 
 @pytest.mark.parametrize(("answers", "free"), [(15, True), (14, False), (150, True)])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import RBFInterpolator
 from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from codedmap.estimation import surrogate
 from codedmap.estimation.candidates import Candidate, Points, by_mean, by_others
@@ -672,6 +673,25 @@ def test_what_the_others_give_is_judged_by_a_fourth_left_out_at_a_time():
     for most in np.outer([*worst.values()], [0.999, 1.001]).ravel():
         some = [c.names[0] for c in by_others(known, answers, scales, most)]
         assert some == [name for name, error in worst.items() if error < most]
+
+
+def test_trees_have_one_thread_and_programs_theirs_again(monkeypatch):
+    seen = []
+
+    def threads():
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "openmp"}
+
+    class Trees(HistGradientBoostingRegressor):
+        def fit(self, *given):
+            seen.append(threads())
+            return super().fit(*given)
+
+    monkeypatch.setattr("sklearn.ensemble.HistGradientBoostingRegressor", Trees)
+    known = points_of(30)
+    with threadpool_limits(3, user_api="openmp"):
+        list(by_others(known, waves(known)[0][:, 0], np.ones(3), math.inf))
+        assert seen == [{1}] * 5
+        assert threads() == {3}
 
 
 # Nearest points.
