@@ -319,6 +319,19 @@ def test_a_wrong_answer_is_found_in_its_group_whatever_unit_and_dtype(n, groups,
     assert find_outliers(right[:, ~expected.any(axis=0)], precision) is None or groups < 3
 
 
+@pytest.mark.parametrize("unit", [1e-20, 1.0, 1e20])
+def test_groups_in_which_a_residual_may_be_rounding_are_not_looked_at(unit):
+    rng = np.random.default_rng(0)
+    for factor in (0.9, 1.1):
+        lines = 1.0 + np.linspace(-1, 1, 25)[:, None, None] * rng.uniform(0, 1, (4, 1))
+        least = np.abs(lines[:, 2]).max() * np.finfo(np.float32).eps ** 0.5
+        lines[7, 2] += factor * least
+        answers = (unit * lines).astype(np.float32)
+        found, _ = outliers._suspect_groups(answers, line(25).precision)
+        assert found[2] == (factor > 1.0)
+        assert not np.delete(found, 2).any()
+
+
 @pytest.mark.parametrize("groups", [7, 66, 150])
 def test_a_worker_off_by_little_is_found_by_all_groups_together_if_in_more_than_half(groups):
     rng = np.random.default_rng(groups)

@@ -182,3 +182,38 @@ def test_of_very_many_inputs_those_that_decide_are_found_and_chance_is_not():
     assert "x1234 > 0.8" in found
     by_chance = [dependence(points, rng.random(400) < 0.2, names, 0, quick=True) for _ in range(40)]
     assert by_chance == [None] * 40
+
+
+@pytest.mark.parametrize("columns", [3, 100, 400, 3000])
+def test_evidence_is_more_than_chance_gives_among_all_inputs(columns, monkeypatch):
+    """Of which at most a hundred are looked at."""
+    asked = []
+    monkeypatch.setattr(losses, "_split", lambda *given: asked.append(given))
+    rng = np.random.default_rng(0)
+    points, lost = rng.random((50, columns)), rng.random(50) < 0.3
+    dependence(points, lost, [f"x{k}" for k in range(columns)], 0, quick=True)
+    ranks, _, names, values, chance = asked[0]
+    looked = min(columns, 100)
+    assert ranks.shape == (50, looked)
+    assert len(names) == len(values) == looked
+    every = np.log(50 * columns) + 7.0
+    assert chance + np.log(sum(map(len, values))) == pytest.approx(every)
+
+
+def test_rows_of_one_input_that_are_all_lost_do_not_tell_of_others():
+    points = np.repeat(np.arange(30.0), 8)[:, None]
+    assert dependence(points, points[:, 0] == 13.0, ["a"], 0) is None
+
+
+@pytest.mark.parametrize(("lost", "least"), [(12, 3), (39, 3), (40, 4), (75, 7)])
+def test_a_region_holds_three_rows_or_a_tenth_of_the_lost_ones(lost, least, monkeypatch):
+    class Chosen(Exception):
+        pass
+
+    def tree(*, max_leaf_nodes, min_samples_leaf, random_state):
+        raise Chosen(max_leaf_nodes, min_samples_leaf)
+
+    monkeypatch.setattr("sklearn.tree.DecisionTreeClassifier", tree)
+    points = np.arange(300.0)[:, None]
+    with pytest.raises(Chosen, match=f"4, {least}"):
+        dependence(points, points[:, 0] < lost, ["a"], 0)

@@ -675,6 +675,23 @@ def test_what_the_others_give_is_judged_by_a_fourth_left_out_at_a_time():
         assert some == [name for name, error in worst.items() if error < most]
 
 
+@pytest.mark.parametrize(("rows", "columns", "count"), [(90, 3, 50), (90, 28, 56), (40, 3, 30)])
+def test_splines_take_fifty_answers_or_two_for_each_dimension(rows, columns, count, monkeypatch):
+    """Or all, of which three in four are left where a fourth is left out."""
+    asked = []
+
+    def spline(points, answers, *, neighbors, smoothing):
+        asked.append((len(points), neighbors))
+        assert smoothing > 0.0
+        return lambda wanted: np.zeros(len(wanted))
+
+    monkeypatch.setattr("scipy.interpolate.RBFInterpolator", spline)
+    known = points_of(rows, columns)
+    assert len([*by_others(known, waves(known)[0][:, 0], np.ones(columns), math.inf)]) == 2
+    assert {neighbors for size, neighbors in asked[:4]} == {count}
+    assert [size for size, _ in asked[4:]] == [rows]
+
+
 def test_trees_have_one_thread_and_programs_theirs_again(monkeypatch):
     seen = []
 
@@ -776,6 +793,51 @@ def test_without_a_difference_an_answer_may_yet_be_another_once_in_so_many():
         np.testing.assert_allclose(found.stderr, abs(level) / 40, atol=1e-300)
         assert (found.stderr > 0.0).all()
         assert found.left_out[0] == 0.0
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-200, 1e200])
+def test_what_is_estimated_in_deviations_comes_back_in_the_units_of_the_answers(unit, monkeypatch):
+    """A constant output between two others, and an input that never varied but in one wanted point."""
+    points = np.hstack([RNG.normal(size=(20, 2)), np.ones((20, 1))])
+    wanted = points[:4] + np.array([0.1, 0.1, 0.0])
+    wanted[3, 2] = 2.0
+    answers = np.stack(
+        [RNG.normal(size=20), np.full(20, -7.0), 3.0 + 1e-3 * RNG.normal(size=20)], axis=1
+    )
+    means, errors = RNG.normal(size=(24, 2)), np.full((4, 2), 0.3)
+    errors[1] = 1e-12
+    variances, seen = RNG.uniform(1, 2, (24, 2)), []
+    scales = np.array([2.0, 0.5])
+
+    def jointly(known, scaled):
+        np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=1e-8)
+        np.testing.assert_allclose(scaled.std(axis=0), 1.0)
+        return Candidate(("one", "two"), scales, means, variances)
+
+    def correct(points, residuals, said, wanted, variances):
+        seen.extend([points, residuals, said, wanted, variances])
+        return errors
+
+    monkeypatch.setattr(surrogate, "_jointly", jointly)
+    monkeypatch.setattr(surrogate, "calibrated", correct)
+    monkeypatch.setattr(surrogate, "_inflation", lambda *_: 2.0)
+    found = estimates(points, unit * answers, wanted, thorough=False)
+    middle, spread = answers.mean(axis=0)[::2], answers.std(axis=0)[::2]
+    known = Points(points, wanted, 0, lambda: math.inf, thorough=False, each=map)
+    standard = (answers[:, ::2] - middle) / spread
+    expected = known.points * scales, standard - means[:20], variances[:20], known.wanted * scales
+    for one, other in zip(seen, (*expected, variances[20:]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.values[:, ::2] / unit, middle + spread * means[20:])
+    wide = np.full((4, 2), 0.6)
+    wide[1] = 1e-9
+    wide[3] = math.hypot(0.6, 1.0)
+    np.testing.assert_allclose(found.stderr[:, ::2] / unit, spread * wide)
+    off = np.sqrt(((standard - means[:20]) ** 2).mean(axis=0))
+    np.testing.assert_allclose(found.left_out / unit, [spread[0] * off[0], 0.0, spread[1] * off[1]])
+    assert (found.values[:, 1] == -7.0 * unit).all()
+    np.testing.assert_allclose(found.stderr[:, 1] / unit, 7.0 / 21)
+    assert found.methods == ("one", "constant", "two")
 
 
 @pytest.mark.parametrize(
