@@ -234,6 +234,16 @@ def test_what_may_be_rounding_contradicts_nothing(dtype):
         assert got is None or np.argwhere(got).tolist() == [[5, 1]]
 
 
+def test_answers_that_are_all_0_fit(monkeypatch):
+    def searched(*given):
+        raise AssertionError
+
+    monkeypatch.setattr("codedmap.detection.contradictions.find_outliers", searched)
+    answers, _, precision = combined(np.random.default_rng(0), 12, 3, 4, 4)
+    answers[:, [0, 2]] = 0.0
+    assert exact_outliers(answers, precision) is None
+
+
 def test_of_noisy_answers_none_is_rejected():
     for seed in range(20):
         rng = np.random.default_rng(seed)

@@ -82,8 +82,9 @@ def test_answers_are_equal_up_to_half_of_the_digits_of_the_largest_entry_of_thei
         for unit in (1e-20, 1.0, 1e20):
             eps = np.finfo(dtype).eps ** 0.5
             for off, equal in ((0.9 * eps, True), (1.1 * eps, False)):
-                copies = unit * np.array([[[1.0, 0.0]], [[1.0, off]]])
-                assert (compare(copies.astype(dtype)).votes[0] == 2) == equal
+                copies = unit * np.array([[[1.0, 0.0, np.inf]], [[1.0, off, np.inf]]])
+                for some in (copies[..., :2], copies):
+                    assert (compare(some.astype(dtype)).votes[0] == 2) == equal
 
 
 def test_answers_without_an_entry_agree():

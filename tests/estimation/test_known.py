@@ -98,6 +98,12 @@ def test_what_does_not_fit_is_refused():
         with pytest.raises(InvalidArgument, match="must be a pair"):
             known_pair(pair)
     assert known_pair((X, Y))[1] is Y
+    inputs, answers = pd.DataFrame(X), pd.DataFrame({"flow": Y})
+    assert known_pair((inputs, answers))[0] is inputs
+    with pytest.raises(
+        InvalidArgument, match="known inputs and answers have the same index in another order"
+    ):
+        known_pair((inputs, answers[::-1]))
 
 
 def test_those_known_come_first():

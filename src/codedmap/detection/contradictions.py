@@ -106,15 +106,14 @@ def _candidates(
     left = projector @ y
     for size in range(1, most + 1):
         if comb(count, size) > _SETS:
-            break
+            ranks = np.argsort(np.argsort(-_sparse_errors(y, precision)))
+            yield from (ranks < few for few in range(size, most + 1))
+            return
         sets = np.array(list(combinations(range(count), size)))
         inner = projector[sets[:, :, None], sets[:, None, :]] + TINY * np.eye(size)
         explained = (left[sets] * np.linalg.solve(inner, left[sets])).sum(axis=(1, 2))
         for best in np.argsort(-explained)[:_BEST]:
             yield np.isin(np.arange(count), sets[best])
-    ranks = np.argsort(np.argsort(-_sparse_errors(y, precision)))
-    for size in range(1, most + 1):
-        yield ranks < size
 
 
 def _sparse_errors(y: np.ndarray, precision: Precision) -> np.ndarray:
