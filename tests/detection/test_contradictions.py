@@ -10,8 +10,12 @@ import pytest
 
 import codedmap as cm
 from codedmap.coding.precision import Precision
+from codedmap.detection import contradictions
 from codedmap.detection.contradictions import exact_outliers
+from codedmap.detection.outliers import rejection_factor
 from codedmap.testing import Scripted, corrupt
+
+from .test_outliers import line
 
 X = np.random.default_rng(0).standard_normal((8, 2))
 
@@ -183,6 +187,85 @@ def test_the_smallest_set_that_explains_a_group_is_found_in_it(needed, most, dty
             expected[smallest_set(columns, answers[:, group], most), group] = True
         assert (expected.sum(axis=0) == [0, most, most, most, 0, 0, 0]).all()
         np.testing.assert_array_equal(exact_outliers(given, precision), expected)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e150])
+def test_the_misfit_is_that_of_least_squares_as_a_share_of_the_largest_answer(outputs, unit):
+    rng = np.random.default_rng(outputs)
+    answers, columns, precision = combined(rng, 9, 3, 4, outputs)
+    answers += rng.standard_normal(answers.shape)
+    found = contradictions._misfit(unit * answers, precision)
+    for group in range(4):
+        y = answers[:, group]
+        off = y - columns @ np.linalg.lstsq(columns, y, rcond=None)[0]
+        worst = np.sqrt((off**2).sum(axis=0).max() / 6)
+        assert found[group] == pytest.approx(worst / np.abs(y).max())
+
+
+@pytest.mark.parametrize(("count", "needed", "tried"), [(9, 3, 3), (10, 3, 3), (30, 20, 3), (30, 19, 3), (12, 11, 0)])  # fmt: skip
+def test_of_the_sets_of_each_size_those_without_which_the_rest_fits_best_are_candidates(
+    count, needed, tried
+):
+    """Or one in which the errors are largest, of sizes of which there are more than 20,000 sets."""
+    rng = np.random.default_rng(count)
+    answers, columns, precision = combined(rng, count, needed, 1, 2)
+    y = answers[:, 0] + rng.standard_normal((count, 2))
+    first = rng.random(count) < 0.2
+    given = [*contradictions._candidates(y, precision, [first])]
+    assert given.pop(0) is first
+    most = (count - needed) // 2
+    sizes = [int(one.sum()) for one in given]
+    assert sizes == [*np.repeat(np.arange(1, tried + 1), 3), *range(tried + 1, most + 1)]
+    order = np.argsort(-contradictions._sparse_errors(y, precision))
+    for size in range(tried + 1, most + 1):
+        assert {*np.flatnonzero(given[sizes.index(size)])} == {*order[:size]}
+    for size in range(1, min(tried, 3 if count < 20 else 2) + 1):
+        every = []
+        for out in combinations(range(count), size):
+            rest = np.delete(np.arange(count), out)
+            fit = columns[rest] @ np.linalg.lstsq(columns[rest], y[rest], rcond=None)[0]
+            every.append((((fit - y[rest]) ** 2).sum(), out))
+        best = [out for _, out in sorted(every)[:3]]
+        found = [tuple(np.flatnonzero(one)) for one in given if one.sum() == size]
+        assert found == best
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e4])
+def test_where_few_are_wrong_the_sizes_of_their_errors_are_found(unit):
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        answers, _, precision = combined(rng, 30, 6, 1, 3)
+        errors = np.zeros((30, 3))
+        errors[rng.permutation(30)[:8]] = rng.uniform(1, 9, (8, 3)) * rng.choice([-1, 1], (8, 3))
+        found = contradictions._sparse_errors(unit * (answers[:, 0] + errors), precision)
+        size = np.linalg.norm(errors, axis=1)
+        np.testing.assert_allclose(found, size / size.max(), atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 40])
+@pytest.mark.parametrize("out", [[4], [0, 7]])
+def test_wrong_answers_are_clearly_so_from_the_factor_on(out, groups):
+    rng = np.random.default_rng(groups)
+    model, wrong = line(14), np.isin(np.arange(14), out)
+    y = rng.standard_normal((14, 2))
+    rest = np.flatnonzero(~wrong)
+    factor = rejection_factor(12 - len(out), model.standardised(0, y, rest), groups)
+    value, _ = model.predicted(0, y, rest, out)
+    y[out] = value + rng.standard_normal((len(out), 2))
+    times = model.times(0, y, out)
+    for ratio in (0.99, 1.01):
+        far = y.copy()
+        far[out] = value + (y[out] - value) * (ratio * factor / times)[:, None]
+        assert contradictions._clearly_wrong(far, model.precision, wrong, 0.0, groups) == (
+            ratio > 1
+        )
+        least = np.linalg.norm(far[out] - value, axis=1).min() / np.sqrt(2)
+        for share in (0.99, 1.01):
+            found = contradictions._clearly_wrong(
+                far, model.precision, wrong, share * least, groups
+            )
+            assert found == (ratio > 1 > share)
 
 
 @pytest.mark.parametrize(("count", "needed", "wrong"), [(24, 4, 10), (30, 6, 10), (40, 10, 12)])
