@@ -357,3 +357,33 @@ def test_with_fewer_than_two_spare_answers_none_is_rejected():
         answers, _, precision = combined(rng, 5 + spare, 5, 2, 3)
         answers[2] += 10.0
         assert exact_outliers(answers, precision) is None
+
+
+def test_correct_answers_are_off_by_rounding_or_the_slack_but_not_by_half_of_the_digits():
+    columns = np.random.default_rng(0).standard_normal((9, 3))
+    for dtype, rounding in (
+        (np.float64, 4096 * 2.0**-52),
+        (np.float32, 2.0**-11.5),
+        (np.complex64, 2.0**-11.5),
+    ):
+        for slack in (0.0, 1e-14, 1e-2):
+            precision = Precision.of_span(columns, slack=slack)
+            found = contradictions._tolerance(np.ones((9, 1, 1), dtype), precision)
+            assert found == pytest.approx(max(rounding, slack))
+
+
+def test_sets_that_were_found_are_tried_first_in_other_groups(monkeypatch):
+    rng, tried = np.random.default_rng(0), []
+    candidates = contradictions._candidates
+
+    def counted(y, precision, found):
+        tried.append([np.flatnonzero(one).tolist() for one in found])
+        return candidates(y, precision, found)
+
+    monkeypatch.setattr(contradictions, "_candidates", counted)
+    monkeypatch.setattr(contradictions, "find_outliers", lambda *_: None)
+    answers, _, precision = combined(rng, 9, 3, 4, 3)
+    for group, wrong in enumerate(([1, 2], [5], [1, 2], [7])):
+        answers[wrong, group] += rng.standard_normal((len(wrong), 3))
+    exact_outliers(answers, precision)
+    assert tried == [[], [[1, 2]], [[5], [1, 2]], [[1, 2], [5], [1, 2]]]

@@ -378,6 +378,29 @@ def test_answers_that_hide_each_other_in_a_group_are_found_by_all_groups_togethe
     np.testing.assert_array_equal(found, np.isin(np.arange(24), wrong)[:, None].repeat(groups, 1))
 
 
+@pytest.mark.parametrize("noise", [1e-6, 0.03, 0.3, 3.0])
+def test_a_worker_is_judged_in_each_group_by_the_curve_likeliest_without_it(noise, monkeypatch):
+    rng, n, judged_by = np.random.default_rng(0), 24, []
+    at = np.arange(float(n))
+    bends = np.abs(at[:, None] - at) ** 3 / 12.0
+    covariances = [bends + λ * np.eye(n) for λ in SMOOTHINGS]
+    model = Model(np.stack([np.ones(n), at], axis=1), covariances, curve_precision(at))
+    distances = outliers.relative_distances
+
+    def counted(y, matrix, *given):
+        judged_by.append(matrix)
+        return distances(y, matrix, *given)
+
+    monkeypatch.setattr(outliers, "relative_distances", counted)
+    answers, _ = noisy_curves(rng, n, 30, 3, noise)
+    answers[5] += 30.0 * (1.0 + noise)
+    assert np.flatnonzero(outliers._in_most_groups(answers, model.precision)).tolist() == [5]
+    rest = np.delete(np.arange(n), 5)
+    which = model.likeliest(answers.reshape(n, -1), rest, 4)
+    for matrix in judged_by[-30:]:
+        np.testing.assert_array_equal(matrix, model.precision.matrices[which])
+
+
 @pytest.mark.parametrize("wrong", [[3, 6], [0, 5], [4, 5]])
 def test_two_gross_answers_are_found_among_ten_to_many_groups(wrong):
     answers, precision = noisy_curves(np.random.default_rng(0), 10, 20, 10, 0.3)

@@ -242,20 +242,22 @@ def test_of_many_answers_a_quick_process_sees_the_nearest(thorough, exactly, sol
     np.testing.assert_allclose((off**2 / found.variances[:1000]).mean(axis=0), 1.0, rtol=0.2)
 
 
-def test_the_ends_are_estimated_from_the_rest_in_the_dimensions_that_matter_most():
-    points, answers = RNG.normal(size=(30, 6)), RNG.normal(size=(30, 2))
+@pytest.mark.parametrize(("rows", "size"), [(30, 6), (14, 2), (7, 2)])
+def test_the_ends_are_estimated_from_the_rest_in_the_dimensions_that_matter_most(rows, size):
+    points, answers = RNG.normal(size=(rows, 6)), RNG.normal(size=(rows, 2))
     kernel = Kernel(np.array([0.5, 0.01, 0.4, 0.02, 0.6, 0.3]), 1e-2, "matern52", linear=False)
     away, squares = surrogate._ends(points, answers, kernel)
-    assert (away.shape, squares.shape) == ((48,), (48, 2))
+    assert (away.shape, squares.shape) == ((8 * size,), (8 * size, 2))
     at = 0
     for dimension in np.argsort(-points.std(axis=0) * kernel.scales)[:4]:
         order = np.argsort(points[:, dimension])
-        for end in (order[:6], order[24:]):
+        for end in (order[:size], order[-size:]):
             rest = np.setdiff1d(order, end)
             means, variances, _ = dense(kernel, points[rest], answers[rest], points[end])
-            np.testing.assert_allclose(away[at : at + 6], variances, rtol=1e-6)
-            np.testing.assert_allclose(squares[at : at + 6], (means - answers[end]) ** 2, atol=1e-8)
-            at += 6
+            here = slice(at, at + size)
+            np.testing.assert_allclose(away[here], variances, rtol=1e-6)
+            np.testing.assert_allclose(squares[here], (means - answers[end]) ** 2, atol=1e-8)
+            at += size
 
 
 def test_variances_are_wider_the_further_away_as_squares_at_the_ends_are():

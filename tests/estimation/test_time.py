@@ -325,6 +325,22 @@ def test_a_plane_is_fitted_to_as_many_answers_as_there_is_time_for(thorough, lef
     assert fitted == 500 or takes(fitted / 0.79) > seconds
 
 
+def test_an_input_that_varies_only_where_there_is_no_time_to_look_has_no_slope():
+    """In a tenth of a millisecond 38 of 60 answers of 40 inputs are looked at."""
+    rng = np.random.default_rng(0)
+    points, last = rng.normal(size=(60, 40)), points_of(60).order[-1]
+    answers = points[:, :1].copy()
+    points[:, 7] = 5.0
+    points[last, 7] = 6.0
+    known = Points(points, points, 0, lambda: 1e-3, thorough=True, each=map)
+    found = by_plane(known, answers, *known.inputs)
+    assert np.isfinite(found.means).all()
+    points[last, 7] = 9.0
+    others = Points(points, points, 0, lambda: 1e-3, thorough=True, each=map)
+    same = by_plane(others, answers, *others.inputs)
+    np.testing.assert_allclose(found.means, same.means, atol=1e-9)
+
+
 def test_of_ways_that_are_nearly_as_good_two_are_used_where_there_is_time(monkeypatch):
     known = points_of(left=10.0)
     scaled = np.sin(known.points[:, 0])
