@@ -268,6 +268,31 @@ def test_a_quarter_of_the_answers_is_found_if_two_others_remain_for_each(togethe
         assert not stepwise_outliers(y, precision).any()
 
 
+def test_where_no_residual_stands_out_the_search_is_over(monkeypatch):
+    looked, chosen = [], outliers._chosen
+    monkeypatch.setattr(outliers, "_chosen", lambda *given: looked.append(given) or chosen(*given))
+    answers, precision = noisy_curves(np.random.default_rng(0), 40, 1, 3)
+    assert not stepwise_outliers(answers[:, 0], precision, far=4.0).any()
+    assert len(looked) == 1
+    answers[7] += 1.0
+    assert stepwise_outliers(answers[:, 0], precision, far=4.0).sum() == 1
+    assert len(looked) == 3
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1.0, 1e200])
+def test_answers_are_no_more_precise_than_their_payloads_and_in_their_range(unit):
+    answers = np.random.default_rng(0).standard_normal((5, 2, 3))
+    answers /= np.abs(answers).max()
+    for factor, coarse in ((1.0, np.float32), (1.0j, np.complex64)):
+        found = outliers.coarsened(factor * unit * answers, np.dtype(np.float32))
+        assert found.dtype == coarse
+        np.testing.assert_allclose(found, factor * answers, atol=1e-7)
+        same = (factor * answers).astype(coarse)
+        assert outliers.coarsened(same, np.dtype(np.float64)) is same
+        assert outliers.coarsened(same, np.dtype(np.complex64)) is same
+    assert not outliers.coarsened(0.0 * answers, np.dtype(np.float32)).any()
+
+
 # ---- many groups
 
 

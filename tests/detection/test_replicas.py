@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,19 @@ def test_records_and_tuples_that_hold_nan_agree():
         verdict = compare(copies)
         assert verdict.votes.tolist() == [2, 3]
         assert verdict.outliers[:, 0].tolist() == [False, True, False]
+
+
+def test_records_agree_in_all_outputs_and_fields():
+    records = np.zeros((3, 4, 2), dtype=[("f", "f8", (2,)), ("i", "i4")])
+    records["i"][1, 1, 1] = 5
+    records["f"][2, 2, 1, 1] = 1.0
+    verdict = compare(records)
+    assert verdict.votes.tolist() == [3, 2, 2, 3]
+    assert np.argwhere(verdict.outliers).tolist() == [[1, 1], [2, 2]]
+
+
+def test_objects_agree_if_they_are_equal_though_they_are_pickled_otherwise():
+    objects = np.array([[1], [1.0], [Fraction(1)], [2]], dtype=object)[:, None]
+    verdict = compare(objects)
+    assert verdict.votes.tolist() == [3]
+    assert verdict.outliers[:, 0].tolist() == [False, False, False, True]

@@ -495,8 +495,9 @@ def test_trees_are_given_the_columns_that_tell_most():
     ]
     order = np.argsort(-np.maximum(*correlations))
     np.testing.assert_array_equal(some, order[: candidates.COLUMNS])
-    constant = np.hstack([np.ones((300, 200)), points])
-    assert 450 in candidates.telling(constant, answers)
+    for same in (1.0, 0.0):
+        constant = np.hstack([np.full((300, 200), same), points])
+        assert 450 in candidates.telling(constant, answers)
 
 
 def test_wide_inputs_have_a_deviation_of_one_in_each_direction_on_average():

@@ -91,6 +91,16 @@ def test_where_copies_are_known_the_error_is_that_of_their_mean_and_of_another_c
     assert alone**2 > 1.01 * squares.mean()
 
 
+def test_copies_at_two_points_say_nothing_of_what_is_between_them():
+    points = np.repeat([[0.0], [1.0]], 20, axis=0)
+    answers = 10.0 * points + 0.1 * RNG.normal(size=(40, 1))
+    found = estimates(points, answers, np.array([[0.0], [1.0], [0.5]]))
+    np.testing.assert_allclose(found.values[:, 0], [0.0, 10.0, 5.0], atol=0.2)
+    assert (found.stderr[:2] < 1.0).all()
+    assert found.stderr[2] > 4.0
+    assert found.methods == ("mean",)  # as of all fewer than five
+
+
 def test_answers_to_one_point_alone_have_the_error_of_their_mean_whatever_is_added_to_them():
     points, answers = np.ones((30, 2)), RNG.normal(size=(30, 1))
     wanted = np.array([[1.0, 1.0], [2.0, 1.0]])
@@ -171,6 +181,8 @@ def test_places_are_told_apart_by_their_numbers():
     np.testing.assert_array_equal(points[first][which], points)
     assert len(first) == len(np.unique(points + 0.0, axis=0))
     assert all((points[:at] != points[at]).any(axis=1).all() for at in first)
+    np.testing.assert_array_equal(surrogate._places(1e-300 * points)[1], which)
+    np.testing.assert_array_equal(surrogate._places(points.astype(np.float32))[1], which)
     wanted = np.vstack([points[5:9], [[7.0, 0.0]], points[:1]])
     np.testing.assert_array_equal(surrogate._at(points[first], wanted), [*which[5:9], -1, which[0]])
 
