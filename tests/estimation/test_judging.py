@@ -269,6 +269,33 @@ def test_a_worker_that_is_wrong_in_all_groups_is_found_and_no_other(groups):
     np.testing.assert_array_equal(found.wrong, other.wrong)
 
 
+def test_without_a_wrong_worker_the_others_are_judged_anew(monkeypatch):
+    """By a process that neither its answers have chosen, nor others that were set aside."""
+    payloads, homes, answers = wave(12)
+    answers[13] = np.random.default_rng(1).normal(size=answers[13].shape)
+    answers[10, 2] += 100.0
+    chosen, kept = [], []
+    kernel, judged_by = judging._Answers.kernel, judging._Answers.judged
+
+    def by(self, some, before):
+        chosen.append((self._points._slots, some.copy(), before))
+        return kernel(self, some, before)
+
+    def judged_anew(self, process, begin):
+        kept.append((process, begin.copy(), judged_by(self, process, begin)))
+        return kept[-1][2]
+
+    monkeypatch.setattr(judging._Answers, "kernel", by)
+    monkeypatch.setattr(judging._Answers, "judged", judged_anew)
+    assert judge(payloads, homes, answers).wrong[13].all()
+    slots, some, before = chosen[-1]
+    others, (process, _, (expected, _)) = slots != 13, kept[-2]
+    assert before is process
+    np.testing.assert_array_equal(some, expected & others)
+    assert some.sum() < others.sum()
+    np.testing.assert_array_equal(kept[-1][1], others)
+
+
 def test_a_single_answer_is_rejected_if_it_is_far_off_and_others_are_near():
     payloads, homes, answers = wave(6)
     answers[10, 2] += 100.0

@@ -194,7 +194,7 @@ class _Points:
 
     def _made(self, at: slice | np.ndarray) -> np.ndarray:
         slots, groups = self._slots[at], self._groups[at]
-        parts = [slice(i, i + self._many) for i in range(0, max(1, len(slots)), self._many)]
+        parts = [slice(i, i + self._many) for i in range(0, len(slots), self._many)]
         return np.concatenate(
             [self._space.seen(self._points_of(slots[part], groups[part])) for part in parts]
         )
@@ -295,6 +295,6 @@ def _varied(answers: np.ndarray) -> np.ndarray:
     """Outputs (q,) bool of answers (n, q) that take many values, none of them mostly: others are labels, or rare events."""
     ranked = np.sort(answers, axis=0)
     changes = (ranked[1:] != ranked[:-1]).sum(axis=0)
-    apart = max(1, int(_MOSTLY * len(ranked)))
+    apart = int(_MOSTLY * len(ranked))
     mostly = (ranked[apart:] == ranked[:-apart]).any(axis=0)
     return np.asarray((changes >= _LEVELS) & ~mostly)
