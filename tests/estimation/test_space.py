@@ -29,6 +29,15 @@ def test_of_few_columns_those_that_vary_are_in_their_deviations():
     assert np.isfinite(space.seen(3 * inputs)).all()
 
 
+@pytest.mark.parametrize("unit", [5e-324, 1.7e308])
+def test_inputs_may_be_the_smallest_and_the_largest_numbers(unit):
+    columns = np.random.default_rng(0).integers(-4, 5, size=(30, 2)).astype(float)
+    inputs = columns * unit if unit < 1.0 else columns / 4.0 * unit
+    with np.errstate(all="raise", under="ignore"):
+        seen = Space.of(inputs).seen(inputs)
+    np.testing.assert_allclose(seen, (columns - columns.mean(axis=0)) / columns.std(axis=0))
+
+
 def test_a_column_goes_by_its_logarithm_if_that_is_more_even_over_orders_of_magnitude():
     even = np.linspace(0.0, 1.0, 201)
     columns = {

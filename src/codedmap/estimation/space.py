@@ -39,7 +39,8 @@ class Space:
         """The space of known inputs (n, d); ``orders``: whether columns may go by their logarithms."""
         low, high = (end.astype(np.float64) for end in (inputs.min(axis=0), inputs.max(axis=0)))
         largest = np.maximum(np.abs(low), np.abs(high))
-        columns = np.flatnonzero(high - low > 8.0 * np.finfo(float).eps * largest)
+        with np.errstate(over="ignore"):
+            columns = np.flatnonzero(high - low > 8.0 * np.finfo(float).eps * largest)
         units = np.ldexp(1.0, np.frexp(largest[columns])[1] - 1)
         if len(columns) <= _MOST:
             some = inputs[:, columns].astype(np.float64) / units
