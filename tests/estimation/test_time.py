@@ -607,3 +607,64 @@ def test_outputs_have_equal_shares_of_the_time_and_a_plane_if_there_are_two_seco
     assert bool(asked) == planes
     assert [left for _, left, *_ in surrogate._each(known, scaled, 3)] == [3, 2, 1]
     assert all(plane is None for *_, plane, _ in surrogate._each(points_of(), scaled, 3))
+
+
+@pytest.mark.parametrize("columns", [3, 40])
+@pytest.mark.parametrize(
+    ("left", "later", "searches", "plane"),
+    [
+        (10.0, 6.1, True, True),
+        (10.0, 5.9, True, False),
+        (0.051, 0.051, True, True),
+        (0.049, 0.049, False, False),
+    ],
+)
+@pytest.mark.parametrize("outputs", [2, 50, 51])
+def test_quick_ways_are_those_that_there_is_time_for(
+    columns, left, later, searches, plane, outputs, monkeypatch
+):
+    """A process; a plane of many inputs, if three fifths of the time are left; and means. Many outputs have one way."""
+    known, now = points_of(12, columns, left=1e9, thorough=False), [left]
+    known._time_left = lambda: now[0]
+    scaled = np.random.default_rng(0).normal(size=(12, outputs))
+    plane &= columns == 40
+
+    def way(name, off):
+        means = np.concatenate([scaled[known.sample] + off, np.zeros((5, outputs))])
+        return Candidate((name,) * outputs, np.ones(12), means, np.ones((17, outputs)))
+
+    asked, searched = [], []
+
+    def conditioned(known, given, kernel, seconds):
+        assert (given is scaled, seconds) == (True, left)
+        now[0] = later
+        return way("process", 3.0)
+
+    def mixed(ways, targets):
+        asked.append([one.names[0] for one in ways])
+        return ways[-1]
+
+    monkeypatch.setattr(
+        surrogate,
+        "likeliest",
+        lambda points, answers, starts, **_: searched.append(len(points)) or starts[0],
+    )
+    monkeypatch.setattr(surrogate, "_conditioned", conditioned)
+    monkeypatch.setattr(surrogate, "by_plane", lambda *_: way("plane", 2.0))
+    monkeypatch.setattr(
+        surrogate, "_averages", lambda *_: [way("neighbours", 1.0), way("mean", 4.0)]
+    )
+    monkeypatch.setattr(surrogate, "combined", mixed)
+    found = surrogate._jointly(known, scaled)
+    assert searched == [12] * searches
+    ways = ["process"] * searches + ["plane"] * (searches and plane) + ["neighbours", "mean"]
+    if outputs <= 50:
+        assert asked == [ways] * outputs
+        assert found.names == ("mean",) * outputs
+    else:
+        assert asked == []
+        assert found.names[0] == ("process" if searches else "neighbours")
+    monkeypatch.setattr(surrogate, "_conditioned", lambda *_: None)
+    monkeypatch.setattr(surrogate, "_averages", lambda *_: [way("mean", 4.0)])
+    now[0] = left
+    assert surrogate._jointly(known, scaled).names == ("mean",) * outputs

@@ -53,7 +53,6 @@ class Nearest:
         among = size[:, :, None] + size[:, None, :] - 2.0 * (around @ around.swapaxes(1, 2))
         np.maximum(among, 0.0, out=among)
         at = np.arange(count)
-        among[:, at, at] = 0.0
         covariance = sloped(among, self.kernel.smoothness)[0]
         covariance[:, at, at] += self.noise
         cross = sloped(size, self.kernel.smoothness)[0]
