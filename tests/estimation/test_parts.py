@@ -518,6 +518,22 @@ def test_kernels_are_compared_by_squares(monkeypatch):
     assert surrogate._nearest_kernel(known, known.points[:, :2], [two, one]) is one
 
 
+def test_the_four_kernels_that_are_best_for_most_outputs_are_shared(monkeypatch):
+    best = np.array([5, 2, 2, 0, 3, 3, 5, 4, 0, 1, 5, 3])  # kernels 1 and 4 are best for one each
+    offs = np.where(np.arange(6)[:, None] == best, 1.0, 3.0)
+    offs[2, 7] = offs[5, 9] = 2.0
+    fitted = left_out_as_told({float(k): off.tolist() for k, off in enumerate(offs)})
+    monkeypatch.setattr(surrogate, "Fitted", fitted)
+    kernels = [Kernel(np.ones(3), float(k), "matern52", False) for k in range(6)]
+    found = surrogate._shared(points_of(30), np.zeros((30, 12)), kernels)
+    assert [(kernel.noise, columns.tolist()) for kernel, columns in found] == [
+        (0.0, [3, 8]),
+        (2.0, [1, 2, 7]),
+        (3.0, [4, 5, 11]),
+        (5.0, [0, 6, 9, 10]),
+    ]
+
+
 def test_a_hundred_outputs_or_fewer_choose_the_kernel_for_what_components_leave(monkeypatch):
     known, seen = points_of(30), []
 

@@ -686,7 +686,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
         ways.append(by_plane(known, scaled, *known.inputs))
     ways += _averages(known, scaled, kernel.scales)
     targets = scaled[known.sample]
-    if many or len(ways) == 1:
+    if many:
         return min(ways, key=lambda way: float(way.squares(targets).sum()))
     return _together(
         [
