@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, t
 
+from codedmap.detection import residuals as module
 from codedmap.detection.residuals import (
     OFF,
     _leading,
@@ -87,6 +88,20 @@ def test_the_answer_furthest_off_from_those_kept_is_set_aside_until_none_is_far(
             assert found.tolist() == expected.tolist()
             assert kept.tolist() == before.tolist()
     assert 0 < stopped < 30  # in a third of them so many are set aside from the start
+
+
+def test_where_no_answer_is_far_off_one_look_is_enough(monkeypatch):
+    points, looked = np.linspace(0, 8, 30), []
+    matrix = precision(points)
+    usual = module.standardised
+    monkeypatch.setattr(module, "standardised", lambda *given: looked.append(1) or usual(*given))
+    answers = np.random.default_rng(0).multivariate_normal(np.zeros(30), np.linalg.pinv(matrix))
+    everyone = np.ones(30, dtype=bool)
+    assert set_aside(matrix, answers[:, None], everyone).all()
+    assert len(looked) == 1
+    answers[7] += 1.0
+    assert set_aside(matrix, answers[:, None], everyone).sum() == 29
+    assert len(looked) == 3
 
 
 def test_answers_that_the_others_do_not_determine_are_no_reason():
@@ -342,6 +357,53 @@ def test_of_few_workers_those_are_wrong_that_are_far_off_in_half_and_more_often_
         assert _wrong_of_few(sizes, others, chance).tolist() == expected
         counts.add(sum(expected))
     assert len(counts) > 1 or workers == 1
+
+
+@pytest.mark.parametrize(
+    ("workers", "others", "asked"), [(7, 8, True), (8, 30, False), (7, 7, False), (2, 20, True)]
+)
+def test_fewer_than_eight_of_a_kind_are_judged_beside_eight_of_other_kinds(
+    workers, others, asked, monkeypatch
+):
+    seen = []
+
+    def wrong(sizes, beside, chance):
+        seen.append((sizes, beside, chance))
+        return np.zeros(len(sizes), dtype=bool)
+
+    monkeypatch.setattr(module, "_wrong_of_few", wrong)
+    sizes = np.abs(np.random.default_rng(0).standard_normal((workers + others + 1, 9)))
+    sizes[-1, 2:] = np.nan  # too few groups to be judged, or to say what is usual
+    kinds = np.arange(workers + others + 1) >= workers
+    wrong_workers(sizes, 1e-3, kinds)
+    few = [(len(one), len(beside), chance) for one, beside, chance in seen if len(one) == workers]
+    assert few == [(workers, others, 1e-3)] * asked
+    if asked:
+        np.testing.assert_array_equal(seen[0][0], sizes[:workers])
+        np.testing.assert_array_equal(seen[0][1], sizes[workers:-1])
+
+
+def test_workers_off_the_most_do_not_say_what_is_usual(monkeypatch):
+    """Of the worst quarter those found at a chance of one in a hundred are judged by all others."""
+    rng, asked = np.random.default_rng(0), []
+    sizes = rng.lognormal(0.0, 2.0, (17, 6)) * rng.lognormal(0.0, 1.0, (17, 1))
+    sizes[rng.random(sizes.shape) < 0.1] = np.nan
+    logs = np.log(np.maximum(sizes, 0.1 * np.nanmedian(sizes)))
+    worst = np.argsort(-np.nanmean(logs, axis=1))
+
+    def leading(workers, others, given, small, chance):
+        np.testing.assert_array_equal(given, sizes)
+        np.testing.assert_allclose(small, logs)
+        asked.append((workers.tolist(), sorted(others.tolist()), chance))
+        return 3 if chance == 1e-2 else 2
+
+    monkeypatch.setattr(module, "_leading", leading)
+    found = module._wrong_of_a_kind(sizes, 1e-4)
+    assert asked == [
+        (worst[:4].tolist(), sorted(worst[4:].tolist()), 1e-2),
+        (worst[:3].tolist(), sorted(worst[3:].tolist()), 1e-4),
+    ]
+    assert {*np.flatnonzero(found)} == {*worst[:2]}
 
 
 def test_an_answer_is_far_off_about_as_often_as_the_chance_says_whatever_power_sizes_fall_by():

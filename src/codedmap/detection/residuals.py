@@ -107,7 +107,7 @@ def _wrong_of_few(sizes: np.ndarray, others: np.ndarray, chance: float) -> np.nd
     beyond = (sizes > limit).sum(axis=1)
     far = 2 * beyond > groups
     share = min((beyond[~far].sum() + _FEWEST) / max(groups[~far].sum(), 1), 1.0)
-    by_chance = scipy.special.bdtrc(np.maximum(beyond - 1, 0), groups, share)
+    by_chance = scipy.special.bdtrc(beyond - 1, groups, share)
     return np.asarray(far & (by_chance * len(sizes) < chance))
 
 
