@@ -268,6 +268,15 @@ def test_a_quarter_of_the_answers_is_found_if_two_others_remain_for_each(togethe
         assert not stepwise_outliers(y, precision).any()
 
 
+@pytest.mark.parametrize("zeros", [0, 1, 4])
+@pytest.mark.parametrize("count", [7, 8])
+def test_what_was_set_aside_does_not_count_for_the_median(count, zeros):
+    values = np.random.default_rng(0).uniform(1, 2, (count, 3))
+    values[1 : 1 + zeros] = 0.0
+    rest = np.sort(np.delete(values, slice(1, 1 + zeros), axis=0), axis=0)
+    np.testing.assert_array_equal(outliers._median(values, zeros), rest[len(rest) // 2])
+
+
 def test_where_no_residual_stands_out_the_search_is_over(monkeypatch):
     looked, chosen = [], outliers._chosen
     monkeypatch.setattr(outliers, "_chosen", lambda *given: looked.append(given) or chosen(*given))

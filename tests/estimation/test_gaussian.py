@@ -182,6 +182,16 @@ def test_estimates_are_those_of_the_textbook(smoothness, linear, rows):
     np.testing.assert_allclose(fitted.variance, scale, rtol=1e-8)
 
 
+@pytest.mark.parametrize(("rows", "linear"), [(2, False), (3, False), (5, True), (6, True)])
+def test_of_hardly_more_answers_than_the_mean_has_numbers_the_variance_is_that_of_the_textbook(
+    rows, linear
+):
+    points, answers = drawn(rows)
+    kernel = Kernel(np.array([0.7, 0.2, 1.5]), 1e-2, "matern52", linear)
+    *_, scale = dense(kernel, points, answers, points)
+    np.testing.assert_allclose(Fitted(points, answers, kernel).variance, scale, rtol=1e-6)
+
+
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("sample", [None, [3, 17]])
 def test_what_is_left_out_is_estimated_without_it(linear, sample):

@@ -269,6 +269,30 @@ def test_a_worker_that_is_wrong_in_all_groups_is_found_and_no_other(groups):
     np.testing.assert_array_equal(found.wrong, other.wrong)
 
 
+@pytest.mark.parametrize(
+    ("groups", "dropped", "rounds"),
+    [(2, [None], 1), (2, [0, 0], 2), (2, [0, 1, 2, 3], 3), (6, [0, 1, 2], 1)],
+)
+def test_a_process_is_chosen_until_the_same_answers_are_kept(groups, dropped, rounds, monkeypatch):
+    """Three times at most, and once where no answer of three groups or more is far off."""
+    payloads, homes, answers = wave(groups)
+    chosen, drop = [], iter(dropped)
+
+    def by(self, kept, before):
+        chosen.append((kept, before))
+        return f"round {len(chosen)}"
+
+    def judged_by(self, kernel, begin):
+        return np.arange(len(begin)) != next(drop), np.zeros(len(begin))
+
+    monkeypatch.setattr(judging._Answers, "kernel", by)
+    monkeypatch.setattr(judging._Answers, "judged", judged_by)
+    assert not judge(payloads, homes, answers).wrong.any()
+    assert [before for _, before in chosen] == [None, "round 1", "round 2"][:rounds]
+    for (kept, _), out in zip(chosen[1:], dropped, strict=False):
+        assert np.flatnonzero(~kept).tolist() == [out]
+
+
 def test_without_a_wrong_worker_the_others_are_judged_anew(monkeypatch):
     """By a process that neither its answers have chosen, nor others that were set aside."""
     payloads, homes, answers = wave(12)
