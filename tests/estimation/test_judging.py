@@ -26,7 +26,7 @@ def test_what_the_others_expect_of_an_answer_is_what_a_process_without_it_does(n
     assert np.isfinite(judging._precision(np.repeat(points, 2, axis=0), kernel)).all()
 
 
-@pytest.mark.parametrize("each", [1, 40, 299, 300, 301, 650, 1000])
+@pytest.mark.parametrize("each", [1, 40, 150, 299, 300, 301, 650, 1000])
 def test_blocks_hold_whole_groups_of_up_to_300_answers_together(each):
     groups = np.repeat(np.arange(20), each)[: 4000 - 7]
     blocks = judging._blocks(groups)
