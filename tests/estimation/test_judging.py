@@ -270,11 +270,19 @@ def test_a_worker_that_is_wrong_in_all_groups_is_found_and_no_other(groups):
 
 
 @pytest.mark.parametrize(
-    ("groups", "dropped", "rounds"),
-    [(2, [None], 1), (2, [0, 0], 2), (2, [0, 1, 2, 3], 3), (6, [0, 1, 2], 1)],
+    ("groups", "dropped", "disputed", "rounds"),
+    [
+        (2, [None], False, 1),
+        (2, [0, 0], False, 2),
+        (2, [0, 1, 2, 3], False, 3),
+        (6, [0, 1, 2], False, 1),
+        (6, [0, 1, 2], True, 3),
+    ],
 )
-def test_a_process_is_chosen_until_the_same_answers_are_kept(groups, dropped, rounds, monkeypatch):
-    """Three times at most, and once where no answer of three groups or more is far off."""
+def test_a_process_is_chosen_until_the_same_answers_are_kept(
+    groups, dropped, disputed, rounds, monkeypatch
+):
+    """Three times at most, and once where of three groups or more no answer is far off, or contested."""
     payloads, homes, answers = wave(groups)
     chosen, drop = [], iter(dropped)
 
@@ -287,7 +295,9 @@ def test_a_process_is_chosen_until_the_same_answers_are_kept(groups, dropped, ro
 
     monkeypatch.setattr(judging._Answers, "kernel", by)
     monkeypatch.setattr(judging._Answers, "judged", judged_by)
-    assert not judge(payloads, homes, answers).wrong.any()
+    contested = np.zeros(homes.shape, dtype=bool)
+    contested[:2, 0] = disputed
+    assert not judge(payloads, homes, answers, contested=contested).wrong.any()
     assert [before for _, before in chosen] == [None, "round 1", "round 2"][:rounds]
     for (kept, _), out in zip(chosen[1:], dropped, strict=False):
         assert np.flatnonzero(~kept).tolist() == [out]
