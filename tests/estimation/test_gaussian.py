@@ -235,6 +235,59 @@ def test_noise_is_found():
     assert np.sqrt(kernel.noise * scale) == pytest.approx(0.3, rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("noise", "found"), [(0.0, [0.0, 1e-12, 1e-11]), (1e-3, [1e-3, 1e-2, 0.1])]
+)
+def test_covariances_that_are_singular_are_solved_with_ten_times_the_noise(
+    noise, found, monkeypatch
+):
+    tried = []
+
+    def factors(covariance):
+        tried.append(covariance[3, 3] - 1.0)
+        if len(tried) < 3:
+            raise np.linalg.LinAlgError
+        return _factors(covariance)
+
+    monkeypatch.setattr("codedmap.estimation.gaussian._factors", factors)
+    fitted = Fitted(*drawn(), Kernel(np.ones(3), noise, "matern52", False))
+    np.testing.assert_allclose(tried, found, atol=1e-15)
+    assert fitted.noise == pytest.approx(found[-1])
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_any_number_of_estimates_are_those_of_each(linear):
+    wanted = drawn(rows=2100, seed=1)[0]
+    fitted = Fitted(*drawn(12), Kernel(np.ones(3), 1e-2, "matern52", linear))
+    each = [fitted.predict(wanted[at : at + 100]) for at in range(0, 2100, 100)]
+    for whole, parts in zip(fitted.predict(wanted), zip(*each, strict=True), strict=True):
+        np.testing.assert_allclose(whole, np.concatenate(parts), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rows", "dimensions", "slack"),
+    [(5000, 2, 0.0), (5001, 2, 0.5), (5001, 12, 0.5), (5001, 13, 1.0), (5000, 13, 0.0)],
+)
+def test_of_more_than_five_thousand_points_about_the_nearest_are_taken(
+    rows, dimensions, slack, monkeypatch
+):
+    asked = []
+
+    class Tree:
+        def __init__(self, points, **options):
+            pass
+
+        def query(self, wanted, k, eps):
+            asked.append(eps)
+            return None, np.tile(np.arange(1, len(k) + 1), (len(wanted), 1))
+
+    monkeypatch.setattr(scipy.spatial, "cKDTree", Tree)
+    points = np.zeros((rows, dimensions))
+    assert nearest(points, points[:4], 7).shape == (4, 7)
+    assert nearest(points, points[:4], 7, np.arange(4)).shape == (4, 7)
+    assert asked == [slack, slack]
+
+
 def test_equal_points_are_no_obstacle():
     points, answers = drawn()
     points, answers = np.concatenate([points, points]), np.concatenate([answers, answers])

@@ -41,22 +41,20 @@ def calibrated(
     # A variance is corrected by a factor for all, and one times the mean of the ratios around it.
     whole, by_place = mean.copy(), np.zeros_like(mean)
     if len(points) >= _FEW:
-        count = min(_AROUND, len(points) - 1)
-        near = nearest(points, points, count, np.arange(len(points)))
-        around = weighted(near, 1.0 / count, ratios)
+        near = nearest(points, points, _AROUND, np.arange(len(points)))
+        around = weighted(near, 1.0 / _AROUND, ratios)
         for trust in _TRUST:
-            local = (trust * mean + count * around) / (trust + count)
+            local = (trust * mean + _AROUND * around) / (trust + _AROUND)
             factor = np.maximum((ratios / local).mean(axis=0), least)
             score = np.log(local * factor).mean(axis=0) + 1.0
             better = score < best
             best[better] = score[better]
-            factor = factor[better] / (trust + count)
-            whole[better], by_place[better] = trust * mean[better] * factor, count * factor
+            factor = factor[better] / (trust + _AROUND)
+            whole[better], by_place[better] = trust * mean[better] * factor, _AROUND * factor
     corrected = variances * whole
     if by_place.any():
-        there = weighted(nearest(points, wanted, count), 1.0 / count, ratios)
+        there = weighted(nearest(points, wanted, _AROUND), 1.0 / _AROUND, ratios)
         there *= by_place
         there *= variances
         corrected += there
-    np.maximum(corrected, np.finfo(float).tiny, out=corrected)
     return np.asarray(np.sqrt(corrected, out=corrected))

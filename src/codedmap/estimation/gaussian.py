@@ -155,7 +155,7 @@ class Deviance:
     ) -> None:
         self.points, self.answers = points, answers
         self.smoothness, self.linear = smoothness, linear
-        self._work = np.empty((4, len(points), len(points)))
+        self._work = np.empty((3, len(points), len(points)))
         plain = Kernel.begun(points.shape[1], 1.0, 1.0, linear=linear)
         self._basis = plain.basis(points)[:, plain.independent(points)]
 
@@ -169,7 +169,7 @@ class Deviance:
         correlations[np.diag_indices(size)] += kernel.noise
         basis = self._basis
         try:
-            factor, logdet = _factors(correlations, self._work[3])
+            factor, logdet = _factors(correlations, self._work[2])
             lifted = factor @ basis
             inner = np.linalg.cholesky(lifted.T @ lifted)
         except np.linalg.LinAlgError:
