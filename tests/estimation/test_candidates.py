@@ -396,13 +396,15 @@ def test_with_few_residuals_standard_errors_are_not_made_smaller():
 
 
 def test_standard_errors_are_corrected_by_what_makes_other_residuals_likeliest():
-    rng = np.random.default_rng(0)
+    rng, corrections = np.random.default_rng(1), set()
     points, wanted = rng.uniform(size=(80, 1)), rng.uniform(size=(5, 1))
-    wide = np.stack([np.where(points[:, 0] < 0.5, 0.1, 1.0), np.ones(80)], axis=1)
-    residuals = wide * rng.standard_normal((80, 2))
-    said, variances = rng.uniform(1, 2, (80, 2)), rng.uniform(1, 2, (5, 2))
+    spreads = (0.1, 0.5, 0.6, 0.7, 0.8, 1.0)
+    wide = np.stack([np.where(points[:, 0] < 0.5, low, 1.0) for low in spreads], axis=1)
+    residuals = wide * rng.standard_normal((80, 6))
+    said, variances = rng.uniform(1, 2, (80, 6)), rng.uniform(1, 2, (5, 6))
     found = calibrated(points, residuals, said, wanted, variances)
-    for output in range(2):
+    for output in range(6):
+        correction = 0.0
         ratios = residuals[:, output] ** 2 / said[:, output]
         mean = ratios.mean()
         best, factors = math.log(mean) + 1.0, np.full(5, mean)
@@ -419,7 +421,10 @@ def test_standard_errors_are_corrected_by_what_makes_other_residuals_likeliest()
             score = np.log(inside * factor).mean() + 1.0
             if score < best:
                 best, factors = score, factor * np.array([local(w[0]) for w in wanted])
+                correction = trust
+        corrections.add(correction)
         np.testing.assert_allclose(found[:, output], np.sqrt(variances[:, output] * factors))
+    assert len(corrections) >= 3, corrections
 
 
 def test_points_have_no_distance_from_themselves():

@@ -9,7 +9,7 @@ from scipy.linalg import null_space
 from scipy.stats import multivariate_normal
 
 from codedmap.estimation.gaussian import Deviance, Fitted, Kernel, _factors, likeliest
-from codedmap.estimation.nearest import Nearest, nearest
+from codedmap.estimation.nearest import Nearest, nearest, weighted
 
 KINDS = ["matern52", "gaussian"]
 
@@ -295,6 +295,18 @@ def test_equal_points_are_no_obstacle():
     means, variances = fitted.predict(points[:5])
     assert np.isfinite(means).all()
     assert (variances > 0).all()
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_sums_are_those_of_the_answers_nearby_by_their_weights(count):
+    rng = np.random.default_rng(0)
+    near, weights = rng.integers(0, 9, (5, count)), rng.uniform(size=(5, count))
+    for answers in (rng.normal(size=9), rng.normal(size=(9, 2))):
+        for one in (weights, 0.25):
+            expected = [
+                (np.broadcast_to(one, near.shape)[row] @ answers[near[row]]) for row in range(5)
+            ]
+            np.testing.assert_allclose(weighted(near, one, answers), expected)
 
 
 def test_the_nearest_points_are_those_nearest():
