@@ -117,7 +117,7 @@ def test_answers_to_one_point_alone_have_the_error_of_their_mean_whatever_is_add
 @pytest.mark.parametrize("noise", [0.0, 0.7])
 @pytest.mark.parametrize("unit", [1.0, 1e-200])
 def test_means_of_copies_and_estimates_count_by_one_over_their_variances(noise, unit, monkeypatch):
-    """The answers are to five places, which are estimated to be 0, with errors from 0.1 to 9."""
+    """The answers are to five places, which are estimated to be 0, with errors from 0.1 to 9. Copies that agree count alone."""
     counts = np.array([1, 2, 3, 1, 4])
     which, at = np.repeat(np.arange(5), counts), np.array([4, -1, 1, 0, 4, -1])
     rng = np.random.default_rng(0)
@@ -132,12 +132,12 @@ def test_means_of_copies_and_estimates_count_by_one_over_their_variances(noise, 
         return surrogate.Estimates(*numbers, ("method",))
 
     monkeypatch.setattr(surrogate, "_estimates", estimated)
-    found = surrogate._of_repeats(lambda: None, unit * answers, which, at)
+    found = surrogate._of_repeats(None, unit * answers, which, at)
     np.testing.assert_allclose(asked[0][:, 0], means)
     within = sum(((answers[which == k] - means[k]) ** 2).sum() for k in range(5)) / 6
     # One more repeat might be as far off as estimates are.
     own = (6 * within + left_out**2) / 7 / counts[at]
-    far = np.maximum(errors**2 - own, 1e-300)
+    far = np.maximum(errors**2 - within / counts[at], 1e-300) if noise else np.inf
     here = at >= 0
     values = np.where(here, means[at] / own / (1 / own + 1 / far), 0.0)
     wide = errors**2 + within * (1 - (1 / counts).mean())
@@ -515,7 +515,7 @@ def test_kernels_are_compared_by_squares(monkeypatch):
         (1.0, [1]),
         (2.0, [0]),
     ]
-    assert surrogate._nearest_kernel(known, known.points[:, :2], [two, one]) is one
+    assert surrogate._nearest_kernel(known, known.points[:, :2], [two, one], known.first) is one
 
 
 def test_the_four_kernels_that_are_best_for_most_outputs_are_shared(monkeypatch):
@@ -547,7 +547,7 @@ def test_a_hundred_outputs_or_fewer_choose_the_kernel_for_what_components_leave(
     monkeypatch.setattr(surrogate, "Fitted", Fitted)
     for outputs, step in ((99, 1), (100, 1), (101, 2), (201, 3)):
         scaled = RNG.normal(size=(30, outputs))
-        surrogate._nearest_kernel(known, scaled, [None])
+        surrogate._nearest_kernel(known, scaled, [None], known.first)
         np.testing.assert_array_equal(seen[-1], scaled[known.first, ::step])
 
 
