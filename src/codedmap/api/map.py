@@ -144,8 +144,8 @@ def map(
     on_error : {"raise", "record"}
         What to do if a row fails because ``fn`` raises, ends its worker or runs too long. "raise": stop,
         and name the row. "record": its status is FAILED, ``result.failures`` has the reason, and all
-        other rows are computed; should all workers be lost, what there is is returned with a warning, and the other
-        rows are MISSING.
+        other rows are computed. If all workers are lost, the answers so far are returned with a warning, and the
+        other rows are MISSING.
     kwargs : mapping, optional
         Further keyword arguments of ``fn``.
     seed : int, optional
