@@ -365,9 +365,21 @@ def test_small_jobs_at_the_same_time_begin_with_different_workers():
         def abandon(self, futures):
             pass
 
+        def load(self, worker):
+            return sum(sent == worker for sent, *_ in self.sent)
+
     async def jobs():
         return await asyncio.gather(*(cm.amap(np.sin, X[:1], engine=engine) for _ in range(8)))
 
     engine = Waiting()
     assert all(result.values == np.sin(X[:1]) for result in asyncio.run(jobs()))
     assert Counter(worker for worker, *_ in engine.sent) == dict.fromkeys(range(4), 2)
+
+
+def test_an_engine_says_how_many_calls_a_worker_has():
+    with cm.engines.Local(2) as engine:
+        loads = [engine.load(0), engine.load(1)]
+        calls = [engine.submit(0, time.sleep, 60.0) for _ in range(3)]
+        loads += [engine.load(0), engine.load(1)]
+        engine.abandon(calls)
+    assert loads == [0, 0, 3, 0]

@@ -70,6 +70,8 @@ class Engine(Protocol):
 
     One whose workers' memory is limited may have ``memory_limit``, bytes of each worker, by which calls are sized. One
     that can end a call may have ``end(futures)``, which is ``abandon`` without any grace: for calls beyond their timeout.
+    And one that knows how many calls a worker has, those that wait for it among them, may have ``load(worker)``, by which
+    small jobs at the same time begin with different workers.
     """
 
     @property

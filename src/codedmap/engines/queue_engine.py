@@ -92,6 +92,7 @@ class Calls:
         self._lock = threading.RLock()
         self._waiting: deque[Call] = deque()
         self._running: Call | None = None
+        self._open: set[Future[Any]] = set()
         self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
         self._forget: deque[Any] = deque()
         self._closed = False
@@ -107,7 +108,10 @@ class Calls:
                     "value stays on the worker where it was left"
                 )
         named = (KeptKey(v.key) if isinstance(v, Kept) else v for v in (fn, payload))
-        return self._queue(tuple(named), uses)
+        future = self._queue(tuple(named), uses)
+        self._open.add(future)
+        future.add_done_callback(self._open.discard)
+        return future
 
     def keep(self, value: Any) -> Kept:
         """Queue a value to be left on the worker."""
@@ -124,6 +128,11 @@ class Calls:
         """As `pack`; the error says what cannot be sent."""
         what = partial(culprit, *value) if keep is None else partial(culprit_kept, value)
         return pack(value, segment, what)
+
+    @property
+    def load(self) -> int:
+        """How many calls have no answer yet."""
+        return len(self._open)
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
         """Drop a call that has not begun; return what is to be ended after ``grace``: the call, if the worker has it."""
@@ -277,6 +286,11 @@ class QueueEngine(Closing, Generic[Q]):
         """Leave a value on a worker; it is unpickled there once, at its first use."""
         self._check_usable()
         return self._queue_of(worker).keep(value)
+
+    def load(self, worker: int) -> int:
+        """How many calls a worker has, with those that wait for it."""
+        queue = self._queues.get(worker)
+        return 0 if queue is None else queue.load
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Forget calls that have not begun; end those that still run after ``grace``."""

@@ -7,7 +7,6 @@ import logging
 import math
 import time
 import weakref
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -35,9 +34,6 @@ _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
 _STOPPED = 0.5  # seconds too late to go on that show that this program was stopped, as by Ctrl-Z
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
 _SHARE = 0.25  # of memory; there are up to two calls for each worker, and fn needs some
-
-_RUNNING: weakref.WeakValueDictionary[int, LiveJob] = weakref.WeakValueDictionary()
-"""Jobs that are running."""
 
 
 class Work:
@@ -202,7 +198,6 @@ class LiveJob:
             self._end()
 
     def _begin(self) -> None:
-        _RUNNING[id(self)] = self
         getattr(self._engine, "watch", _unwatched)(self._members_changed)
         self._update_members()
         if not self._members:
@@ -210,7 +205,6 @@ class LiveJob:
 
     def _end(self) -> None:
         self.ended = True
-        _RUNNING.pop(id(self), None)
         getattr(self._engine, "unwatch", _unwatched)(self._members_changed)
         for call in self._calls.values():
             self._note(call, max(0.0, self.seconds - call.started), "abandoned")
@@ -238,10 +232,8 @@ class LiveJob:
         """Workers, those first that have the fewest calls of other jobs: many small jobs would all begin with the same."""
         if getattr(self.scheduler.job, "bound", False):
             return workers
-        running = [job for ref in _RUNNING.valuerefs() if (job := ref()) is not None]
-        others = [tuple(job._calls.values()) for job in running if job._engine is self._engine]
-        load = Counter(call.worker for calls in others for call in calls)
-        return sorted(workers, key=load.__getitem__)
+        load: Callable[[int], int] = getattr(self._engine, "load", _unloaded)
+        return sorted(workers, key=load)
 
     def _longest_wait(self) -> float:
         """Seconds until something is to be done, if nothing happens before."""
@@ -410,6 +402,11 @@ class Budget:
 
 def _unwatched(callback: Callable[[], None]) -> None:
     """Of an engine whose workers neither join nor leave."""
+
+
+def _unloaded(worker: int) -> int:
+    """Of an engine that does not say how many calls a worker has."""
+    return 0
 
 
 def _loss(call: Call, error: BaseException) -> Loss:
