@@ -272,6 +272,18 @@ def _friedman(x: np.ndarray) -> np.ndarray:
     )
 
 
+def _medium(x: np.ndarray) -> np.ndarray:
+    """Steady flow through a column whose log permeability is a Brownian path: log flux, and pressure in the middle.
+
+    The inputs are the terms of its Karhunen-Loève expansion.
+    """
+    place, term = np.linspace(0.0, 1.0, 201), np.arange(x.shape[1]) + 0.5
+    paths = np.sqrt(2.0) * np.sin(np.pi * term[:, None] * place) / (np.pi * term[:, None])
+    resistance = np.exp(-1.5 * x @ paths)
+    passed = np.cumsum((resistance[:, 1:] + resistance[:, :-1]) / 400.0, axis=1)
+    return np.stack([-np.log(passed[:, -1]), passed[:, 99] / passed[:, -1]], axis=1)
+
+
 def _threshold(x: np.ndarray) -> np.ndarray:
     """A smooth function that jumps on a curved surface, and which side a point is on."""
     beyond = x[:, 0] + x[:, 1] ** 2 > 0.8 + 0.2 * np.sin(5 * x[:, 2])
@@ -469,6 +481,8 @@ SIMULATORS: dict[str, Simulator] = {
         Simulator("lorenz", "Lorenz, chaotic", _lorenz, (8, 20, 1.5), (12, 60, 4), ("mean z", "max x")),
         Simulator("g20", "g-function, 20 inputs", _g, (0.0,) * 20, (1.0,) * 20),
         Simulator("friedman", "Friedman 1, 10 inputs", _friedman, (0.0,) * 10, (1.0,) * 10),
+        Simulator("medium", "random medium, 50 inputs", _medium, (-(3.0**0.5),) * 50, (3.0**0.5,) * 50, ("log flux", "pressure"),
+                  most=1_000),
         Simulator("threshold", "jump on a surface", _threshold, (0.0,) * 5, (1.0,) * 5, ("jump", "side")),
         Simulator("spring", "damped spring, oscillating", _spring, (0.5, 0.05, 1, 0), (2, 0.5, 4, 20), ("place", "speed")),
         Simulator("queue", "queue, random", _queue, (1.0, 0.3, 0.2), (2.0, 1.0, 1.5), ("mean wait", "longest")),

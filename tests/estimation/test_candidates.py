@@ -507,7 +507,7 @@ def test_trees_are_given_the_columns_that_tell_most():
 
 def test_wide_inputs_have_a_deviation_of_one_in_each_direction_on_average():
     wide = 7.0 * np.random.default_rng(2).normal(size=(200, 60))
-    space = Space.of(wide)
+    space = Space.of(wide, other=True)
     assert space.directions is not None
     assert np.sqrt((space.seen(wide) ** 2).mean()) == pytest.approx(1.0)
 

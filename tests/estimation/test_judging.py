@@ -139,7 +139,7 @@ def test_answers_to_equal_payloads_count_once_and_a_majority_outvotes():
     assert not outvoted.any()
 
 
-@pytest.mark.parametrize("columns", [3, 40])
+@pytest.mark.parametrize("columns", [3, 120])
 def test_points_are_those_of_the_payloads_in_their_space(columns):
     rng = np.random.default_rng(0)
     payloads = rng.normal(size=(4, 50, columns)) @ rng.normal(size=(columns, columns))

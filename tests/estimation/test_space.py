@@ -60,11 +60,16 @@ def test_a_column_goes_by_its_logarithm_if_that_is_more_even_over_orders_of_magn
     assert (wanted == -1.0).all()
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(40, 31), (20, 50), (90, 60), (60, 60)])
-def test_of_many_columns_distances_are_those_of_the_first_30_principal_components(rows, columns):
+@pytest.mark.parametrize(
+    ("rows", "columns", "other"),
+    [(30, 31, False), (20, 50, False), (130, 101, False), (90, 60, True), (40, 31, True)],
+)
+def test_of_many_columns_distances_are_those_of_the_first_30_principal_components(
+    rows, columns, other
+):
     rng = np.random.default_rng(0)
     inputs = 3.0 + rng.normal(size=(rows, columns)) @ rng.normal(size=(columns, columns))
-    space = Space.of(inputs)
+    space = Space.of(inputs, other=other)
     seen = space.seen(inputs)
     left, sizes, _ = np.linalg.svd(inputs - inputs.mean(axis=0), full_matrices=False)
     components = (left * sizes)[:, : min(30, rows - 1)]
@@ -75,20 +80,53 @@ def test_of_many_columns_distances_are_those_of_the_first_30_principal_component
     assert (np.diff(seen.var(axis=0)) < 0).all()
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "other"),
+    [(31, 31, False), (100, 100, False), (200, 101, True), (9, 31, True)],
+)
+def test_other_many_columns_are_dimensions_themselves(rows, columns, other):
+    inputs = np.random.default_rng(0).normal(size=(rows, columns))
+    inputs[:, 0] = 10.0 ** np.linspace(-3, 0, rows)
+    space = Space.of(inputs, other=other)
+    expected = np.hstack([np.log(inputs[:, :1]), inputs[:, 1:]])
+    np.testing.assert_allclose(
+        space.seen(inputs), (expected - expected.mean(axis=0)) / expected.std(axis=0), atol=1e-9
+    )
+
+
+def test_where_another_space_may_suit_outputs_better():
+    rng = np.random.default_rng(0)
+    for columns, orders, wide, has_other in (
+        (30, False, False, False),
+        (30, True, False, True),
+        (31, False, True, True),
+        (1000, False, True, True),
+        (1001, True, True, False),
+    ):
+        inputs = rng.normal(size=(50, columns))
+        inputs[:, 3] = 10.0 ** np.linspace(-3, 0, 50) if orders else inputs[:, 3]
+        space = Space.of(inputs)
+        assert (space.wide, space.has_other) == (wide, has_other)
+    few = rng.normal(size=(50, 30))
+    few[:, 3] = 10.0 ** np.linspace(-3, 0, 50)
+    assert Space.of(few).logarithms.any()
+    assert not Space.of(few, other=True).logarithms.any()
+
+
 def test_many_columns_are_in_one_unit_unless_their_ranges_differ_by_orders_of_magnitude():
     rng = np.random.default_rng(0)
     inputs = rng.uniform(size=(200, 40)) + np.where(np.arange(40) % 2, 9.0, 0.0)
     for orders, alone in ((1.9, False), (3.0, True)):
         factors = 10.0 ** np.where(np.arange(40) < 10, orders, 0.0)
-        varied = Space.of(inputs * factors).seen(inputs * factors).var(axis=0)
+        varied = Space.of(inputs * factors, other=True).seen(inputs * factors).var(axis=0)
         assert (varied[9] > 10 * varied[10]) != alone
         huge = inputs * factors * 1e302
-        np.testing.assert_allclose(Space.of(huge).seen(huge).var(axis=0), varied, rtol=1e-6)
+        seen = Space.of(huge, other=True).seen(huge)
+        np.testing.assert_allclose(seen.var(axis=0), varied, rtol=1e-6)
     # Columns without variance, and directions without, are no dimensions.
     low = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 50))
-    assert Space.of(np.hstack([low, np.ones((200, 9))])).seen(
-        np.hstack([low, low[:, :9]])
-    ).shape == (200, 3)
+    space = Space.of(np.hstack([low, np.ones((200, 9))]), other=True)
+    assert space.seen(np.hstack([low, low[:, :9]])).shape == (200, 3)
 
 
 def test_wide_rows_are_moved_some_at_a_time():
@@ -96,7 +134,7 @@ def test_wide_rows_are_moved_some_at_a_time():
         2000, 2000, 2000, 1999, 250, 250, 250,
     ]  # fmt: skip
     inputs = np.random.default_rng(0).normal(size=(4100, 35))
-    space = Space.of(inputs)
+    space = Space.of(inputs, other=True)
     parts = [space.seen(inputs[at : at + 100]) for at in range(0, 4100, 100)]
     np.testing.assert_allclose(space.seen(inputs), np.concatenate(parts))
     np.testing.assert_allclose(space.seen(inputs[:2000]), space.seen(inputs)[:2000])

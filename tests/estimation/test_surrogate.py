@@ -180,6 +180,30 @@ def test_few_answers_of_many_inputs_of_which_some_matter():
     assert 0.5 < np.sqrt((ratio**2).mean()) < 1.6
 
 
+@pytest.mark.parametrize(("inputs", "rows"), [(35, 200), (60, 200), (150, 300)])
+def test_a_few_of_many_inputs_matter(inputs, rows):
+    """Principal components say nothing of inputs that do not go together."""
+    points = np.random.default_rng(0).random((rows + 200, inputs))
+    answers = np.sin(3 * points[:, :1]) * points[:, 7:8] + points[:, 31:32] ** 2
+    found = estimates(points[:rows], answers[:rows], points[rows:])
+    assert error(found.values, answers[rows:]) < 0.05 * answers.std()
+    ratio = (found.values - answers[rows:]) / found.stderr
+    assert 0.2 < np.sqrt((ratio**2).mean()) < 1.6
+
+
+@pytest.mark.parametrize("rows", [300, 1000])
+def test_standard_errors_hold_where_a_smooth_function_has_many_answers(rows):
+    """The covariance is nearly singular: a product with its inverse was off by a thousand standard errors."""
+    points = np.sort(np.random.default_rng(5).uniform(0, 30, (rows + 200, 1)), axis=0)
+    answers = np.sin(points) * np.exp(-points / 20)
+    lost = np.random.default_rng(0).permutation(rows + 200)[:200]
+    kept = np.setdiff1d(np.arange(rows + 200), lost)
+    found = estimates(points[kept], answers[kept], points[lost])
+    ratio = (found.values - answers[lost]) / found.stderr
+    assert error(found.values, answers[lost]) < 1e-5 * answers.std()
+    assert 0.5 < np.sqrt((ratio**2).mean()) < 2.0
+
+
 def test_many_inputs_in_units_of_their_own():
     rng = np.random.default_rng(0)
     hidden = rng.standard_normal((300, 60))

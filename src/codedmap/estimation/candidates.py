@@ -35,7 +35,8 @@ _APART = 1e-6  # of their squared distance from a point: the least that of each 
 _SAME = 1e-12  # share of a number by which equal ones may differ
 _PLANE_SECONDS = 0.1  # for a plane, or such a share of the time
 _PENALTIES = 10.0 ** np.arange(-10, 2)  # of slopes, in squares of the largest singular value
-_AROUND = 50  # answers that a spline takes
+_AROUND = 50  # answers that a spline takes,
+_SPLINED = 30  # and the most dimensions
 _FOLDS = 4
 _BETTER = 0.98  # of the best error: from here on a combination is worth it
 _NONE = 0.005  # of a weighted mean: less is nothing
@@ -55,12 +56,12 @@ class Points:
         thorough: bool,
         each: Callable[..., Iterable[Any]],
         outputs: int = 1,
-        orders: bool = True,
+        other: bool = False,
     ) -> None:
-        self.space = space = Space.of(points, orders=orders)
+        self.space = space = Space.of(points, other=other)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
-        self.inputs = (points, wanted) if space.directions is not None else None
-        """Known and wanted ones, if the points are fewer numbers than these."""
+        self.inputs = (points, wanted) if space.wide else None
+        """Known and wanted ones, if they are many numbers."""
         # One pixel of many that is mostly black matters little.
         columns = np.arange(points.shape[1]) if self.inputs is None else space.columns
         still = np.setdiff1d(columns, space.columns)
@@ -311,10 +312,8 @@ def by_others(
     folds = np.random.default_rng(0).permutation(len(scaled)) % _FOLDS
     near = known.points, known.wanted
     every = near if known.inputs is None else tuple(map(known.space.scaled, known.inputs))
-    for name, fitted, metric, (points, wanted) in (
-        ("trees", trees, np.ones(len(scales)), every),
-        ("radial basis", splines, scales, near),
-    ):
+    ways = [("trees", trees, np.ones(len(scales)), every), ("radial basis", splines, scales, near)]
+    for name, fitted, metric, (points, wanted) in ways[: 2 if len(scales) <= _SPLINED else 1]:
         off = np.empty(len(sample))
         with threadpool_limits(1, user_api="openmp"):  # which scikit-learn has just brought
             for fold in range(_FOLDS):

@@ -119,8 +119,10 @@ def squared(
     return np.asarray(size)
 
 
-def _factors(covariance: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, float]:
-    """The inverse of the Cholesky factor of a covariance, and the logarithm of its determinant.
+def _factors(
+    covariance: np.ndarray, out: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The Cholesky factor of a covariance, and its inverse.
 
     By NumPy, which lets other threads go on meanwhile. SciPy's LAPACK does not.
     """
@@ -128,7 +130,7 @@ def _factors(covariance: np.ndarray, out: np.ndarray | None = None) -> tuple[np.
     inverse = np.empty_like(lower) if out is None else out
     inverse.fill(0.0)
     _invert(lower, inverse)
-    return inverse, 2.0 * float(np.log(np.diag(lower)).sum())
+    return lower, inverse
 
 
 def _invert(lower: np.ndarray, inverse: np.ndarray) -> None:
@@ -169,13 +171,13 @@ class Deviance:
         correlations[np.diag_indices(size)] += kernel.noise
         basis = self._basis
         try:
-            factor, logdet = _factors(correlations, self._work[2])
+            lower, factor = _factors(correlations, self._work[2])
             lifted = factor @ basis
             inner = np.linalg.cholesky(lifted.T @ lifted)
         except np.linalg.LinAlgError:
             return _NEVER, np.zeros_like(place)
         half = scipy.linalg.solve_triangular(inner, (factor.T @ lifted).T, lower=True)
-        logdet += 2.0 * float(np.log(np.diag(inner)).sum())
+        logdet = 2.0 * float(np.log(np.diag(lower)).sum() + np.log(np.diag(inner)).sum())
         weighted = factor.T @ (factor @ answers) - half.T @ (half @ answers)
         power = np.maximum((answers * weighted).sum(axis=0), 1e-300)
         free = size - basis.shape[1]
@@ -268,7 +270,7 @@ class Fitted:
             correlations = kernel.correlations(points)
             correlations[np.diag_indices(len(points))] += noise
             try:
-                self._factor = _factors(correlations)[0]
+                lower, self._factor = _factors(correlations)
                 break
             except np.linalg.LinAlgError:
                 noise = max(10.0 * noise, 1e-12)
@@ -277,14 +279,16 @@ class Fitted:
         basis = kernel.basis(points)[:, self._columns]
         self._half_basis = self._factor @ basis
         self._orthogonal, self._upper = np.linalg.qr(self._half_basis)
-        half = self._factor @ answers
+        # Many answers to a smooth function make the covariance so nearly singular that products with the inverse lose
+        # all digits.
+        half = scipy.linalg.solve_triangular(lower, answers, lower=True)
         along = self._orthogonal.T @ half
         self._slopes = np.linalg.lstsq(self._upper, along, rcond=None)[0]
         rest = half - self._orthogonal @ along
         free = max(1, len(points) - basis.shape[1])
         self.variance = np.maximum((rest**2).sum(axis=0) / free, 1e-300)
         """(q,): s²."""
-        self._weights = self._factor.T @ rest
+        self._weights = scipy.linalg.solve_triangular(lower, rest, lower=True, trans="T")
 
     def predict(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means (m, q) at points (m, d), and variances (m,) of answers there in units of s²."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-_MOST = 30  # dimensions that each have a length scale
+_MOST = 30  # columns that surely each have a length scale, and principal components,
+_OWN, _PERHAPS = 100, 1000  # and columns that have at first, and that may have
 _ORDERS = 100.0  # of the largest to the smallest: from here on a logarithm may be more even
 _SAMPLE, _WIDE = 2000, 1 << 23  # rows, and numbers of wide ones, that are moved at a time,
 _FEWEST = 250  # but so many rows
@@ -19,8 +20,8 @@ class Space:
     """A map of inputs (n, d) to points (n, r).
 
     Each column that varies is divided by its deviation; one that is positive and spans orders of magnitude goes by its
-    logarithm if that is more even. Of more than 30 columns the principal components are taken, in one unit for all,
-    unless their ranges differ by orders of magnitude.
+    logarithm if that is more even. Of more than 100 columns, or of more than 30 where there are fewer inputs, the principal
+    components are taken, in one unit for all, unless their ranges differ by orders of magnitude.
     """
 
     columns: np.ndarray
@@ -34,16 +35,32 @@ class Space:
     directions: np.ndarray | None = None
     """(c, r)."""
 
+    @property
+    def wide(self) -> bool:
+        """Whether there are many columns."""
+        return len(self.columns) > _MOST
+
+    @property
+    def has_other(self) -> bool:
+        """Whether outputs may be smoother in another space of the same inputs."""
+        return len(self.columns) <= _PERHAPS if self.wide else bool(self.logarithms.any())
+
     @classmethod
-    def of(cls, inputs: np.ndarray, *, orders: bool = True) -> Space:
-        """The space of known inputs (n, d); ``orders``: whether columns may go by their logarithms."""
+    def of(cls, inputs: np.ndarray, *, other: bool = False) -> Space:
+        """The space of known inputs (n, d).
+
+        The ``other`` one is that of columns as they are, not by their logarithms, if they are few, and else that of principal
+        components in place of columns, or of columns in place of these.
+        """
         low, high = (end.astype(np.float64) for end in (inputs.min(axis=0), inputs.max(axis=0)))
         largest = np.maximum(np.abs(low), np.abs(high))
         with np.errstate(over="ignore"):
             columns = np.flatnonzero(high - low > 8.0 * np.finfo(float).eps * largest)
         units = np.ldexp(1.0, np.frexp(largest[columns])[1] - 1)
-        if len(columns) <= _MOST:
+        narrow, own = len(columns) <= _MOST, len(columns) <= min(_OWN, len(inputs))
+        if narrow or own != other:
             some = inputs[:, columns].astype(np.float64) / units
+            orders = not (narrow and other)
             logarithms = np.array([orders and _by_orders(column) for column in some.T], dtype=bool)
             moved = _moved(some, logarithms)
             return cls(columns, units, logarithms, moved.mean(axis=0), moved.std(axis=0))

@@ -49,8 +49,10 @@ _TRIED, _REFINED = 60, 15  # of so many likelihoods, or so many where a kernel i
 _EXACT_QUICKLY = 2000  # points that are solved for at once, where it is to be quick
 _FEW = 100  # answers whose residuals may be small by chance
 _EACH = 5  # answers for each dimension from which it surely has a length scale of its own,
+_TIED = 30  # dimensions that may have one length scale: of more few matter
 _SEVERAL = 12  # and answers from which several kinds of processes are compared,
 _SEVERAL_QUICKLY = 40  # or so many where it is to be quick, as for each wave of a few rows
+_AT_MOST = 5.0  # times the variance of errors is larger because few answers have chosen a process
 _FIXED = 3  # numbers of a process, besides its length scales
 _PLANE = 4  # answers for each coefficient from which the mean may be a plane
 _CLOSE = 1.5  # times the best error up to which a second process is looked at
@@ -135,10 +137,10 @@ def estimates(
     some, outputs = points[first] if repeated else points, answers.shape[1]
     kept = 0.0  # seconds for another look
 
-    def known(*, orders: bool = True) -> Points:
+    def known(*, other: bool = False) -> Points:
         return Points(
             some, wanted, seed, lambda: time_left() - kept,
-            thorough=thorough, each=each, outputs=outputs, orders=orders,
+            thorough=thorough, each=each, outputs=outputs, other=other,
         )  # fmt: skip
 
     def made(known: Points) -> Estimates:
@@ -151,14 +153,16 @@ def estimates(
     import_what_is_used()
     with one_thread:
         begun, seconds = known(), time_left()
-        twice = thorough and begun.space.logarithms.any() and len(some) <= EXACT
+        twice = thorough and begun.space.has_other and len(some) <= EXACT
         if not twice or seconds < 2.0 * seconds_to_be_thorough(len(some), len(wanted), outputs):
             return made(begun)
-        # An output may be smooth in inputs that go by their logarithms, though not in these.
+        # Each output may be smooth in another space than most.
         kept = 0.5 * seconds if seconds < math.inf else 0.0
         found = made(begun)
         kept = 0.0
-        return _better(found, made(known(orders=False)))
+        # Of many inputs neither columns nor components are the usual ones.
+        surely = 1.0 if begun.space.wide else _SURELY
+        return _better(found, made(known(other=True)), surely)
 
 
 def _digests(points: np.ndarray) -> list[bytes]:
@@ -179,9 +183,12 @@ def _at(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.array([number.get(digest, -1) for digest in _digests(wanted)], dtype=int)
 
 
-def _better(one: Estimates, other: Estimates) -> Estimates:
-    """Of each output the better of two estimates, less certain where another that is nearly as good differs."""
-    better = other.left_out < _SURELY * one.left_out
+def _better(one: Estimates, other: Estimates, surely: float) -> Estimates:
+    """Of each output the better of two estimates, less certain where another that is nearly as good differs.
+
+    The other if its error is less than so many times that of the one.
+    """
+    better = other.left_out < surely * one.left_out
     stderr = np.where(better, other.stderr, one.stderr)
     left_out = np.where(better, other.left_out, one.left_out)
     near = np.maximum(one.left_out, other.left_out) < _CLOSE * left_out
@@ -281,14 +288,12 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     targets = scaled[known.sample]
     left, values = np.split(found.means, [len(targets)])
     left_variance, variance = np.split(found.variances, [len(targets)])
-    dimensions = known.points.shape[1]
-    free = len(answers) >= _EACH * dimensions or found.scales.max() > found.scales.min()
-    few = _inflation(len(answers), dimensions if free else 1)
+    few = _inflation(len(answers), _lengths(found.scales, len(answers)))
     stderr = calibrated(
         known.points[known.sample] * found.scales, targets - left, left_variance,
         known.wanted * found.scales, variance,
     )  # fmt: skip
-    left_out = _among(np.sqrt(found.squares(targets)), varied)
+    left_out = _among(_larger(found.scales, len(answers)) * np.sqrt(found.squares(targets)), varied)
     methods = iter(found.names)
     values, stderr = _among(values, varied), _among(stderr, varied)
     values *= spread
@@ -337,11 +342,28 @@ def _numbers(unit: np.ndarray, times: np.ndarray) -> np.ndarray:
 def _inflation(size: int, lengths: int) -> float:
     """By how much standard errors are larger because few answers have chosen the process, and calibrated it.
 
-    The answers have as many degrees of freedom less as the process has numbers, and Student's distribution has
-    heavier tails.
+    Student's distribution has heavier tails.
     """
-    freedom = max(2.0, float(size - _FIXED - lengths))
+    freedom = _freedom(size, lengths)
     return float(np.sqrt(size / freedom) * scipy.special.stdtrit(freedom, 0.975) / _NORMAL)
+
+
+def _freedom(size: int, lengths: int) -> float:
+    """Of so many answers as many degrees of freedom less as the process has numbers, but some."""
+    return max(2.0, size / _AT_MOST, float(size - _FIXED - lengths))
+
+
+def _lengths(scales: np.ndarray, size: int) -> int:
+    """How many length scales (d,) so many answers have chosen: one if all are equal and the answers few."""
+    free = size >= _EACH * len(scales) or scales.max() > scales.min()
+    return len(scales) if free else 1
+
+
+def _larger(scales: np.ndarray, size: int) -> float:
+    """Times that errors are larger than those of so many answers, which have chosen length scales (d,), if they are few."""
+    if size >= _EACH * len(scales) or scales.max() == scales.min():
+        return 1.0
+    return math.sqrt(size / _freedom(size, len(scales)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -391,16 +413,20 @@ def _ways(
     targets = scaled[known.sample]
     models = sorted(_models(known, scaled, zero, seconds), key=lambda model: model.error)
     best = models[0]
-    chosen, kind = [best], (best.kernel.smoothness, best.transform)
-    if thorough:
-        others = (m for m in models if (m.kernel.smoothness, m.transform) != kind)
-        chosen += [m for m in others if m.error < _CLOSE * best.error][:1]
-    seconds = known.time_left() / outputs / len(chosen)
-    candidates = [
-        process
-        for model, drawn in zip(chosen, (known.last, known.second), strict=False)
-        if (process := _process(known, scaled, model, seconds, drawn))
-    ]
+    kind = best.kernel.smoothness, best.transform
+    kinds = (m for m in models if (m.kernel.smoothness, m.transform) != kind)
+    other = next(kinds, None) if thorough else None
+    begun = min(known.time_left(), 1e9)
+    seconds = begun / outputs
+    both = other is not None and other.error < _CLOSE * best.error
+    first = _process(known, scaled, best, seconds / (1 + both), known.last)
+    candidates = [first] if first else []
+    # By all answers it may be worse than by the few that chose it.
+    error = max([best.error, *(one.error(targets) for one in candidates)])
+    if other is not None and other.error < _CLOSE * error:
+        seconds -= begun - min(known.time_left(), 1e9)
+        second = _process(known, scaled, other, seconds, known.second)
+        candidates += [second] if second else []
     candidates += _averages(known, scaled, best.kernel.scales)
     candidates += [plane] if plane is not None else []
     least = min(candidate.error(targets) for candidate in candidates)
@@ -432,7 +458,7 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
     few = known.first[: max(_HASTY, known.affordable(_SEARCH * seconds / _TRIED))]
     points, answers = known.points[few], scaled[few]
     dimensions = points.shape[1]
-    tied = len(points) < _EACH * dimensions
+    tied = len(points) < _EACH * dimensions and dimensions <= _TIED
     several = _compares_kinds(known, len(points))
     plane = several and len(points) >= _PLANE * (dimensions + 1)
     kinds: list[tuple[Transform | None, Smoothness | None, bool]] = []
@@ -444,9 +470,7 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
     # Each kind is to have its turn, and the first, which begins from nowhere, two.
     go_on = known.within(2.0 * _SEARCH * seconds / (2 + len(kinds)))
 
-    def model(
-        begin: list[Kernel], transform: Transform, steps: int, *, tied: bool = tied
-    ) -> _Model:
+    def model(begin: list[Kernel], transform: Transform, steps: int, *, tied: bool) -> _Model:
         moved = transform.there(answers)
         middle, unit = moved.mean(), moved.std() or 1.0  # these few may all be equal
         there = ((moved - middle) / unit)[:, None]
@@ -456,26 +480,23 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
         off, variance = fitted.left_out()
         means = (there - off)[:, 0] * unit + middle
         back, _ = transform.back(means, variance * fitted.variance[0] * unit**2)
-        error = float(np.sqrt(((back - answers) ** 2).mean()))
+        error = _larger(kernel.scales, len(points)) * float(np.sqrt(((back - answers) ** 2).mean()))
         return _Model(error, len(points), transform, kernel)
 
     starts = [Kernel.begun(dimensions, *start, linear=plane) for start in _STARTS]
-    best = model(starts, NONE, _STEPS)
+    best = model(starts, NONE, _STEPS, tied=tied)
     yield best
     for number, (transform, smoothness, linear) in enumerate(kinds):
         go_on = known.within((known.time_left() - end) / (len(kinds) - number))
         if not go_on():
             return
         begin = _begun(best.kernel, smoothness, linear)
-        other = model([begin], transform or best.transform, _AGAIN)
+        other = model([begin], transform or best.transform, _AGAIN, tied=tied)
         yield other
         best = min(best, other, key=lambda m: m.error)
     go_on = known.within(known.time_left() - end)
-    if several and tied and not hasty and len(points) > dimensions + _FIXED and go_on():
-        free = model([best.kernel], best.transform, _STEPS, tied=False)
-        # It has chosen as many numbers by the answers as there are dimensions.
-        chosen = math.sqrt(len(points) / (len(points) - dimensions - _FIXED))
-        yield replace(free, error=chosen * free.error)
+    if several and tied and not hasty and go_on():
+        yield model([best.kernel], best.transform, _STEPS, tied=False)
 
 
 def _compares_kinds(known: Points, size: int) -> bool:
@@ -666,7 +687,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
         kinds.append(("gaussian", False, fixed))
         if size >= _PLANE * (dimensions + 1):
             kinds.append((None, True, fixed))
-        if fixed and size > dimensions + _FIXED:
+        if fixed:
             kinds.append((None, False, False))
     for smoothness, linear, tied in kinds:
         if not go_on():
@@ -674,8 +695,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
         begin = [_begun(kernel, smoothness, linear)]
         kernel = likeliest(points, answers, begin, steps=_HASTY_STEPS, tied=tied, go_on=go_on)
         off = Fitted(points, answers, kernel).left_out()[0]
-        chosen = size / (size - dimensions - _FIXED) if fixed and not tied else 1.0
-        tried.append((chosen * float((off**2).sum()), kernel))
+        tried.append((_larger(kernel.scales, size) ** 2 * float((off**2).sum()), kernel))
         kernel = min(tried, key=lambda one: one[0])[1]  # with which the next kind begins
     process = _conditioned(known, scaled, kernel, known.time_left()) if tried else None
     many = scaled.shape[1] > _MANY
