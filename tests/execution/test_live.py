@@ -113,3 +113,10 @@ def test_a_program_that_was_stopped_blames_no_row_for_it(monkeypatch):
 
     monkeypatch.setattr(live.SimpleQueue, "get", stopped_once)
     assert cm.map(np.sin, [1.0], engine=engine, call_timeout=1.0).exact.all()
+
+
+@pytest.mark.parametrize("rule", [cm.Deadline(np.float32(0.2)), cm.Slower(np.float16(2))])
+def test_seconds_of_a_rule_may_be_of_any_kind_of_real_number(rule):
+    with ThreadPoolExecutor(2) as pool:
+        result = cm.map(cm.itemwise(slow_at_three), np.arange(9.0), engine=pool, stop=rule)
+    assert result.exact.sum() >= 8

@@ -239,7 +239,7 @@ class LiveJob:
         """Seconds until something is to be done, if nothing happens before."""
         wait = _LONGEST_WAIT
         for wake in (self.scheduler.wake, self._wake):
-            wait = wait if wake is None else min(wait, wake - self.seconds)
+            wait = wait if wake is None else min(wait, float(wake - self.seconds))
         self._due = self.seconds + max(0.0, wait)
         return max(0.0, wait)
 
