@@ -293,6 +293,12 @@ def test_without_time_errors_are_unknown_and_that_is_said():
     assert any("no time to look at errors within 0.2 s" in text for text in found.remarks)
 
 
+def test_errors_at_a_deadline_are_of_estimates_that_have_a_tenth_of_it():
+    long, short = (Errors(pilot(), 0, seconds, lambda: 100.0).of(150) for seconds in (100.0, 0.01))
+    assert long.high < 0.01
+    assert short.error > 0.05
+
+
 @pytest.mark.parametrize("answers", first(1, [WAVY, SMOOTH]))
 def test_errors_from_more_answers_have_a_range_up_to_what_was_measured(answers):
     errors = Errors(pilot(rows=100, answers=answers), 0, math.inf, lambda: 100.0)

@@ -61,7 +61,7 @@ class Errors:
     was measured. Its width holds for 95 in 100 of the learning curves of 25 simulators and networks
     (`experiments.planned`).
 
-    A tenth of the ``seconds`` that the job takes is for estimates; if they are infinite, these are quick ones.
+    A tenth of the ``seconds`` that the job takes is for estimates, in replays too; if they are infinite, these are quick ones.
     ``time_left`` gives the seconds that there are for it now.
     """
 
@@ -127,6 +127,7 @@ class Errors:
                 self.unseen = not squares
                 break
             first, each = not squares, min(left, max(_USUAL, _EACH * left))
+            each = min(each, self._seconds or each)  # the job will not have more
             squares.setdefault(share, []).append(self._off(kept, each))
             if not first or self._seconds < _LONGER * each:
                 continue

@@ -52,6 +52,8 @@ _CAUTION = 0.8
 """How far towards the upper end of a range an error must still be small enough: true ones lie beyond in 4 of 100."""
 _ROUGH = 2.5
 """The factor by which errors of codes with estimates of their own are uncertain."""
+_SHORTEST = 2.0
+"""Seconds of a job that stops by itself, of which a tenth is enough for estimates."""
 _NONE = Expected(0.0, 0.0, 0.0)
 _NUMBERS = {"tasks", "workers", "stragglers"}
 
@@ -69,7 +71,7 @@ class Question:
     tolerance: float | None = None
     """The largest error of estimated rows, in the unit of the outputs."""
     deadline: float | None = None
-    shortest: float = 2.0
+    shortest: float = _SHORTEST
     """Seconds below which a job with a deadline leaves no time for estimates."""
     tasks: int | None = None
     stragglers: int | None = None
@@ -121,7 +123,7 @@ class _Ways:
         seconds = self.ask.deadline
         if seconds is None:  # only in long jobs there is time for others than quick estimates
             seconds = float(np.median(self.jobs.seconds))
-            seconds = seconds if seconds >= self.ask.shortest else math.inf
+            seconds = max(seconds, _SHORTEST) if seconds >= self.ask.shortest else math.inf
         return Errors(pilot, self.ask.seed, seconds, lambda: self.left() - rest)
 
     def plan(self) -> Plan:
