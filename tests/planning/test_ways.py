@@ -299,6 +299,15 @@ def test_errors_at_a_deadline_are_of_estimates_that_have_a_tenth_of_it():
     assert short.error > 0.05
 
 
+@pytest.mark.parametrize(("rows", "estimated"), [(10_000, True), (1_000_000, False)])
+def test_a_deadline_is_not_recommended_if_it_is_too_short_to_estimate_so_many_rows(rows, estimated):
+    found = plan(pilot(seconds=np.full(200, 0.01)), rows=rows, deadline=5.0, codes=[])
+    assert ("estimates at a deadline" in {row.scheme for row in found.rows}) is estimated
+    assert (
+        any("too many are left to be estimated" in text for text in found.remarks) is not estimated
+    )
+
+
 @pytest.mark.parametrize("answers", first(1, [WAVY, SMOOTH]))
 def test_errors_from_more_answers_have_a_range_up_to_what_was_measured(answers):
     errors = Errors(pilot(rows=100, answers=answers), 0, math.inf, lambda: 100.0)

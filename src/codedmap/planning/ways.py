@@ -54,6 +54,8 @@ _ROUGH = 2.5
 """The factor by which errors of codes with estimates of their own are uncertain."""
 _SHORTEST = 2.0
 """Seconds of a job that stops by itself, of which a tenth is enough for estimates."""
+_ESTIMATED = 2e-5
+"""Seconds that an estimate of very many takes."""
 _NONE = Expected(0.0, 0.0, 0.0)
 _NUMBERS = {"tasks", "workers", "stragglers"}
 
@@ -183,13 +185,14 @@ class _Ways:
         share, found = 1.0, None
         while (share := share / _STEP) * ask.rows >= max(2.0, self.errors.fewest):
             seconds = float(np.median(self.jobs.answered(share))) / COMPUTING
-            if ask.deadline is None and seconds < ask.shortest:
+            at = ask.deadline or seconds
+            late = (1.0 - share) * ask.rows * _ESTIMATED > (1.0 - COMPUTING) * at
+            if ask.deadline is None and (late or seconds < ask.shortest):
                 break
-            if ask.deadline is not None and seconds > ask.deadline:
+            if ask.deadline is not None and (late or seconds > ask.deadline):
                 continue
             error = self._of_share(share)
             calls = min(1.0, share + ask.workers / ask.rows)
-            at = ask.deadline or seconds
             row = PlanRow(
                 "estimates at a deadline", None, at, at, at, calls, share, error.error, None, _range(error)
             )  # fmt: skip
@@ -202,7 +205,8 @@ class _Ways:
             yield found
         elif ask.deadline is not None:
             self.remarks.append(
-                f"too few rows are answered within {ask.deadline:.2g} s to say anything of errors: allow more time"
+                f"too few rows are answered within {ask.deadline:.2g} s to say anything of errors, or too many are left to be "
+                "estimated in a tenth of it: allow more time"
             )
 
     def _of_share(self, share: float) -> Expected:
