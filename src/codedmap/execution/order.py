@@ -33,11 +33,8 @@ class Order:
     """
 
     def __init__(self, wanted: np.ndarray, *, block: int = 1, seed: int | None = None) -> None:
-        begins, ends = _runs(wanted)
+        begins, ends = _runs(wanted, len(wanted) if seed is None else block)
         if seed is not None:
-            cuts = np.arange(0, len(wanted), block)
-            begins = np.union1d(begins, cuts[wanted[cuts]])
-            ends = np.union1d(ends, cuts[1:][wanted[cuts[1:] - 1]])
             shuffled = np.random.default_rng(seed).permutation(len(begins))
             begins, ends = begins[shuffled], ends[shuffled]
         self._begins = begins
@@ -50,7 +47,7 @@ class Order:
 
     def extend(self, begin: int, wanted: np.ndarray) -> None:
         """More rows, from ``begin`` on, come after the others."""
-        begins, ends = _runs(wanted)
+        begins, ends = _runs(wanted, len(wanted))
         if not len(begins):
             return
         begins, ends = begins + begin, ends + begin
@@ -75,6 +72,10 @@ class Order:
         return np.asarray(np.arange(begin, end) + np.repeat(shifts, np.diff(places)))
 
 
-def _runs(wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    edges = np.flatnonzero(np.diff(np.r_[False, wanted, False]))
-    return edges[::2], edges[1::2]
+def _runs(wanted: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where runs of wanted rows begin and end, none of which goes on in another block."""
+    cut = np.zeros(len(wanted) + 1, dtype=bool)
+    cut[:: max(1, block)] = True
+    beside = np.r_[False, wanted, False]
+    begins = np.flatnonzero(wanted & (cut[:-1] | ~beside[:-2]))
+    return begins, np.flatnonzero(wanted & (cut[1:] | ~beside[2:])) + 1
