@@ -152,6 +152,15 @@ def test_durations_beside_none_stay_what_they_are(sweep, unit):
     assert list(column) == values
 
 
+@pytest.mark.parametrize("time", [np.datetime64("2020"), np.datetime64("2020-01-01")])
+def test_no_time_without_a_unit_is_one_of_any_unit(sweep, time):
+    """The sweep ended with a ValueError of NumPy, which cannot make a year a time without a unit."""
+    values = [type(time)("NaT"), type(time)("NaT"), time]
+    column = sweep(lambda a: {"y": values[a]}, {"a": [0, 1, 2]}).table["y"]
+    assert [np.isnat(one) for one in column] == [True, True, False]
+    assert column[2] == time
+
+
 @pytest.mark.parametrize("frame", [pd.DataFrame, polars.DataFrame])
 @pytest.mark.parametrize("out", [None, "table.parquet"])
 @pytest.mark.parametrize("fn", [lambda time: time, lambda time: {"y": time}])

@@ -192,7 +192,7 @@ def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
         try:
             made = array.astype(dtype)
             again = made.astype(array.dtype)
-        except OverflowError:  # of times, since NumPy 2.5
+        except (OverflowError, ValueError):  # of times, since NumPy 2.5, and as those of no unit
             return None
         if dtype.names and array.dtype.kind == "O":  # records
             pairs = zip(made.astype(object).flat, array.flat, strict=True)
