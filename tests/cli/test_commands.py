@@ -377,7 +377,7 @@ def test_usage_errors_name_the_help(folder, scripted):
         (["run"], "Missing argument 'MODEL'"),
         ([*words(), "--workers", "0"], "0 is not in the range"),
         ([*words(), "--workers", "many"], "'many' is not a valid integer"),
-        ([*words(), "--deadline", "0"], "0.0 is not in the range"),
+        ([*words(), "--deadline", "0"], "'0' is no time above 0"),
         ([*words(), "--tolerance", "-1"], "-1.0 is not in the range"),
     ]:
         printed = CliRunner().invoke(cli, line, prog_name="codedmap").output

@@ -3,6 +3,7 @@
 # ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,17 @@ from .shell import print_error
 
 COUNT = click.IntRange(1)
 PATH = click.Path(path_type=Path)
+
+
+def duration(text: str) -> float:
+    """Seconds of a time such as 10m, that is given to an option."""
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)(s|m|h)?", text.strip())
+    seconds = float(match[1]) * {"m": 60.0, "h": 3600.0}.get(match[2], 1.0) if match else 0.0
+    if seconds <= 0.0:
+        raise click.BadParameter(
+            f"{text!r} is no time above 0, such as 30, 30s, 10m or 2h", param_hint=None
+        )
+    return seconds
 
 
 def argument(kind: Any = None, **extra: Any) -> Any:

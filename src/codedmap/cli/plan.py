@@ -18,7 +18,7 @@ from ..errors import many
 from .engines import engine_named
 from .files import Save, rows_in, written
 from .names import model_named
-from .options import COUNT, PATH, SharedOptions, option, parameters
+from .options import COUNT, PATH, SharedOptions, duration, option, parameters
 from .shell import Command, print_result, with_traceback
 
 _FORMATS = (".png", ".pdf", ".svg")
@@ -41,9 +41,9 @@ class PlanOptions(SharedOptions):
         show_default=True,
     )
     deadline: float | None = option(
-        click.FloatRange(0, min_open=True),
-        "SECONDS",
-        "Within which the job has to end: then the way with the smallest error is recommended.",
+        duration,
+        "TIME",
+        "Within which the job has to end, such as 10m: then the way with the smallest error is recommended.",
     )
     stragglers: int | None = option(
         click.IntRange(0),
@@ -59,9 +59,9 @@ class PlanOptions(SharedOptions):
     )
     tasks: int | None = option(COUNT, "K", "How many inputs are coded together.")
     budget: float | None = option(
-        click.FloatRange(0, min_open=True),
-        "SECONDS",
-        "That planning may take; by default a tenth of the job's, or 0.15, whichever is more.",
+        duration,
+        "TIME",
+        "That planning may take, such as 30s; by default a tenth of the job's, or 0.15 s, whichever is more.",
     )
     seed: int = option(click.IntRange(0), "SEED", "Of all random draws.", default=0)
     plot: Path | None = option(

@@ -18,7 +18,7 @@ from ..storage.store import output_at
 from .engines import engine_named
 from .files import archive_of, check_apart, rows_in, written
 from .names import CODES, HEDGES, RULES, in_python, model_named, summary_of
-from .options import COUNT, PATH, SharedOptions, flag, option, parameters
+from .options import COUNT, PATH, SharedOptions, duration, flag, option, parameters
 from .shell import EPILOG, Command, print_error, print_result, with_traceback
 
 
@@ -73,10 +73,10 @@ class RunOptions(SharedOptions):
         "errors, and without a code.",
     )
     deadline: float | None = option(
-        click.FloatRange(0, min_open=True),
-        "SECONDS",
-        "Wait no longer than this, and decode the answers that have come. Without it, the command "
-        "waits for a worker that hangs if it needs its answer.",
+        duration,
+        "TIME",
+        "Wait no longer than this, such as 10m, and decode the answers that have come, or without a code estimate the "
+        "rows that are missing. Without it, the command waits for a worker that hangs if it needs its answer.",
     )
     hedge: str | None = option(
         str,

@@ -40,7 +40,7 @@ from ..storage.journal import Journal, add_record
 from .engines import engine_named
 from .files import check_apart, written
 from .names import function_named
-from .options import COUNT, PATH, Options, argument, flag, option, parameters
+from .options import COUNT, PATH, Options, argument, duration, flag, option, parameters
 from .program import WHY, Program
 from .shell import ENDINGS, Command, print_error, print_result, with_traceback
 from .tables import Table, are_inputs, check_table, read_table, table_writer
@@ -60,16 +60,6 @@ Exit codes:
 Rows that were done stay in the journal beside the output, also after kill -9: the same command with --resume
 goes on.
 """
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)(s|m|h)?", text.strip())
-    seconds = float(match[1]) * {"m": 60.0, "h": 3600.0}.get(match[2], 1.0) if match else 0.0
-    if seconds <= 0.0:
-        raise click.BadParameter(
-            f"{text!r} is no time above 0, such as 30, 30s, 10m or 2h", param_hint=None
-        )
-    return seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +87,13 @@ class SweepOptions(Options):
         COUNT, "N", "How many runs at the same time; by default as many as there are cores."
     )
     deadline: float | None = option(
-        _seconds,
+        duration,
         "TIME",
         "Stop after this time, such as 10m, and estimate the rows that are missing, with standard errors. Without it "
         "nothing is estimated.",
     )
     timeout: float | None = option(
-        _seconds,
+        duration,
         "TIME",
         "How long a run may take; then it is ended, with all that it has started, and the row has failed.",
     )
