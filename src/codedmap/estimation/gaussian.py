@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -277,18 +278,18 @@ class Fitted:
         self.noise = noise
         self._columns = kernel.independent(points)
         basis = kernel.basis(points)[:, self._columns]
-        self._half_basis = self._factor @ basis
+        # By substitution: of points in the order of a grid the inverse is less exact by orders of magnitude.
+        solved = partial(scipy.linalg.solve_triangular, lower, lower=True, check_finite=False)
+        self._half_basis = solved(basis)
         self._orthogonal, self._upper = np.linalg.qr(self._half_basis)
-        # Many answers to a smooth function make the covariance so nearly singular that products with the inverse lose
-        # all digits.
-        half = scipy.linalg.solve_triangular(lower, answers, lower=True)
+        half = solved(answers)
         along = self._orthogonal.T @ half
         self._slopes = np.linalg.lstsq(self._upper, along, rcond=None)[0]
         rest = half - self._orthogonal @ along
         free = max(1, len(points) - basis.shape[1])
         self.variance = np.maximum((rest**2).sum(axis=0) / free, 1e-300)
         """(q,): s²."""
-        self._weights = scipy.linalg.solve_triangular(lower, rest, lower=True, trans="T")
+        self._weights = solved(rest, trans="T")
 
     def predict(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means (m, q) at points (m, d), and variances (m,) of answers there in units of s²."""
