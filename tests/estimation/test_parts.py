@@ -844,7 +844,8 @@ def test_what_is_estimated_in_deviations_comes_back_in_the_units_of_the_answers(
         np.testing.assert_allclose(scaled.std(axis=0), 1.0)
         return Candidate(("one", "two"), scales, means, variances)
 
-    def correct(points, residuals, said, wanted, variances):
+    def correct(points, residuals, said, wanted, variances, *, by_place):
+        assert by_place
         seen.extend([points, residuals, said, wanted, variances])
         return errors
 

@@ -112,7 +112,7 @@ def test_each_kind_has_its_turn_and_the_first_two(monkeypatch):
 
 def test_a_quick_search_leaves_three_fifths_of_the_time(monkeypatch):
     clock = Clock(monkeypatch)
-    for seconds in (0.2, 0.05, 0.03):
+    for seconds in (0.2, 0.06, 0.03):
         assert clock.estimated(seconds, 400, 2, thorough=False) < 1.0
         assert sum(clock.kinds.values()) <= 0.4 * seconds + 0.002
         assert bool(clock.kinds) == (seconds > 0.04)

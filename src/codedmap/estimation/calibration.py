@@ -17,6 +17,8 @@ def calibrated(
     said: np.ndarray,
     wanted: np.ndarray,
     variances: np.ndarray,
+    *,
+    by_place: bool = True,
 ) -> np.ndarray:
     """Standard errors (m, q) from variances that are too small or too large, everywhere or around a point.
 
@@ -33,14 +35,16 @@ def calibrated(
         Variances that they should have.
     wanted : ndarray, shape (m, d)
     variances : ndarray, shape (m, q)
+    by_place : bool
+        If False, everywhere by the same factor.
     """
     ratios = residuals**2 / np.maximum(said, 1e-300)
     least = 1e-12 if len(points) >= _FEW else 1.0  # residuals of few answers may be small by chance
     mean = np.maximum(ratios.mean(axis=0), least)
     best = np.log(mean) + 1.0
     # A variance is corrected by a factor for all, and one times the mean of the ratios around it.
-    whole, by_place = mean.copy(), np.zeros_like(mean)
-    if len(points) >= _FEW:
+    whole, placed = mean.copy(), np.zeros_like(mean)
+    if by_place and len(points) >= _FEW:
         near = nearest(points, points, _AROUND, np.arange(len(points)))
         around = weighted(near, 1.0 / _AROUND, ratios)
         for trust in _TRUST:
@@ -50,11 +54,11 @@ def calibrated(
             better = score < best
             best[better] = score[better]
             factor = factor[better] / (trust + _AROUND)
-            whole[better], by_place[better] = trust * mean[better] * factor, _AROUND * factor
+            whole[better], placed[better] = trust * mean[better] * factor, _AROUND * factor
     corrected = variances * whole
-    if by_place.any():
+    if placed.any():
         there = weighted(nearest(points, wanted, _AROUND), 1.0 / _AROUND, ratios)
-        there *= by_place
+        there *= placed
         there *= variances
         corrected += there
     return np.asarray(np.sqrt(corrected, out=corrected))

@@ -27,6 +27,10 @@ _SOLVED = 6.0  # times as long as to solve for as many points
 _AVERAGE, _AVERAGED_OUTPUT = 3e-5, 2e-7  # seconds a mean of neighbours, for each output,
 _SCANNED = 6e-10  # and each number of the points,
 _SCANNED_FROM = 10  # in so many dimensions, where a tree must look at all
+_PLACING, _PLACED = (
+    1e-5,
+    4.0,
+)  # seconds an estimate to look for errors around it, if there are so many times these in all
 _WRITING = 2.0  # times as long as to read as many answers, for what follows what is estimated
 _NO_TIME = 0.02  # seconds that means of neighbours may take anyway
 _HURRIED = 50  # points left out where there is no time: too few to tell errors apart by place
@@ -71,6 +75,8 @@ class Points:
         self.thorough = thorough
         self._time_left, self._each, self._interrupted = time_left, each, False
         self._reserved = 0.0
+        self.places = True
+        """Whether there is time to calibrate standard errors by place."""
         self.order = order = np.random.default_rng(seed).permutation(len(points))
         self.first, self.second = order[:_FIRST], order[:_SECOND]
         self.last = order[: max(_LAST, min(len(points), EXACT) // _SHARE)]
@@ -96,10 +102,16 @@ class Points:
         return self._time_left() - self._reserved
 
     def reserve(self, begun: float, answers: int) -> None:
-        """Leave time to write what is estimated, by what it took since ``begun`` to read so many answers."""
+        """Leave time to write what is estimated, by what it took since ``begun`` to read so many answers.
+
+        And to calibrate it by place, if there is enough.
+        """
         if begun < math.inf:
             estimated = len(self.wanted) + len(self.sample)
+            placing = _PLACING * estimated
+            self.places = _PLACED * placing < self._time_left()
             self._reserved = _WRITING * (begun - self._time_left()) * estimated / answers
+            self._reserved += placing * self.places
 
     def each(self, fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
         """As `map`, in threads if so given; where one raises, such as for Ctrl-C here, the others soon end too."""

@@ -291,7 +291,7 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     few = _inflation(len(answers), _lengths(found.scales, len(answers)))
     stderr = calibrated(
         known.points[known.sample] * found.scales, targets - left, left_variance,
-        known.wanted * found.scales, variance,
+        known.wanted * found.scales, variance, by_place=known.places,
     )  # fmt: skip
     left_out = _among(_larger(found.scales, len(answers)) * np.sqrt(found.squares(targets)), varied)
     methods = iter(found.names)
