@@ -28,7 +28,7 @@ from ..execution.failures import Failures
 from ..execution.inputs import InputRows
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
-from ..execution.live import LOOKING, Budget, LiveJob, call_memory, patience_of
+from ..execution.live import LiveJob, Looking, call_memory, patience_of
 from ..execution.missing import (
     COMPUTING,
     Effort,
@@ -102,12 +102,13 @@ class RowsJob(MapJob):
         self._record = record
         self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
         self._tolerance = tolerance_of(job.stop)
-        self._looked: tuple[int, float | None, list[Estimates]] = (0, None, [])
+        self._found: list[Estimates] = []
+        """Of rows that were missing when standard errors were last looked at."""
         this = weakref.proxy(self)  # answers must not wait for the collector
 
         def worst(chunk: int, last: bool) -> float | None:
-            found: float | None = this._worst(last)
-            return found
+            worst: float | None = this._looking.worst(chunk, this.live.answers, last, this._worst)
+            return worst
 
         job = replace(
             job,
@@ -122,7 +123,7 @@ class RowsJob(MapJob):
             stderr=worst,
         )
         super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
-        self._looking = Budget(self.live, LOOKING)
+        self._looking = Looking(self.live)
 
     def happened(self, live: LiveJob) -> None:
         super().happened(live)
@@ -155,8 +156,7 @@ class RowsJob(MapJob):
         estimates: Iterable[Estimates] = ()
         if outcome is Outcome.TOLERANCE:
             # Since it was looked at them, rows may have been answered or have failed.
-            looked = self._looked[2]
-            estimates = [found.of(missing) for found in looked if missing[found.rows].any()]
+            estimates = [found.of(missing) for found in self._found if missing[found.rows].any()]
         elif missing.any() and self._stop is not None:
             estimates = self._estimated(np.flatnonzero(missing), effort, time_left)
         before = status.copy()
@@ -181,7 +181,7 @@ class RowsJob(MapJob):
     def _in_vain(self) -> bool:
         """Whether standard errors were asked for, and no row was ever estimated though answers had come."""
         enough = (self._rows.status == Status.EXACT).sum() >= _ENOUGH
-        return self._tolerance is not None and bool(enough) and not self._looked[2]
+        return self._tolerance is not None and bool(enough) and not self._found
 
     def _ended(self, *, partial: bool = False) -> Outcome:
         """Why the job has ended.
@@ -210,32 +210,23 @@ class RowsJob(MapJob):
         """Why a call was lost with its worker, or else a worker, perhaps before the job."""
         return self._work.last_loss or getattr(self._engine, "last_loss", None)
 
-    def _worst(self, last: bool) -> float | None:
-        """The largest standard error of the rows that are missing; None if there is none yet, or no time to look."""
-        answers = self.live.answers
-        if answers != self._looked[0]:
-            if not (last or self._looking.allows()):
-                return None
-            status = self._rows.status
-            missing = np.flatnonzero(status == Status.MISSING)
-            worst: float | None = None
-            found: list[Estimates] = []
-            with self._looking:
-                if (status == Status.EXACT).sum() >= _ENOUGH:
-                    worst, found = self._largest(missing[:: -(-len(missing) // _SOME) or 1])
-                if worst is not None and worst <= (
-                    self._tolerance.largest if self._tolerance else 0.0
-                ):
-                    worst, found = self._largest(missing)
-            self._looked = answers, worst, found
-        return self._looked[1]
+    def _worst(self) -> float | None:
+        """The largest standard error of the rows that are missing, if they can be estimated."""
+        status, self._found = self._rows.status, []
+        missing = np.flatnonzero(status == Status.MISSING)
+        if (status == Status.EXACT).sum() < _ENOUGH:
+            return None
+        worst = self._largest(missing[:: -(-len(missing) // _SOME) or 1])
+        if worst is not None and worst <= (self._tolerance.largest if self._tolerance else 0.0):
+            worst = self._largest(missing)
+        return worst
 
-    def _largest(self, missing: np.ndarray) -> tuple[float | None, list[Estimates]]:
-        found = list(self._estimated(missing, "quick", self._time_left))
+    def _largest(self, missing: np.ndarray) -> float | None:
+        self._found = found = list(self._estimated(missing, "quick", self._time_left))
         if sum(len(part.rows) for part in found) < len(missing):
-            return None, found  # some can only be computed
+            return None  # some can only be computed
         outputs = self._tolerance.outputs if self._tolerance else None
-        return max((part.largest(outputs) for part in found), default=None), found
+        return max((part.largest(outputs) for part in found), default=None)
 
     def _estimated(
         self, missing: np.ndarray, effort: Effort, time_left: Callable[[], float]

@@ -29,8 +29,6 @@ class ChunkRows:
         """Answers so far."""
         self.errors: dict[int, BaseException] = {}
         """By slot, without an answer since."""
-        self.looked: tuple[int, float | None] = (0, None)
-        """The largest standard error, from so many answers."""
         self.found: tuple[tuple[int, Effort] | None, list[Estimates]] = (None, [])
         """Estimates of its rows, from so many of its answers."""
         self._dtypes: set[np.dtype[Any]] = set()  # of answers to own inputs

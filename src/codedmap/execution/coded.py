@@ -44,7 +44,7 @@ from .hedge import Hedge, check_begins
 from .job import MapJob
 from .job_estimates import JobEstimates
 from .job_rows import JobRows
-from .live import LOOKING, Budget, LiveJob, Work, patience_of
+from .live import LiveJob, Looking, Work, patience_of
 from .missing import (
     Effort,
     Estimates,
@@ -331,7 +331,7 @@ class _CodedWork(Work):
         """Which scheduler asks, and which job runs."""
         # Both refer to this, and the answers must not wait for the collector.
         self._scheduler, self._live = weakref.proxy(scheduler), weakref.proxy(live)
-        self._looking = Budget(live, LOOKING)
+        self._looking = Looking(live)
 
     # What the scheduler asks --------------------------------------------------------------------------
 
@@ -341,21 +341,17 @@ class _CodedWork(Work):
 
     def worst(self, number: int, last: bool) -> float | None:
         """The largest standard error of a chunk; None if there is none yet, or no time to look."""
-        chunk, stop = self._chunk(number), self._settings.stop
-        count = chunk.taken
-        if chunk.looked[0] != count:
-            answered = frozenset(self._scheduler.chunks[number].answered)
-            if not chunk.encoded.decodable(answered) or not (last or self._looking.allows()):
-                return None
-            with self._looking:
-                estimate = chunk.encoded.tried()
-                if estimate is not None and estimate.stderr is None and asks_stderr(stop):
-                    raise no_stderr(stop, self._settings.code)
-                chunk.looked = count, self._largest(chunk, estimate)
-        return chunk.looked[1]
+        chunk = self._chunk(number)
+        return self._looking.worst(number, chunk.taken, last, lambda: self._largest(number, chunk))
 
-    def _largest(self, chunk: ChunkRows, estimate: Estimate | None) -> float | None:
-        if estimate is None or estimate.stderr is None:
+    def _largest(self, number: int, chunk: ChunkRows) -> float | None:
+        answered, stop = frozenset(self._scheduler.chunks[number].answered), self._settings.stop
+        estimate = chunk.encoded.tried() if chunk.encoded.decodable(answered) else None
+        if estimate is None:
+            return None
+        if estimate.stderr is None:
+            if asks_stderr(stop):
+                raise no_stderr(stop, self._settings.code)
             return None
         estimate, status, _ = chunk.judged(estimate)
         stderr = np.array(estimate.stderr)

@@ -27,8 +27,7 @@ from .events import Call, Decision, Event, Loss
 from .scheduler import Scheduler
 from .task import raised_by_fn
 
-LOOKING = 0.05
-"""The share of the time that standard errors may take while calls run."""
+_LOOKING = 0.05  # of the time, for standard errors while calls run
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
 _STOPPED = 0.5  # seconds too late to go on that show that this program was stopped, as by Ctrl-Z
@@ -398,6 +397,27 @@ class Budget:
 
     def __exit__(self, *raised: object) -> None:
         self._spent += self._job.seconds - self._began
+
+
+class Looking(Budget):
+    """Looks at the standard errors of a job while calls run, for a small share of its time."""
+
+    def __init__(self, job: LiveJob) -> None:
+        super().__init__(job, _LOOKING)
+        self._seen: dict[int, tuple[int, float | None]] = {}
+
+    def worst(
+        self, chunk: int, answers: int, last: bool, look: Callable[[], float | None]
+    ) -> float | None:
+        """The largest of a chunk, looked at if it has other ``answers`` than before; None: none yet, or no time to look."""
+        before, worst = self._seen.get(chunk, (0, None))
+        if before != answers:
+            if not (last or self.allows()):
+                return None
+            with self:
+                worst = look()
+            self._seen[chunk] = answers, worst
+        return worst
 
 
 def _unwatched(callback: Callable[[], None]) -> None:

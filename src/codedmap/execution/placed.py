@@ -16,7 +16,7 @@ from ..errors import EngineError, KeptLost, NotStarted
 from .chunks import ChunkScheduler, CodedJob
 from .events import Call, Decode, Decoded, Loss
 from .failures import Failures
-from .live import LOOKING, Budget, LiveJob, Work, in_order, patience_of
+from .live import LiveJob, Looking, Work, in_order, patience_of
 
 _POLLED = 0.05  # seconds
 
@@ -109,7 +109,7 @@ class Ended(NamedTuple):
 R = TypeVar("R")
 
 
-class PlacedJob(Generic[R]):
+class PlacedJob(Work, Generic[R]):
     """One call of each worker of a code, on what it keeps, until the stopping rule is satisfied.
 
     The decoder takes answers (``add``), and says what can be made of those of some workers (``decodable``, ``estimable``,
@@ -125,6 +125,9 @@ class PlacedJob(Generic[R]):
     ) -> None:
         self.placed, self.decoder = placed, decoder
         self._stop, self._throw, self._partial = stop, throw, partial
+        self._failures: dict[int, BaseException] = {}
+        self._repaired: dict[int, None] = {}
+        self._taken = 0
         self._result: R | None = None
 
     def send(self, engine: Engine, worker: int, kept: Kept) -> Future[Any]:
@@ -142,9 +145,8 @@ class PlacedJob(Generic[R]):
 
     def run(self, show: Callable[[LiveJob], None] = lambda job: None) -> R:
         """Run the job to its end; ``show`` is called with the `LiveJob` after each event."""
-        placed, decoder = self.placed, self.decoder
+        placed = self.placed
         placed.move()
-        work = _Work(self)
         most = max(Counter(map(placed.where, range(len(placed)))).values())
         job = CodedJob(
             1,
@@ -155,86 +157,68 @@ class PlacedJob(Generic[R]):
             slots=len(placed),
             tasks=1,
             own={},
-            decodable=lambda chunk, workers: decoder.decodable(workers),
+            decodable=lambda chunk, workers: self.decoder.decodable(workers),
             rule=self._stop,
-            stderr=work.worst,
+            stderr=self._worst,
             bound=True,
             partial=self._partial,
             where=placed.where,
             patience=patience_of(placed.engine),
         )
         scheduler = ChunkScheduler(job)
-        live = LiveJob(scheduler, placed.engine, work, changed=placed.move)
-        work.joins(scheduler, live)
+        live = LiveJob(scheduler, placed.engine, self, changed=placed.move)
+        # Both refer to this, and the answers must not wait for the collector.
+        self._scheduler, self._live = weakref.proxy(scheduler), weakref.proxy(live)
+        self._looking = Looking(live)
         for _ in live.run(show):
             pass
         assert self._result is not None
         return self._result
 
-
-class _Work(Work):
-    """The calls, and which of them have failed."""
-
-    scheduler: ChunkScheduler
-    live: LiveJob
-
-    def __init__(self, job: PlacedJob[Any]) -> None:
-        self._placed, self._decoder, self._job = job.placed, job.decoder, job
-        self.failures: dict[int, BaseException] = {}
-        self.repaired: dict[int, None] = {}
-        self._taken = 0
-        self._looked: tuple[int, float | None] = (0, None)
-
-    def joins(self, scheduler: ChunkScheduler, live: LiveJob) -> None:
-        """Which scheduler asks, and which job runs; both refer to this."""
-        self.scheduler, self.live = weakref.proxy(scheduler), weakref.proxy(live)
-        self._looking = Budget(live, LOOKING)
-
-    def worst(self, chunk: int, last: bool) -> float | None:
+    def _worst(self, chunk: int, last: bool) -> float | None:
         """The largest standard error; None if there is none yet, or no time to look."""
-        if self._taken != self._looked[0]:
-            answered = frozenset(self.scheduler.chunks[chunk].answered)
-            if not self._decoder.estimable(answered) or not (last or self._looking.allows()):
-                return None
-            with self._looking:
-                self._looked = self._taken, self._decoder.worst()
-        return self._looked[1]
+
+        def look() -> float | None:
+            answered = frozenset(self._scheduler.chunks[chunk].answered)
+            return self.decoder.worst() if self.decoder.estimable(answered) else None
+
+        return self._looking.worst(chunk, self._taken, last, look)
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
         """Call what the worker keeps; if it was lost, it is placed again."""
-        if self._placed.lost(call.slot):
-            self.repaired[call.slot] = None
-        self.failures.pop(call.slot, None)
-        kept = self._placed.on(call.slot)  # a job of another thread may have moved it just now
-        return self._job.send(engine, kept.worker, kept)
+        if self.placed.lost(call.slot):
+            self._repaired[call.slot] = None
+        self._failures.pop(call.slot, None)
+        kept = self.placed.on(call.slot)  # a job of another thread may have moved it just now
+        return self.send(engine, kept.worker, kept)
 
     def answered(self, call: Call, reply: Reply) -> tuple[int, ...]:
         if call.wanted:
-            self._decoder.add(call.slot, reply.values)
+            self.decoder.add(call.slot, reply.values)
             self._taken += 1
         return ()
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """Keep the reason; a call of what was lost is made again, if it is needed."""
         if isinstance(error, KeptLost):
-            self._placed.lose(call.slot)
-            if self._job.costly or call.slot in self.repaired:
+            self.placed.lose(call.slot)
+            if self.costly or call.slot in self._repaired:
                 loss = Loss.CRASHED
         if call.wanted:
-            self.failures[call.slot] = error
+            self._failures[call.slot] = error
         return loss
 
     def decode(self, decision: Decode) -> Decoded:
-        seconds = self.live.seconds
-        seen = self.scheduler.seen(decision.chunk, seconds)
-        for slot in sorted(seen.failed - self.failures.keys()):
-            self.failures[slot] = NotStarted("no worker was left that could make the call")
+        seconds = self._live.seconds
+        seen = self._scheduler.seen(decision.chunk, seconds)
+        for slot in sorted(seen.failed - self._failures.keys()):
+            self._failures[slot] = NotStarted("no worker was left that could make the call")
         ended = Ended(
             decision.outcome,
             seen,
             decision.final,
-            dict(self.failures),
-            tuple(self.repaired),
+            dict(self._failures),
+            tuple(self._repaired),
             seconds,
         )
-        return Decoded(self.live.seconds, decision.chunk, enough=self._job.finish(ended))
+        return Decoded(self._live.seconds, decision.chunk, enough=self.finish(ended))
