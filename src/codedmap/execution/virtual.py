@@ -72,7 +72,7 @@ def run_virtually(
         Called with the scheduler, each event and the decisions that followed.
     """
     scheduler = ChunkScheduler(job) if isinstance(job, CodedJob) else Scheduler(job)
-    clock = _Clock(scheduler, ending, overhead, grace, more=more, watch=watch)
+    clock = _Clock(scheduler, ending, overhead, grace, more, watch)
     names = list(range(workers) if isinstance(workers, int) else workers)
     for place, name in enumerate(names, start=1):
         clock.push(0.0, events.Joined(0.0, name, more=place < len(names)))
@@ -82,23 +82,19 @@ def run_virtually(
     return clock.result
 
 
+@dataclass(eq=False)
 class _Clock:
     """The events to come, in order of time, and the calls that each worker has."""
 
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        ending: Callable[[Call, float], Ending],
-        overhead: float,
-        grace: float,
-        *,
-        more: Callable[[int], tuple[float, int, bool]] | None,
-        watch: Callable[[Scheduler, Event, list[Decision]], None] | None,
-    ) -> None:
-        self.scheduler = scheduler
+    scheduler: Scheduler
+    ending: Callable[[Call, float], Ending]
+    overhead: float
+    grace: float
+    more: Callable[[int], tuple[float, int, bool]] | None
+    watch: Callable[[Scheduler, Event, list[Decision]], None] | None
+
+    def __post_init__(self) -> None:
         self.result = Timeline(Outcome.NONE_RUNNING, 0.0, 0, 0)
-        self._ending, self._overhead, self._grace = ending, overhead, grace
-        self._more, self._watch = more, watch
         self._now = 0.0
         self._order = 0
         self._events: list[tuple[float, int, Event, Call | None]] = []
@@ -154,14 +150,14 @@ class _Clock:
                 case events.FailRows():
                     self.result.failed.append(decision)
                 case events.Abandon(call, at_once):
-                    self._drop(call, 0.0 if at_once else self._grace)
+                    self._drop(call, 0.0 if at_once else self.grace)
                 case events.Withdraw(call):
-                    self._drop(call, self._grace)
-                case events.More() if self._more is not None:
-                    seconds, groups, last = self._more(decision.groups)
+                    self._drop(call, self.grace)
+                case events.More() if self.more is not None:
+                    seconds, groups, last = self.more(decision.groups)
                     self.push(self._now + seconds, events.Added(self._now + seconds, groups, last))
-        if self._watch is not None:
-            self._watch(self.scheduler, event, decisions)
+        if self.watch is not None:
+            self.watch(self.scheduler, event, decisions)
         for answer in decoded:
             self._report(answer)
 
@@ -173,8 +169,8 @@ class _Clock:
 
     def _begin(self, call: Call) -> None:
         self.result.begun.append(call.groups)
-        end = self._ending(call, self._now)
-        at = self._now + end.seconds + self._overhead
+        end = self.ending(call, self._now)
+        at = self._now + end.seconds + self.overhead
         event: Event = (
             events.Answered(at, call.number, end.seconds, end.raised)
             if end.loss is None
