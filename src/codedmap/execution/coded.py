@@ -96,19 +96,17 @@ def coded_job(
     *,
     stop: StoppingRule,
     hedge: Hedge | None,
-    retries: int = 2,
     size: int | None = None,
-    bound: bool = False,
     call_timeout: float = math.inf,
+    **more: Any,
 ) -> CodedJob:
-    """What is to be scheduled for a code; ``own`` and ``decodable`` as for `CodedJob`, ``call_timeout`` of one row."""
+    """What is to be scheduled for a code; ``call_timeout`` of one row, all others as for `CodedJob`."""
     timed = hedge is not None and hedge.after is not None
     if hedge is not None:
         check_begins(hedge, code.workers)
     return CodedJob(
         groups,
         hedge=None if hedge is None or timed else hedge.budget,
-        retries=retries,
         call_timeout=call_timeout * (size or groups),
         ahead=0,
         size=size or groups,
@@ -117,9 +115,9 @@ def coded_job(
         own=own,
         decodable=decodable,
         rule=stop,
-        bound=bound,
         after=None if hedge is None else hedge.after,
         most=int(hedge.budget) if hedge is not None and timed and hedge.budget else None,
+        **more,
     )
 
 
@@ -146,19 +144,17 @@ class CodedMap(MapJob):
         self._work = work = _CodedWork(settings, rows, given=given)
         if before is not None:
             work.keep(*before)
-        job = replace(
-            coded_job(
-                settings.code,
-                work.groups,
-                work.own,
-                work.decodable,
-                stop=settings.stop,
-                hedge=settings.hedge,
-                retries=settings.retries,
-                size=settings.size,
-                bound=settings.bound,
-                call_timeout=settings.call_timeout,
-            ),
+        job = coded_job(
+            settings.code,
+            work.groups,
+            work.own,
+            work.decodable,
+            stop=settings.stop,
+            hedge=settings.hedge,
+            size=settings.size,
+            call_timeout=settings.call_timeout,
+            retries=settings.retries,
+            bound=settings.bound,
             before=(len(rows.status) - rows.count) // settings.code.tasks,
             stderr=work.worst,
             partial=settings.partial,
