@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +16,6 @@ from ..contracts.inputs import check_finite
 from ..contracts.memory import check_memory
 from ..errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from .received import Received, compared, of_own_answers, overlaid
-
-
-class Account(NamedTuple):
-    """The answers of one worker to the groups of a chunk."""
-
-    worker: Hashable
-    answers: int
-    rejected: int
-    """Of these, though finite, and of the form of the others."""
 
 
 class EncodedRows:
@@ -181,17 +172,17 @@ class EncodedRows:
         """Whether the payload of a slot is the own input of a task."""
         return slot in self.owner or slot in self._raw
 
-    def accounts(self, exact: np.ndarray) -> tuple[np.ndarray, list[Account]]:
-        """On whose answer alone each row (m,) rests, as a place in the accounts, or -1; and these.
+    def count_rejected(self, exact: np.ndarray, counts: dict[Hashable, list[int]]) -> np.ndarray:
+        """Add to the answers of each worker, and those that are rejected though finite and of the form of the others.
 
         ``exact`` (m,) bool are the rows that are exact. Where a mixture's answer is rejected is not known: in all groups.
+        Returns on whose answer alone each row (m,) rests, as a place in ``counts``, or -1.
         """
         kept_rows = np.ones(self.code.tasks * self.groups, dtype=bool)
         kept_rows[slice(self._rows) if self._place is None else self._place] = exact
         own = kept_rows.reshape(self.code.tasks, self.groups)
         sheet, which, _ = self._usable_sheet()
-        found: dict[Hashable, Account] = {}
-        places: dict[Hashable, int] = {}
+        places = {worker: place for place, worker in enumerate(counts)}
         held = np.zeros((self.code.tasks, self.groups), dtype=int)
         by = np.full(held.shape, -1)
         for slot in {*sheet, *(slot for slot in self.owner if slot >= self.code.workers)}:
@@ -206,15 +197,14 @@ class EncodedRows:
                 task = self._task_of(slot) if self.is_raw(slot) else None
                 lost = self.groups if task is None else int((~own[task]).sum())
                 places.setdefault(worker, len(places))
-                before = found.get(worker, Account(worker, 0, 0))
-                found[worker] = Account(
-                    worker, before.answers + self.groups, before.rejected + wrong * lost
-                )
+                count = counts.setdefault(worker, [0, 0])
+                count[0] += self.groups
+                count[1] += wrong * lost
                 if task is not None and not wrong:
                     held[task] += 1
                     by[task] = places[worker]
         by[held != 1] = -1
-        return np.asarray(self._in_place(by)), list(found.values())
+        return np.asarray(self._in_place(by))
 
     def mixtures(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """Payloads (n, *x) that are no inputs, and answers (n, *y) to them, none of a slot with a rejected answer.
