@@ -212,11 +212,9 @@ class ChunkScheduler(Scheduler):
     def _close(self, chunk: Chunk) -> None:
         del self.chunks[chunk.number]
         self._changed.pop(chunk.number, None)
-        self._waiting = deque(p for p in self._waiting if p.chunk != chunk.number)
         for piece in chunk.pieces.values():
-            for copy in piece.copies:
-                self._give_up(copy)
-            piece.copies.clear()
+            self._drop_copies(piece)
+        self._waiting = deque(p for p in self._waiting if p.chunk != chunk.number)
         self._left -= chunk.end - chunk.begin
         self._worst = max(chunk.outcome, self._worst or chunk.outcome, key=_severity)
         self._ending |= chunk.outcome in _JOB_ENDS
@@ -349,7 +347,7 @@ class ChunkScheduler(Scheduler):
             again = self._crashed_slots(chunk)
         elif not seen.running:
             needed = len(again)
-        self._waiting.extend(self._ask_again(chunk, again[:needed]))
+        self._waiting.extend([self._piece(chunk, slot) for slot in again[:needed]])
 
     def _crashed_slots(self, chunk: Chunk) -> list[int]:
         """Slots whose calls crashed no more often than they may be made again."""
@@ -359,12 +357,6 @@ class ChunkScheduler(Scheduler):
             for slot, loss in chunk.failed.items()
             if loss is Loss.CRASHED and chunk.pieces[slot].crashes <= most and most
         ]
-
-    def _ask_again(self, chunk: Chunk, slots: Iterable[int]) -> list[Piece]:
-        pieces = [self._piece(chunk, slot) for slot in slots]
-        for piece in pieces:
-            chunk.failed.pop(piece.slot, None)
-        return pieces
 
     def _fewest(self, chunk: Chunk, seen: Progress, slots: Sequence[int]) -> int | None:
         """How many of these slots, in this order, have to answer for the rule; None: all are not enough."""
@@ -391,6 +383,7 @@ class ChunkScheduler(Scheduler):
         if piece is None:
             piece = chunk.pieces[slot] = Piece(chunk.begin, chunk.end, chunk.number, slot)
         chunk.asked.add(slot)
+        chunk.failed.pop(slot, None)
         if slot >= self.job.slots:
             chunk.hedged.add(slot)
         return piece
@@ -611,7 +604,6 @@ class ChunkScheduler(Scheduler):
                 piece = self._piece(chunk, slot)
                 if enough:
                     chunk.hedged.add(slot)
-                chunk.failed.pop(slot, None)
                 self._hedge(piece, name, now)
                 due = self._late_at(chunk, slot, 1.0)
                 wake = sooner(wake, due if due < math.inf else None)
