@@ -28,7 +28,7 @@ from .events import Call, FailRows, Loss, More
 from .job_rows import JobRows
 from .live import Work
 from .order import named_rows, runs_of
-from .task import Batch, Itemwise, RowsTask, on_resident, raised_by_fn
+from .task import Batch, Itemwise, RowsTask, TaskOf, raised_by_fn
 
 
 class KeptTasks:
@@ -48,7 +48,7 @@ class KeptTasks:
         capture = not getattr(engine, "in_process", False)
         self.task = RowsTask(plain, dict(kwargs or {}), seed, capture, checked)
         stays = resident is not None and not kwargs and seed is None
-        self._made = on_resident(self.task) if stays else None
+        self._made = TaskOf(capture, checked) if stays else None
         self._resident = resident if resident is not None and stays else Resident(self.task, engine)
 
     def on(self, worker: Any) -> Kept:

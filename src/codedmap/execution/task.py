@@ -185,19 +185,14 @@ def _reply(compute: Callable[[], tuple[Any, dict[int, Failure]]], *, capture: bo
 
 
 @dataclass(frozen=True, slots=True)
-class _OfFunction:
-    """Makes tasks of functions, the same as another; equal if they are made alike."""
+class TaskOf:
+    """How a function is made a task, for `Resident.on`; equal if tasks are made alike."""
 
     capture: bool
     checked: bool
 
     def __call__(self, fn: Callable[..., Any]) -> RowsTask:
         return RowsTask(fn, {}, None, self.capture, self.checked)
-
-
-def on_resident(task: RowsTask) -> Callable[[Callable[..., Any]], RowsTask]:
-    """How a function is made such a task, for `Resident.on`."""
-    return _OfFunction(task.capture, task.checked)
 
 
 def _one_by_one(
