@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codedmap.contracts.stopping import Deadline, Outcome, Share, Slower
+from codedmap.execution.call_times import CallTimes
 from codedmap.execution.events import (
     Abandon,
     Added,
@@ -32,7 +33,6 @@ from codedmap.execution.events import (
     Tick,
     Withdraw,
 )
-from codedmap.execution.hedging import CallTimes
 from codedmap.execution.scheduler import Scheduler
 from codedmap.execution.virtual import Ending, run_virtually
 

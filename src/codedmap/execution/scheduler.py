@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 
 from ..contracts.stopping import Outcome, Progress
 from . import events
+from .call_times import CallTimes
 from .events import Call, Decision, Event, Job, Kind, Lineage, Loss, Piece
-from .hedging import CallTimes
 
 _SECONDS = 0.05  # that a call should take at least,
 _OVERHEADS = 50  # times its overhead too, if that is not long:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 
+from ..execution.call_times import CallTimes
 from ..execution.events import Call
-from ..execution.hedging import CallTimes
 from ..execution.virtual import Ending
 from ..latency import LatencyModel
 from ..latency.scheduled import in_turn
