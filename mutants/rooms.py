@@ -45,7 +45,7 @@ ROWS = [
     ("execution/live.py execution/inputs.py execution/rows.py execution/task.py", "execution/test_live.py api/test_map_rows.py"),
     ("results/trees.py results/calls.py results/status.py", "results/test_trees.py api/test_map_rows.py"),
     ("execution/hedge.py", "execution/test_hedge_outliers.py execution/test_hedge.py"),
-    ("storage/*.py execution/order.py execution/job_rows.py", "storage/test_digest.py storage/test_journal.py storage/test_outputs.py storage/test_sources.py api/test_map_out.py"),
+    ("storage/*.py execution/job_rows.py", "storage/test_digest.py storage/test_journal.py storage/test_outputs.py storage/test_sources.py api/test_map_out.py"),
     ("sums/*.py", "sums/test_integers.py api/test_sum_given.py api/test_sum_rounding.py api/test_sum.py contracts/test_sums.py"),
     ("matrices/*.py", "matrices/test_call.py api/test_matrix_rounding.py contracts/test_matrices.py api/test_matrix.py api/test_matrix_disputed.py"),
     ("planning/*.py", "planning/test_ways.py api/test_plan.py"),

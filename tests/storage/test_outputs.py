@@ -16,7 +16,7 @@ import zarr
 
 import codedmap as cm
 from codedmap import Status
-from codedmap.execution.order import Order, runs_of
+from codedmap.execution.job_rows import Order, runs_of
 from codedmap.results.trees import error_leaves
 from codedmap.storage.output import NpyOutput, Output, cast, form_of
 from codedmap.storage.parquet import ParquetOutput
@@ -309,13 +309,13 @@ def test_an_order_gives_each_wanted_row_once():
         for block in (1, 3, 7):
             wanted = rng.random(50) < 0.6
             order = Order(wanted, block=block, seed=seed)
-            whole = [np.r_[order.at(b, min(b + 4, order.rows))] for b in range(0, order.rows, 4)]
+            whole = [np.r_[order.at(b, min(b + 4, order.count))] for b in range(0, order.count, 4)]
             rows = np.concatenate(whole)
             assert sorted(rows.tolist()) == np.flatnonzero(wanted).tolist()
             assert (seed is None) == (np.diff(rows) > 0).all()
             order.extend(50, np.array([False, True, True]))
             order.extend(53, np.array([True, False, True]))
-            assert np.r_[order.at(len(rows), order.rows)].tolist() == [51, 52, 53, 55]
+            assert np.r_[order.at(len(rows), order.count)].tolist() == [51, 52, 53, 55]
     kept = Order(np.ones(100, bool), block=10, seed=0)
     firsts = [kept.at(b, b + 10) for b in range(0, 100, 10)]
     assert all(isinstance(at, slice) and at.start % 10 == 0 for at in firsts), "blocks stay whole"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,12 +12,79 @@ from ..contracts.stopping import Outcome
 from ..errors import NotEnoughAnswers
 from ..results.status import Status
 from .inputs import InputRows
-from .order import Order
 
 _BLOCKS = 4096  # runs of rows that are started in a random order, where they are read from or written to a file
 
 
-class JobRows:
+def runs_of(at: slice | np.ndarray) -> list[tuple[int, int]]:
+    """Rows as runs (begin, end) of neighbours, in the order in which they are given."""
+    if isinstance(at, slice):
+        return [(at.start, at.stop)]
+    if not len(at):
+        return []
+    cuts = np.flatnonzero(np.diff(at) != 1) + 1
+    begins = at[np.r_[0, cuts]].tolist()
+    ends = (at[np.r_[cuts - 1, len(at) - 1]] + 1).tolist()
+    return list(zip(begins, ends, strict=True))
+
+
+def named_rows(runs: Sequence[tuple[int, int]]) -> str:
+    """Rows by their numbers, those of the first five runs."""
+    numbers = [f"{b:,} to {e - 1:,}" if e > b + 1 else f"{b:,}" for b, e in runs[:5]]
+    more = ", ..." * (len(runs) > 5)
+    return f"row{'s' * (sum(e - b for b, e in runs) > 1)} {', '.join(numbers)}{more}"
+
+
+class Order:
+    """Which of the rows that are wanted, (m,) bool, has which place in a job.
+
+    With a seed the order is random, but for blocks of rows that stay together.
+    """
+
+    def __init__(self, wanted: np.ndarray, *, block: int = 1, seed: int | None = None) -> None:
+        begins, ends = _runs(wanted)
+        if seed is not None:
+            cuts = np.arange(0, len(wanted), block)
+            begins = np.union1d(begins, cuts[wanted[cuts]])
+            ends = np.union1d(ends, cuts[1:][wanted[cuts[1:] - 1]])
+            shuffled = np.random.default_rng(seed).permutation(len(begins))
+            begins, ends = begins[shuffled], ends[shuffled]
+        self._begins = begins
+        self._places = np.r_[0, np.cumsum(ends - begins)]
+
+    @property
+    def count(self) -> int:
+        """How many rows are computed, as far as is known."""
+        return int(self._places[-1])
+
+    def extend(self, begin: int, wanted: np.ndarray) -> None:
+        """More rows, from ``begin`` on, come after the others."""
+        begins, ends = _runs(wanted)
+        if not len(begins):
+            return
+        begins, ends = begins + begin, ends + begin
+        if len(self._begins) and begins[0] == self._begins[-1] + np.diff(self._places[-2:])[0]:
+            self._places[-1] += ends[0] - begins[0]
+            begins, ends = begins[1:], ends[1:]
+        self._begins = np.r_[self._begins, begins]
+        self._places = np.r_[self._places, self._places[-1] + np.cumsum(ends - begins)]
+
+    def at(self, begin: int, end: int) -> slice | np.ndarray:
+        """The rows at some places."""
+        if len(self._begins) == 1:
+            row = int(self._begins[0])
+            return slice(row + begin, row + end)
+        first, last = np.searchsorted(self._places, [begin, end - 1], side="right") - 1
+        if first == last:
+            row = int(self._begins[first] + begin - self._places[first])
+            return slice(row, row + end - begin)
+        which = np.arange(first, last + 1)
+        places = np.clip(self._places[first : last + 2], begin, end)
+        shifts = self._begins[which] - self._places[which]
+        return np.asarray(np.arange(begin, end) + np.repeat(shifts, np.diff(places)))
+
+
+class JobRows(Order):
     """Rows by their places in a job, which computes those that are not done.
 
     Answers are kept in a `Store`, by default in memory. ``shuffled``: whether rows are started in a random order;
@@ -41,14 +109,9 @@ class JobRows:
         self._room = self.status  # that grows by doubling
         block = max(1, inputs.rows // _BLOCKS) if inputs.lazy or store is not None else 1
         wanted = self.status == Status.MISSING
-        self._order = Order(wanted, block=block, seed=0 if shuffled else None)
+        super().__init__(wanted, block=block, seed=0 if shuffled else None)
         if inputs.growing is not None:
             inputs.growing.done(np.flatnonzero(~wanted))
-
-    @property
-    def count(self) -> int:
-        """How many are computed, as far as is known."""
-        return self._order.rows
 
     @property
     def ended(self) -> bool:
@@ -62,10 +125,6 @@ class JobRows:
                 f"an iterator was read up to row {len(self.status) - 1:,} and has more, because {outcome.value}: start "
                 "more workers"
             )
-
-    def at(self, begin: int, end: int) -> slice | np.ndarray:
-        """The rows at some places."""
-        return self._order.at(begin, end)
 
     def done(self, at: slice | np.ndarray) -> None:
         """The inputs of rows are not needed any more."""
@@ -89,5 +148,10 @@ class JobRows:
         if self.store is not None:
             self.store.resize(self.status)
         wanted = self.status[begin:] != Status.EXACT
-        self._order.extend(begin, wanted)
+        self.extend(begin, wanted)
         source.done(begin + np.flatnonzero(~wanted))
+
+
+def _runs(wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    edges = np.flatnonzero(np.diff(np.r_[False, wanted, False]))
+    return edges[::2], edges[1::2]

@@ -25,9 +25,8 @@ from ..results.status import Status
 from ..results.summary import batches_made_from, short
 from ..results.trees import Rows
 from .events import Call, FailRows, Loss, More
-from .job_rows import JobRows
+from .job_rows import JobRows, named_rows, runs_of
 from .live import Work
-from .order import named_rows, runs_of
 from .task import Batch, Itemwise, RowsTask, TaskOf, raised_by_fn
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..contracts.answers import cast_values
 from ..errors import InvalidAnswer, InvalidArgument, many
-from ..execution.order import runs_of
+from ..execution.job_rows import runs_of
 from ..results.trees import in_dtype
 from .digest import checksum
 from .journal import writing

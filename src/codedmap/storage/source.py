@@ -23,7 +23,7 @@ import numpy as np
 from ..contracts.closing import Closing
 from ..contracts.inputs import check_unmasked
 from ..errors import InvalidArgument, many
-from ..execution.order import runs_of
+from ..execution.job_rows import runs_of
 from ..results.trees import as_objects
 
 _END = object()

@@ -17,7 +17,7 @@ from ..contracts.closing import Closing
 from ..contracts.warning import warn_caller
 from ..errors import InvalidAnswer, InvalidArgument, OutputError, many
 from ..execution.inputs import InputRows
-from ..execution.order import named_rows, runs_of
+from ..execution.job_rows import named_rows, runs_of
 from ..results.status import Status
 from ..results.trees import errors_name, leaf_rows, leaves
 from .digest import RowsDigest, checksum
