@@ -23,6 +23,7 @@ from ..engines import Engine
 from ..engines.queue_engine import QueueEngine
 from ..errors import NotEnoughAnswers, many
 from ..estimation import Known
+from ..execution.coded import CodedMap
 from ..execution.events import Job
 from ..execution.failures import Failures
 from ..execution.inputs import InputRows
@@ -323,55 +324,35 @@ class RowsJob(MapJob):
 
 
 class RowsApart(RowsJob):
-    """Some rows of a job with a code, after that one, which has ended ``before``."""
+    """Some rows of a job with a code, after that one, which has ended ``before``; their answers are put to its own."""
 
-    def __init__(self, *given: Any, before: MapJob, rows: np.ndarray, **rest: Any) -> None:
+    def __init__(self, *given: Any, before: CodedMap, rows: np.ndarray, **rest: Any) -> None:
         inputs: InputRows = given[3]
         status = np.full(inputs.rows, Status.EXACT, np.int8)
         status[rows] = Status.MISSING
         super().__init__(*given, status=status, **rest)
-        self._job, self._own = before, rows
-        self._before = before.result() if self._store is None else None
-        if self._before is not None:
-            others = np.flatnonzero(self._before.status < Status.FAILED)
-            if len(others):
-                self._work.answers.put(others, len(others), self._before.values[others])
+        self._before, self._own = before, rows
+        self._work.answers = before.work.values
+
+    def so_far(self) -> MapResult | None:
+        self._before.work.include(self._own, self._rows.status, self._work.failures)
+        before = self._before.so_far()
+        return None if before is None else self._with_calls(before)
 
     def result(self) -> MapResult:
-        if self._store is None:
-            return super().result()
-        outcome, own = self._ended(), self._own
-        self._store.status[own] = self._rows.status[own]
-        self._before = before = self._job.result()  # which finds these rows in the store
-        return self._made(before.values, before.stderr, self._rows.status, outcome)
+        outcome = self._ended(partial=self._record)
+        self._before.work.include(self._own, self._rows.status, self._work.failures)
+        result = self._with_calls(self._before.result())
+        if outcome is Outcome.EXACT and (result.status != Status.EXACT).any():
+            return result
+        return replace(result, outcome=outcome)
 
-    def _made(self, values: Any, stderr: Any, status: np.ndarray, outcome: Outcome) -> MapResult:
-        before, own = self._before, self._own
-        assert before is not None
-        made = super()._made(values, stderr, status, outcome)
-        status = before.status.copy()
-        status[own] = made.status[own]
-        if self._store is None:
-            values = self._work.answers.values(status >= Status.FAILED)
-            known = (before.status < Status.FAILED).any()
-            if known and before.stderr is not None:
-                exact = for_all_entries(status == Status.EXACT, values.shape[1:])
-                stderr = np.where(exact, 0.0, before.stderr)
-            elif known:
-                stderr = None
-        if outcome is Outcome.EXACT and (status != Status.EXACT).any():
-            outcome = before.outcome
+    def _with_calls(self, before: MapResult) -> MapResult:
         return replace(
             before,
-            values=values,
-            stderr=stderr,
-            status=status,
-            failures=Failures(sorted({**before.failures, **made.failures}.items())),
-            outcome=outcome,
-            seconds=made.seconds,
-            worker_seconds=before.worker_seconds + made.worker_seconds,
-            calls=CallTable([*before.calls, *made.calls]),
-            hedges=before.hedges + made.hedges,
+            worker_seconds=before.worker_seconds + self.live.worker_seconds,
+            calls=CallTable([*before.calls, *self.live.calls]),
+            hedges=before.hedges + self.live.scheduler.hedges,
         )
 
 

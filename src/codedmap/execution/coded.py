@@ -141,7 +141,7 @@ class CodedMap(MapJob):
         log: list[Event] | None = None,
     ) -> None:
         self._settings, self._rows, self._plan = settings, rows, plan
-        self._work = work = _CodedWork(settings, rows, given=given)
+        self.work = work = _CodedWork(settings, rows, given=given)
         if before is not None:
             work.keep(*before)
         job = coded_job(
@@ -167,7 +167,7 @@ class CodedMap(MapJob):
         work.joins(scheduler, live)
 
     def so_far(self) -> MapResult | None:
-        known = self._work.known() if self._rows.store is None else None
+        known = self.work.known() if self._rows.store is None else None
         return None if known is None else self._result(known, Outcome.WAITING)
 
     def result(self) -> MapResult:
@@ -177,15 +177,15 @@ class CodedMap(MapJob):
         effort, time_left = time_for_estimates(self.live, self._settings.deadline)
         if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
             effort = "quick"
-        known = self._work.done(effort, time_left)
+        known = self.work.done(effort, time_left)
         if outcome is Outcome.EXACT:
             if not np.isin(known.status, (Status.EXACT, Status.FAILED)).all():
                 outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
             elif known.failures:  # before
                 outcome = Outcome.COMPLETE
-        self._work.warn_of_losses(known)
-        self._work.warn_of_undecided(known.status)
-        size = min(self._settings.size or self._work.groups, self._work.groups)
+        self.work.warn_of_losses(known)
+        self.work.warn_of_undecided(known.status)
+        size = min(self._settings.size or self.work.groups, self.work.groups)
         nothing = (known.status == Status.MISSING).all()
         if outcome is Outcome.DEADLINE and nothing and size > 1:
             warn_caller(
@@ -196,11 +196,11 @@ class CodedMap(MapJob):
 
     def then(self) -> MapJob | None:
         """A job for rows whose calls were lost: of several rows in a call, one may be the cause."""
-        lost, apart = self._work.lost_calls, self._settings.apart
+        lost, apart = self.work.lost_calls, self._settings.apart
         return apart(self, np.sort(lost)) if lost and apart is not None else None
 
     def _result(self, known: _Known, outcome: Outcome) -> MapResult:
-        work, live = self._work, self.live
+        work, live = self.work, self.live
         slots = range(self._settings.code.workers)
         answered = tuple(sorted(work.present))
         failed = {s: e for s, e in work.slot_failures.items() if s not in work.present}
@@ -208,7 +208,7 @@ class CodedMap(MapJob):
             values=known.values,
             stderr=_like(known.values, known.stderr),
             status=known.status,
-            failures=Failures(known.failures),
+            failures=Failures(sorted(known.failures.items())),
             rejected=tuple(sorted(known.rejected)),
             outcome=outcome,
             seconds=live.seconds,
@@ -267,7 +267,8 @@ class _CodedWork(Work):
         self.own: Mapping[int, int] = {}
         self._chunks: dict[int, ChunkRows] = {}
         self._status = rows.status
-        self._values = Rows(len(rows.status))
+        self.values = Rows(len(rows.status))
+        """In memory; nothing where there is a store."""
         at_once = settings.size is None or settings.size >= self.groups
         self._whole = at_once and not settings.together
         every = slice(0, len(rows.status))
@@ -306,7 +307,8 @@ class _CodedWork(Work):
         # Chunks whose answers have two forms, and which.
         self._undecided: list[tuple[slice | np.ndarray, CodedmapError]] = []
         self._rejected: set[Any] = set()
-        self._alone: tuple[ChunkRows, Estimate] | None = None
+        self._only: ChunkRows | None = None
+        """The chunk that is all rows, once it is finished."""
         # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
         self._early = not self._whole and (asks_stderr(settings.stop) or inputs.growing is not None)
         self._lost = np.full(len(self._status), self._estimates.filling)
@@ -319,9 +321,21 @@ class _CodedWork(Work):
         """Take answers (m, *y) to the rows that are EXACT, and why others are FAILED."""
         exact = self._status == Status.EXACT
         rows = np.flatnonzero(exact)
-        self._values.put(rows, len(rows), map_leaves(lambda leaf: leaf[rows], answers))
+        self.values.put(rows, len(rows), map_leaves(lambda leaf: leaf[rows], answers))
         self._stderr = np.where(exact, 0.0, np.inf)
         self._failures.update(failures)
+
+    def include(
+        self, rows: np.ndarray, status: np.ndarray, failures: Mapping[int, BaseException]
+    ) -> None:
+        """Rows were computed without the code, and their answers put where the others are; ``status`` (m,) of all."""
+        self._status[rows] = status[rows]
+        self._failures.update(failures)
+        if self._stderr is not None:
+            self._stderr = np.array(self._stderr)  # results that were streamed have this one
+            self._stderr[rows] = np.where(status[rows] == Status.EXACT, 0.0, np.inf)
+        if self._only is not None:
+            self._only.found = None, []
 
     def joins(self, scheduler: ChunkScheduler, live: LiveJob) -> None:
         """Which scheduler asks, and which job runs."""
@@ -489,20 +503,22 @@ class _CodedWork(Work):
             estimate = replace(estimate, values=chunk.narrowed(estimate.values))
         if failures and not self._settings.record:
             self.error = self._first_failed(chunk) or self.error
-        if self._whole:
-            self._status[chunk.rows] = status
-            self._alone = chunk, estimate
-            return bool(failures)
-        if self._estimates.pooled:
+        if self._estimates.pooled and not self._whole:
             estimate = self._pooled(chunk, estimate, status)
         if self._store is not None:
             self._write(self._store, chunk, estimate, status)
             return bool(failures)
         self._status[chunk.rows] = status
         known = status < Status.FAILED
+        if self._whole:
+            self._only = chunk
+            self._stderr = estimate.stderr
+            if known.any() or not self.lost_calls:  # else those say of what form answers are
+                self.values = Rows.of(estimate.values)
+            return bool(failures)
         if known.any():
             rows = chunk.numbers[known]
-            self._values.put(rows, len(rows), chunk.narrowed(estimate.values[known]))
+            self.values.put(rows, len(rows), chunk.narrowed(estimate.values[known]))
         if estimate.stderr is not None:
             if self._stderr is None or len(self._stderr) < len(self._status):
                 before = () if self._stderr is None else self._stderr
@@ -556,7 +572,7 @@ class _CodedWork(Work):
 
     def known(self) -> _Known | None:
         """What is known while the job goes on."""
-        if not self._whole:
+        if not self._whole or self._only is not None:
             return self.done() if (self._status < Status.FAILED).any() else None
         chunk = self._chunks[0]
         estimate = None
@@ -576,53 +592,45 @@ class _CodedWork(Work):
         """What is known of the chunks that are finished; rows without an own answer are estimated from all others."""
         status, failures = self._status.copy(), dict(self._failures)
         unsupported = self._rejections.unsupported(len(status)) & (status == Status.EXACT)
-        if self._alone is not None:
-            chunk, estimate = self._alone
-            if unsupported.any():
-                estimate = self._without(chunk, estimate, unsupported)
-                status[unsupported] = Status.ESTIMATED
-            found = self._estimates.of_chunk(chunk, estimate, status, effort, time_left)
-            if found or unsupported.any():
-                _mark(status, unsupported | (status == Status.MISSING), found)
-            return _Known.of(estimate, status, failures, self._rejected, found)
-        missing = np.zeros(len(status), dtype=bool)
-        if self._inputs.growing is None and self._scheduler.outcome is not None:
-            missing = self._lost & (status == Status.MISSING)
-        lost = missing | unsupported
-        if unsupported.any() or (self._early and missing.any()):
-            # Mixtures that these workers answered are in the pool as well, and exact rows where estimates are made early.
-            status[unsupported] = Status.MISSING
-            self._estimates.restart()
-        if not self._early:
-            lost |= self._lost & (status == Status.ESTIMATED)
-        if self._store is not None:
-            self._store.withdraw(np.flatnonzero(unsupported))
-            for part in self._of_all(lost, status, effort, time_left):
-                self._store.put_estimates(part.rows, part.values, part.stderr)
-            values, stderr = self._store.finish()
-            return _Known(values, stderr, self._status.copy(), failures, self._rejected)
-        values = self._values.values(status >= Status.FAILED)
-        stderr = None if self._stderr is None or self._without_stderr else self._stderr.copy()
-        if stderr is not None:
-            stderr[unsupported] = np.inf
+        missing = status == Status.MISSING
+        if self._only is None:
+            ended = self._scheduler.outcome is not None and self._inputs.growing is None
+            missing &= self._lost if ended else False
+            lost = missing | unsupported
+            if unsupported.any() or (self._early and missing.any()):
+                # Mixtures that these workers answered are in the pool as well, and exact rows where estimates are made early.
+                status[unsupported] = Status.MISSING
+                self._estimates.restart()
+            if not self._early:
+                lost |= self._lost & (status == Status.ESTIMATED)
+            if self._store is not None:
+                self._store.withdraw(np.flatnonzero(unsupported))
+                for part in self._of_all(lost, status, effort, time_left):
+                    self._store.put_estimates(part.rows, part.values, part.stderr)
+                values, stderr = self._store.finish()
+                return _Known(values, stderr, self._status.copy(), failures, self._rejected)
+        values = self.values.values(status >= Status.FAILED)
+        stderr = None if self._without_stderr else self._stderr
+        if stderr is not None and (self._only is None or unsupported.any()):
+            stderr = np.where(unsupported, np.inf, stderr)
         estimate = Estimate(values, status == Status.EXACT, stderr, ())
-        found = [*self._found, *self._of_all(lost, status, effort, time_left)]
+        if self._only is None:
+            found = [*self._found, *self._of_all(lost, status, effort, time_left)]
+        else:
+            if unsupported.any():
+                status[unsupported] = Status.ESTIMATED
+                self._only.encoded.excluded = self._rejections.workers
+                self._only.found = None, []
+            found = self._estimates.of_chunk(self._only, estimate, status, effort, time_left)
         _mark(status, unsupported | missing, found)
         return _Known.of(estimate, status, failures, set(self._rejected), found)
-
-    def _without(self, chunk: ChunkRows, estimate: Estimate, unsupported: np.ndarray) -> Estimate:
-        """The estimate of a chunk without rows that only rejected workers have answered."""
-        chunk.encoded.excluded, chunk.found = self._rejections.workers, (None, [])
-        stderr = None if estimate.stderr is None else np.where(unsupported, np.inf, estimate.stderr)
-        values = blanked(estimate.values, unsupported)
-        return Estimate(values, estimate.exact & ~unsupported, stderr, estimate.rejected)
 
     def _of_all(
         self, lost: np.ndarray, status: np.ndarray, effort: Effort, time_left: Callable[[], float]
     ) -> Iterator[Estimates]:
         """Estimates of lost rows (m,) bool of all finished chunks."""
         store = self._store
-        values = self._values.values(np.zeros(len(status), dtype=bool))
+        values = self.values.values(np.zeros(len(status), dtype=bool))
         answers = (lambda at: values[at]) if store is None else store.read
         return self._estimates.of_job(
             lost, status, answers, effort, time_left, sample=store is not None
@@ -686,7 +694,7 @@ class _CodedWork(Work):
         rows, tasks, before = self._rows, self._settings.code.tasks, self.groups
         rows.add(read)
         self._status = rows.status
-        self._values.resize(len(self._status))
+        self.values.resize(len(self._status))
         self.groups = -(-rows.count // tasks) if rows.ended else rows.count // tasks
         return self.groups - before, rows.ended
 

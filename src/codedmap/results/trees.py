@@ -309,6 +309,13 @@ class Rows:
         self._tree: Any = None
         self._columns: list[np.ndarray] = []
 
+    @classmethod
+    def of(cls, values: np.ndarray) -> Rows:
+        """All rows, of an array that is kept as it is: there may be no room for a copy."""
+        rows = cls(len(values))
+        rows._tree, rows._columns = np.empty(0), [values]
+        return rows
+
     def put(self, at: np.ndarray | slice, count: int, answer: Any) -> None:
         """Rows have been answered: ``answer`` is a tree whose leaves have ``count`` rows.
 
