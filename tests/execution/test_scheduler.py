@@ -925,14 +925,6 @@ def test_calls_take_at_most_32_megabytes_unless_they_take_a_time_of_their_own(ow
     assert least <= max(sizes) <= most
 
 
-def test_no_call_is_late_for_the_time_in_which_its_inputs_are_sent():
-    times = CallTimes()
-    for groups in (1, 8, 64):
-        times.add(groups, 1e-3 * groups, 0.002 + 0.05 * groups)
-    assert times.late(64) > 3.2 + 0.064
-    assert times.late(1) < 1.0
-
-
 def test_the_newest_hedge_gives_way_first():
     scheduler = Scheduler(Job(6, size=1, ahead=0))
     for worker in range(6):

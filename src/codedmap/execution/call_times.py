@@ -30,8 +30,6 @@ class CallTimes:
         self._judged = 0.0, 1.0  # as `_fit`, when quantiles were last taken
         self._raised: deque[float] = deque(maxlen=_SAMPLES)
         self._overhead = math.inf
-        # Groups and least seconds not spent in fn, of the smallest and the largest calls.
-        self._small = self._large = (0, 0.0)
         self._seconds = 0.0
         self._groups = 0
         self._stale = 0
@@ -40,15 +38,12 @@ class CallTimes:
         """Groups in the largest call answered."""
         self.nbytes = 0.0
         """Of payload and answer, the most of a group so far."""
-        self.sending = 0.0
-        """Seconds that each group adds to what is not spent in ``fn``, such as for its inputs; 0 while calls had one size."""
 
     def add(self, groups: int, seconds: float, overhead: float | None, nbytes: int = 0) -> None:
         """A call of so many groups has been answered; ``overhead``: seconds not spent in ``fn``, if known."""
         self._each.append(seconds / groups)
         if overhead is not None:
             self._overhead = min(overhead, self._overhead)
-            self._add_overhead(groups, overhead)
             if self._calls is not None and seconds < math.inf:  # as in virtual time
                 self._calls.append((groups, seconds))
         self._seconds += max(seconds, _SHORTEST)
@@ -56,15 +51,6 @@ class CallTimes:
         self._stale -= 1
         self.nbytes = max(self.nbytes, nbytes / groups)
         self.largest = max(self.largest, groups)
-
-    def _add_overhead(self, groups: int, overhead: float) -> None:
-        (few, _), (many, _) = self._small, self._large
-        if not few or groups <= few:
-            self._small = groups, min(overhead, self._small[1]) if groups == few else overhead
-        if groups >= many:
-            self._large = groups, min(overhead, self._large[1]) if groups == many else overhead
-        (few, least), (many, most) = self._small, self._large
-        self.sending = max(0.0, most - least) / max(1, many - few)
 
     def add_raised(self, groups: int, seconds: float) -> None:
         """A call of so many groups has raised: that is how long calls take as long as none has an answer."""
@@ -128,7 +114,7 @@ class CallTimes:
             self._stale = min(_REFRESH, len(ordered))
         call, group = self._judged
         usual = (call + group * groups) * self._high * (_FACTOR + _CAUTION / len(known))
-        return max(usual, _LEAST) + _OVERHEADS * (self.overhead + self.sending * (groups - 1))
+        return max(usual, _LEAST) + _OVERHEADS * self.overhead
 
 
 def _late_after(ordered: list[float]) -> float:
