@@ -613,6 +613,6 @@ class ChunkScheduler(Scheduler):
         """Idle workers that have had a copy, if all others are late, and none has failed that is waited for."""
         if any(call.piece is piece for _, _, call, _ in self._doubts):
             return []
-        if not all(self._stuck(name, now) for name in self._workers if name not in holders):
+        if not self._only_stuck(holders, now):
             return []
         return [name for name in self._idle if name not in self._rejected]

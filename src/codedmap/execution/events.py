@@ -32,10 +32,6 @@ class Kind(enum.Enum):
     HEDGE = "hedge"
 
 
-def _no_stderr(chunk: int, last: bool) -> float | None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be run, as far as scheduling goes."""
@@ -65,7 +61,7 @@ class Job:
     """Whether a call may take a time of its own, however few groups it has: ``fn`` computes them together."""
     more: bool = False
     """Whether there may be more groups than are known: they are asked for by `More`, and come as `Added`."""
-    stderr: Callable[[int, bool], float | None] = _no_stderr
+    stderr: Callable[[int, bool], float | None] = lambda chunk, last: None
     """The largest standard error in a chunk, or of the whole job without a code; and whether it is the last time to ask."""
 
 

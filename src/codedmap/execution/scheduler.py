@@ -215,10 +215,13 @@ class Scheduler:
         elif loss is Loss.RAISED and not math.isnan(call.started):
             self._times.add_raised(call.groups, event.now - call.started)
         if call.wanted:
-            piece.copies.remove(call)
-            self._lose(call, loss)
-            if self._unresolved(piece):
-                self._wait_for_copies(call, loss, event.now)
+            self._lost(call, loss, event.now)
+
+    def _lost(self, call: Call, loss: Loss, now: float) -> None:
+        call.piece.copies.remove(call)
+        self._lose(call, loss)
+        if self._unresolved(call.piece):
+            self._wait_for_copies(call, loss, now)
 
     def _wait_for_copies(self, call: Call, loss: Loss, now: float) -> None:
         """Another copy may answer where this call did not: wait for it as long again as it has run, within limits.
@@ -314,10 +317,7 @@ class Scheduler:
             call = self._calls.get(number)
             if call is not None and call.wanted and call.started + timeout <= event.now:
                 self._give_up(call, at_once=True)
-                call.piece.copies.remove(call)
-                self._lose(call, Loss.TIMED_OUT)
-                if self._unresolved(call.piece):
-                    self._wait_for_copies(call, Loss.TIMED_OUT, event.now)
+                self._lost(call, Loss.TIMED_OUT, event.now)
         while self._doubts and self._doubts[0][0] <= event.now:
             _, _, call, loss = self._doubts.pop(0)
             if self._unresolved(call.piece):
@@ -584,18 +584,12 @@ class Scheduler:
         ended = self._answered + self._crashed + self._excused
         early = ended < (_ENOUGH if self._answered else _NONE) and self._next < self.job.groups
         none_left = self._next == self.job.groups
-        others = None  # that are not stuck, once they are needed
         for at, piece in enumerate(self._waiting):
             if early and piece.crashes >= _SUSPECT:
                 continue
             if any(copy.worker == name for copy in piece.copies):
                 continue
-            may = name not in piece.held or piece.held.issuperset(self._workers)
-            if none_left and not may:
-                if others is None:
-                    others = [other for other in self._workers if not self._stuck(other, now)]
-                may = piece.held.issuperset(others)
-            if may:
+            if self._may_take(name, piece) or (none_left and self._only_stuck(piece.held, now)):
                 del self._waiting[at]
                 return piece
         if none_left:
@@ -604,9 +598,9 @@ class Scheduler:
         self._next = begin + self._size()
         return Piece(begin, self._next)
 
-    def _only_stuck(self, piece: Piece, now: float) -> bool:
-        """Whether all workers that have had no copy are stuck."""
-        return all(self._stuck(name, now) for name in self._workers if name not in piece.held)
+    def _only_stuck(self, held: set[Hashable], now: float) -> bool:
+        """Whether all workers but these are stuck."""
+        return all(self._stuck(name, now) for name in self._workers if name not in held)
 
     def _stuck(self, name: Hashable, now: float) -> bool:
         """Whether a worker runs a call that is late, or not wanted any more: it may never end."""
@@ -748,7 +742,7 @@ class Scheduler:
                 if self._workers[name].domain not in domains:
                     return name
                 found = name if found is None else found
-        if found is None and self._only_stuck(piece, now):
+        if found is None and self._only_stuck(piece.held, now):
             return next(iter(self._idle))
         return found
 
