@@ -39,13 +39,14 @@ class Placed:
         if not self._living:
             raise EngineError(f"all workers of {engine!r} have left: start some")
         self._where: list[int] = []
-        self._kept: list[Kept] = []
+        self.kept: list[Kept] = []
+        """What stands for each value; some may be known to be lost."""
         for number, value in enumerate(values):
             self._where.append(self._living[number % len(self._living)])
-            self._kept.append(engine.keep(self._where[number], value))
+            self.kept.append(engine.keep(self._where[number], value))
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self.kept)
 
     def where(self, worker: int) -> int:
         """The worker of the engine that keeps the value of this worker of the code."""
@@ -65,21 +66,13 @@ class Placed:
             if keeper not in load and load:
                 self._where[worker] = other = min(load, key=load.__getitem__)
                 load[other] += 1
-                self.lose(worker)
-
-    def lost(self, worker: int) -> bool:
-        """Whether it is known that this worker's value is gone."""
-        return self._kept[worker].lost
-
-    def lose(self, worker: int) -> None:
-        """Note that this worker's value is gone."""
-        self._kept[worker].lost = True
+                self.kept[worker].lost = True
 
     def on(self, worker: int) -> Kept:
         """What stands for this worker's value; sends it there once more if it was lost."""
-        if self.lost(worker):
-            self._kept[worker] = self.engine.keep(self._where[worker], self._again(worker))
-        return self._kept[worker]
+        if self.kept[worker].lost:
+            self.kept[worker] = self.engine.keep(self._where[worker], self._again(worker))
+        return self.kept[worker]
 
 
 class Ended(NamedTuple):
@@ -186,7 +179,7 @@ class PlacedJob(Work, Generic[R]):
 
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
         """Call what the worker keeps; if it was lost, it is placed again."""
-        if self.placed.lost(call.slot):
+        if self.placed.kept[call.slot].lost:
             self._repaired[call.slot] = None
         self._failures.pop(call.slot, None)
         kept = self.placed.on(call.slot)  # a job of another thread may have moved it just now
@@ -201,7 +194,7 @@ class PlacedJob(Work, Generic[R]):
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """Keep the reason; a call of what was lost is made again, if it is needed."""
         if isinstance(error, KeptLost):
-            self.placed.lose(call.slot)
+            self.placed.kept[call.slot].lost = True
             if self.costly or call.slot in self._repaired:
                 loss = Loss.CRASHED
         if call.wanted:
