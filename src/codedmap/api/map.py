@@ -20,8 +20,6 @@ from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import Code
 from ..contracts.inputs import check_columns, check_kind, shaped_rows
 from ..contracts.stopping import (
-    AllOf,
-    AnyOf,
     Deadline,
     Decodable,
     Quorum,
@@ -29,6 +27,7 @@ from ..contracts.stopping import (
     Tolerance,
     asks_stderr,
     is_rule,
+    parts_of,
 )
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, FromExecutor, Local, Resident
@@ -617,7 +616,8 @@ def _rule(options: Options, code: Any, share: float = 1.0) -> StoppingRule | Non
     if stop is not None:
         if not is_rule(stop):
             raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Deadline(20)")
-        if not isinstance(code, Code) and _counts_slots(stop):
+        counting = any(isinstance(part, Quorum | Decodable) for part in parts_of(stop))
+        if counting and not isinstance(code, Code):
             none = "there is no code" if code is None else f"code={code!r} may use none"
             raise InvalidArgument(
                 f"stop={stop} counts the answers of a code's workers, and {none}: give one, or stop by Deadline or Share"
@@ -640,12 +640,6 @@ class _Until(Deadline):
 
     def __str__(self) -> str:
         return f"Deadline({self.seconds / self.share:g})"
-
-
-def _counts_slots(rule: Any) -> bool:
-    if isinstance(rule, AllOf | AnyOf):
-        return _counts_slots(rule.first) or _counts_slots(rule.second)
-    return isinstance(rule, Quorum | Decodable)
 
 
 def check_hedge_of_rows(hedge: Hedge | None) -> None:

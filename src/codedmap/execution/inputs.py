@@ -61,7 +61,9 @@ class InputRows:
         given = inputs if self.several else (inputs,)
         self._parts = [_part(part) for part in given]
         self._batched = [
-            one if items and isinstance(one, list | range) and _is_row_of_numbers(part) else part
+            one
+            if items and isinstance(one, list | range) and getattr(part, "ndim", 0) == 1
+            else part
             for one, part in zip(given, self._parts, strict=True)
         ]
         if not self._parts:
@@ -206,10 +208,6 @@ def _is_array(form: list[Any]) -> bool:
 
 def _is_real(kind: str) -> bool:
     return bool(_REAL.fullmatch(kind.lower()))
-
-
-def _is_row_of_numbers(part: Any) -> bool:
-    return isinstance(part, np.ndarray) and part.ndim == 1
 
 
 def _part(part: Any) -> Any:

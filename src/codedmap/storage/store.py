@@ -370,14 +370,11 @@ class Store(Closing):
             if runs[-1][1] > end:
                 left.append((runs, inputs, digest))
             elif digest.hex() != inputs:
-                raise self._changed(runs)
+                raise InvalidArgument(
+                    f"the inputs of {named_rows(runs)} are not those that were computed before: give the same inputs, or remove the "
+                    "journal and the outputs to begin anew"
+                )
         self._coming = left
-
-    def _changed(self, runs: Runs) -> InvalidArgument:
-        return InvalidArgument(
-            f"the inputs of {named_rows(runs)} are not those that were computed before: give the same inputs, or remove the "
-            "journal and the outputs to begin anew"
-        )
 
 
 def _as_errors(errors: np.ndarray, values: np.ndarray) -> np.ndarray:
