@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -237,21 +236,16 @@ class _NpyFile:
         self.rows = rows
         with writing(self._path):
             os.ftruncate(self._file, self._begin + rows * self._row)
-            self._write(memoryview(self._header(rows)), 0)
+            write_at(self._file, memoryview(self._header(rows)), 0)
 
     def __setitem__(self, at: slice, array: np.ndarray) -> None:
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-        self._write(memoryview(data), self._begin + at.start * self._row)
+        write_at(self._file, data, self._begin + at.start * self._row)
 
     def __getitem__(self, at: slice) -> np.ndarray:
         rows = at.stop - at.start
         data = read_at(self._file, rows * self._row, self._begin + at.start * self._row)
         return np.frombuffer(data, self.dtype).reshape(rows, *self._shape)
-
-    def _write(self, data: memoryview, at: int) -> None:
-        while data.nbytes:
-            written = os.pwrite(self._file, data, at)
-            data, at = data[written:], at + written
 
     def flush(self) -> None:
         with writing(self._path):
@@ -278,6 +272,13 @@ def read_at(file: int, size: int, begin: int) -> bytes:
     return b"".join(parts)
 
 
+def write_at(file: int, data: memoryview, begin: int) -> None:
+    """Write all of it, from this byte of the file on, or at its end if that was opened to append."""
+    while data.nbytes:
+        written = os.pwrite(file, data, begin)
+        data, begin = data[written:], begin + written
+
+
 def _part(path: Path) -> Path:
     """Where a file is written until it is whole; its name is no longer than that of the journal."""
     return path.with_suffix(".part")
@@ -288,10 +289,10 @@ def _write_npy(path: Path, array: np.ndarray) -> None:
     part = _part(path)
     try:
         with writing(path):
-            file = _NpyFile(part, array.dtype, array.shape[1:], len(array), new=True)
-            with closing(file):
-                file[0 : len(array)] = array
+            with part.open("wb") as file:
+                np.save(file, array)
                 file.flush()
+                os.fsync(file.fileno())
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)

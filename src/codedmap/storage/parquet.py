@@ -16,7 +16,7 @@ from ..results.status import Status
 from ..results.trees import errors_name, from_arrow
 from .digest import checksum
 from .journal import writing
-from .output import Columns, Form, Output, Runs, read_at
+from .output import Columns, Form, Output, Runs, read_at, write_at
 from .source import extra
 
 _GROUP = 1 << 17  # rows written together
@@ -80,9 +80,7 @@ class ParquetOutput(Output):
         data = self._encoded(columns)
         with writing(self.paths[1]):
             begin = os.lseek(self._file, 0, os.SEEK_END)
-            left = memoryview(data)
-            while left.nbytes:
-                left = left[os.write(self._file, left) :]
+            write_at(self._file, memoryview(data), begin)
         self._pieces.append((runs, (begin, len(data))))
         return {"values": _checksum(data), "at": [begin, len(data)]}
 
