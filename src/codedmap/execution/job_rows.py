@@ -71,9 +71,6 @@ class Order:
 
     def at(self, begin: int, end: int) -> slice | np.ndarray:
         """The rows at some places."""
-        if len(self._begins) == 1:
-            row = int(self._begins[0])
-            return slice(row + begin, row + end)
         first, last = np.searchsorted(self._places, [begin, end - 1], side="right") - 1
         if first == last:
             row = int(self._begins[first] + begin - self._places[first])
