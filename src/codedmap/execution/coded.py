@@ -15,7 +15,7 @@ from ..contracts.answers import TwoForms
 from ..contracts.code import Code, Estimate
 from ..contracts.engine import Engine, Reply
 from ..contracts.inputs import check_finite
-from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
+from ..contracts.stopping import Outcome, StoppingRule, asks_stderr
 from ..contracts.warning import warn_caller
 from ..errors import (
     WAIT,
@@ -179,7 +179,7 @@ class CodedMap(MapJob):
             effort = "quick"
         known = self.work.done(effort, time_left)
         if outcome is Outcome.EXACT:
-            if not np.isin(known.status, (Status.EXACT, Status.FAILED)).all():
+            if not _settled(known.status):
                 outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
             elif known.failures:  # before
                 outcome = Outcome.COMPLETE
@@ -416,11 +416,11 @@ class _CodedWork(Work):
         Raises `NotEnoughAnswers` if it cannot be decoded, or its stopping rule not be satisfied, and rows may not be missing.
         """
         number, outcome, final = decision
-        chunk = self._chunks[number]
+        chunk, settings, rule = self._chunks[number], self._settings, self._settings.stop
         rows = chunk.encoded
         final = final or outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
-        if self._settings.deadline is not None:
-            rows.seconds = _JUDGING * max(0.0, self._settings.deadline - self._live.seconds)
+        if settings.deadline is not None:
+            rows.seconds = _JUDGING * max(0.0, settings.deadline - self._live.seconds)
         seen = self._scheduler.seen(number, self._live.seconds)
         self._note_timeouts(number)
         reason: CodedmapError | None = None
@@ -432,10 +432,9 @@ class _CodedWork(Work):
         unused = frozenset(slot for slot in seen.answered if not rows.usable(slot))
         again = bool(unused) and outcome is not Outcome.DEADLINE
         # All inputs may have an answer and rows not be exact, because answers differ; or because they raised.
-        early = outcome is Outcome.EXACT and estimate is not None and not estimate.exact.all()
-        if early and estimate is not None and not any(map(rows.is_raw, seen.running)):
-            status = chunk.judged(estimate)[1]
-            early = not np.isin(status, (Status.EXACT, Status.FAILED)).all()
+        early = False
+        if outcome is Outcome.EXACT and estimate is not None and not estimate.exact.all():
+            early = any(map(rows.is_raw, seen.running)) or not _settled(chunk.judged(estimate)[1])
         if again or (not final and (estimate is None or early)):
             rejected = frozenset(rows.rejected_workers)
             now = self._live.seconds
@@ -444,10 +443,11 @@ class _CodedWork(Work):
             estimate = rows.salvage()
             if isinstance(reason, TwoForms):
                 self._undecided.append((chunk.rows, reason))
-        elif not estimate.exact.all() and _unmet(outcome, seen, self._settings.stop):
-            rule = self._settings.stop
+        elif not estimate.exact.all() and (
+            outcome is Outcome.UNSATISFIABLE
+            or (outcome is Outcome.NONE_RUNNING and rule.wake_after(seen) is None)
+        ):
             reason = NotEnoughAnswers(f"the stop rule {rule} asks for more than could still come")
-        settings = self._settings
         raised = any(not isinstance(e, WorkerLost | CallTimeout) for e in chunk.errors.values())
         undecodable = reason is not None and not seen.decodable
         allowed = settings.record or (settings.partial and not (raised and undecodable))
@@ -713,6 +713,11 @@ def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:
     return for_all_entries(stderr, values.shape[1:])
 
 
+def _settled(status: np.ndarray) -> bool:
+    """Whether all rows are exact, or have failed."""
+    return bool(np.isin(status, (Status.EXACT, Status.FAILED)).all())
+
+
 def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:
     """The error for a rule that asks for standard errors of a code that has none."""
     return InvalidArgument(
@@ -720,9 +725,3 @@ def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:
         'code that has, such as Replication(..., fill="mean"), or stop by answers and time, as '
         "Quorum(20) | Deadline(2) does"
     )
-
-
-def _unmet(outcome: Outcome, seen: Progress, stop: StoppingRule) -> bool:
-    if outcome is Outcome.NONE_RUNNING:
-        return stop.wake_after(seen) is None
-    return outcome is Outcome.UNSATISFIABLE

@@ -295,7 +295,9 @@ class LiveJob:
     def _carry_out(self, decision: Decision) -> None:
         match decision:
             case events.Start(call):
-                self._submit(call)
+                future = self._work.submit(self._engine, call)
+                self._calls[call.number], self._futures[call.number] = call, future
+                self._await(call, future)
             case events.Take(call):
                 self.answers += 1
                 self._work.take(call)
@@ -314,12 +316,6 @@ class LiveJob:
                 self._await(decision, self._work.read(decision))
 
     # Calls --------------------------------------------------------------------------------------------
-
-    def _submit(self, call: Call) -> None:
-        future = self._work.submit(self._engine, call)
-        self._futures[call.number] = future
-        self._calls[call.number] = call
-        self._await(call, future)
 
     def _await(self, what: Call | events.More, future: Future[Any]) -> None:
         queue, notify = self._events, self._notify
