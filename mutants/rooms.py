@@ -51,7 +51,7 @@ ROWS = [
     ("planning/*.py", "planning/test_ways.py api/test_plan.py"),
     ("api/map.py", "api/test_map.py api/test_bad_input.py api/test_map_rows.py api/test_map_out.py"),
     ("execution/missing.py contracts/warning.py", "execution/test_missing.py api/test_map_rows.py"),
-    ("api/rows.py", "api/test_map_rows.py api/test_tolerance.py api/test_plan.py api/test_auto.py"),
+    ("execution/rows_job.py api/piloted.py", "api/test_map_rows.py api/test_tolerance.py api/test_plan.py api/test_auto.py"),
     ("api/matrix.py", "api/test_matrix_rounding.py api/test_matrix.py"),
     ("api/sum.py", "api/test_sum_given.py api/test_sum.py"),
     ("api/plan.py", "api/test_plan.py api/test_auto.py"),

@@ -14,7 +14,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.api import map as options
-from codedmap.api import rows as jobs
+from codedmap.api import piloted as jobs
 from codedmap.planning import errors, ways
 from codedmap.results import progress_bar
 from codedmap.testing import Scripted, ScriptedCluster, never

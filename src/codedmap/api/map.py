@@ -44,6 +44,7 @@ from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.missing import COMPUTING
 from ..execution.rows import KeptTasks
+from ..execution.rows_job import RowsApart, RowsJob
 from ..execution.task import Itemwise, in_worker, is_itemwise
 from ..planning.ways import ERROR, Question
 from ..results.map_result import MapResult
@@ -54,7 +55,7 @@ from ..results.summary import given_as
 from ..storage.digest import fingerprint
 from ..storage.source import opened
 from ..storage.store import Store, store_for
-from .rows import PlannedRows, RowsApart, RowsJob
+from .piloted import PlannedRows
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -22,7 +22,7 @@ from ..planning.ways import ERROR, Question
 from ..results.plan import Plan
 from ..results.progress_bar import job_progress
 from .map import engine_of, rows_of
-from .rows import Sample
+from .piloted import Sample
 
 Codes = Mapping[str, Code] | Iterable[Code]
 
