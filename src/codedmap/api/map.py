@@ -44,7 +44,7 @@ from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.missing import COMPUTING
 from ..execution.rows import KeptTasks
-from ..execution.rows_job import RowsApart, RowsJob
+from ..execution.rows_job import RowsJob
 from ..execution.task import Itemwise, in_worker, is_itemwise
 from ..planning.ways import ERROR, Question
 from ..results.map_result import MapResult
@@ -358,8 +358,6 @@ class Options:
             if given.stop is not None and stop is not None:
                 stop = stop | checked_rule(None, code)
             settings = given._settings(code, fn, engine, stop, known)
-            if stop is None:
-                settings = replace(settings, apart=self._apart(fn, engine, rows, started))
             return CodedMap(settings, left, started=started, show=show, before=before, plan=plan)
 
         question = Question(
@@ -417,6 +415,7 @@ class Options:
             deadline=self.deadline,
             known=known,
             call_timeout=self.call_timeout or math.inf,
+            apart=stop is None and self.retries > 0,
         )
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
@@ -489,38 +488,7 @@ class Options:
         settings = self._settings(code, fn, engine, stop, known, size=chunk, together=lazy)
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))
-        if stop is None and work.ended:
-            apart = self._apart(fn, engine, work.inputs, started, work.store)
-            settings = replace(settings, apart=apart)
         return CodedMap(settings, work, started=started, show=show, given=given_as(inputs))
-
-    def _apart(
-        self,
-        fn: Any,
-        engine: Engine,
-        inputs: InputRows,
-        started: float,
-        store: Store | None = None,
-    ) -> Callable[[CodedMap, np.ndarray], MapJob] | None:
-        """What makes a job for rows whose calls with a code were lost."""
-        if not self.retries:
-            return None
-
-        def made(before: CodedMap, rows: np.ndarray) -> MapJob:
-            return RowsApart(
-                self._job_of(inputs),
-                engine,
-                self._tasks(fn, engine, checked=True),
-                inputs,
-                record=self.on_error == "record",
-                started=started,
-                show=lambda live: None,  # it would not count answers, as the bar does
-                before=before,
-                rows=rows,
-                store=store,
-            )
-
-        return made
 
     def _lazy_rows(
         self, fn: Any, source: Any, code: Code, stop: StoppingRule | None, stack: ExitStack

@@ -38,7 +38,7 @@ from ..results.trees import Rows, blanked, for_all_entries, map_leaves
 from .chunk_rows import ChunkRows
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows
-from .events import Call, Decode, Decoded, Event, Loss, More
+from .events import Call, Decode, Decoded, Event, Job, Loss, More
 from .failures import Failures
 from .hedge import Hedge, check_begins
 from .job import MapJob
@@ -53,6 +53,7 @@ from .missing import (
 )
 from .rejections import Rejections
 from .rows import KeptTasks
+from .rows_job import RowsJob
 from .task import Batch, Itemwise
 
 _JUDGING = 0.5  # of the time until the deadline, at most, to find wrong answers
@@ -84,8 +85,8 @@ class Settings:
     """Further answers, from which rows are estimated too."""
     call_timeout: float = math.inf
     """Seconds that a row may take; a payload of B rows may take B times as long."""
-    apart: Callable[[CodedMap, np.ndarray], MapJob] | None = None
-    """Makes a job without the code for rows whose calls were lost, after the one with the others."""
+    apart: bool = False
+    """Whether rows whose calls were lost are computed without the code in the end; none of an iterator are."""
 
 
 def coded_job(
@@ -140,7 +141,7 @@ class CodedMap(MapJob):
         given: str = "",
         log: list[Event] | None = None,
     ) -> None:
-        self._settings, self._rows, self._plan = settings, rows, plan
+        self.settings, self.rows, self._plan = settings, rows, plan
         self.work = work = _CodedWork(settings, rows, given=given)
         if before is not None:
             work.keep(*before)
@@ -167,14 +168,14 @@ class CodedMap(MapJob):
         work.joins(scheduler, live)
 
     def so_far(self) -> MapResult | None:
-        known = self.work.known() if self._rows.store is None else None
+        known = self.work.known() if self.rows.store is None else None
         return None if known is None else self._result(known, Outcome.WAITING)
 
     def result(self) -> MapResult:
         outcome = self.live.scheduler.outcome
         assert outcome is not None
-        self._rows.check_read(outcome)
-        effort, time_left = time_for_estimates(self.live, self._settings.deadline)
+        self.rows.check_read(outcome)
+        effort, time_left = time_for_estimates(self.live, self.settings.deadline)
         if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
             effort = "quick"
         known = self.work.done(effort, time_left)
@@ -185,7 +186,7 @@ class CodedMap(MapJob):
                 outcome = Outcome.COMPLETE
         self.work.warn_of_losses(known)
         self.work.warn_of_undecided(known.status)
-        size = min(self._settings.size or self.work.groups, self.work.groups)
+        size = min(self.settings.size or self.work.groups, self.work.groups)
         nothing = (known.status == Status.MISSING).all()
         if outcome is Outcome.DEADLINE and nothing and size > 1:
             warn_caller(
@@ -196,12 +197,11 @@ class CodedMap(MapJob):
 
     def then(self) -> MapJob | None:
         """A job for rows whose calls were lost: of several rows in a call, one may be the cause."""
-        lost, apart = self.work.lost_calls, self._settings.apart
-        return apart(self, np.sort(lost)) if lost and apart is not None else None
+        return _Apart(self, np.sort(self.work.lost_calls)) if self.work.lost_calls else None
 
     def _result(self, known: _Known, outcome: Outcome) -> MapResult:
         work, live = self.work, self.live
-        slots = range(self._settings.code.workers)
+        slots = range(self.settings.code.workers)
         answered = tuple(sorted(work.present))
         failed = {s: e for s, e in work.slot_failures.items() if s not in work.present}
         return MapResult(
@@ -217,9 +217,58 @@ class CodedMap(MapJob):
             answered=answered,
             abandoned=tuple(s for s in slots if s not in work.present and s not in failed),
             failed=Failures(failed),
-            code=self._settings.code,
+            code=self.settings.code,
             plan=self._plan,
             hedges=live.scheduler.hedges,
+        )
+
+
+class _Apart(RowsJob):
+    """Some rows of a job with a code, after that one, which has ended ``before``; their answers are put to its own."""
+
+    def __init__(self, before: CodedMap, rows: np.ndarray) -> None:
+        settings, inputs = before.settings, before.rows.inputs
+        hedge = settings.hedge
+        status = np.full(inputs.rows, Status.EXACT, np.int8)
+        status[rows] = Status.MISSING
+        super().__init__(
+            Job(
+                inputs.rows,
+                hedge=None if hedge is None or hedge.after is not None else hedge.budget,
+                retries=settings.retries,
+                call_timeout=settings.call_timeout,
+            ),
+            settings.engine,
+            settings.tasks.checking(),
+            inputs,
+            record=settings.record,
+            started=before.live.started,
+            show=lambda live: None,  # it would not count answers, as the bar does
+            store=before.rows.store,
+            status=status,
+        )
+        self._before, self._own = before, rows
+        self._work.answers = before.work.values
+
+    def so_far(self) -> MapResult | None:
+        self._before.work.include(self._own, self._rows.status, self._work.failures)
+        before = self._before.so_far()
+        return None if before is None else self._with_calls(before)
+
+    def result(self) -> MapResult:
+        outcome = self._ended(partial=self._record)
+        self._before.work.include(self._own, self._rows.status, self._work.failures)
+        result = self._with_calls(self._before.result())
+        if outcome is Outcome.EXACT and (result.status != Status.EXACT).any():
+            return result
+        return replace(result, outcome=outcome)
+
+    def _with_calls(self, before: MapResult) -> MapResult:
+        return replace(
+            before,
+            worker_seconds=before.worker_seconds + self.live.worker_seconds,
+            calls=CallTable([*before.calls, *self.live.calls]),
+            hedges=before.hedges + self.live.scheduler.hedges,
         )
 
 
@@ -451,7 +500,7 @@ class _CodedWork(Work):
         raised = any(not isinstance(e, WorkerLost | CallTimeout) for e in chunk.errors.values())
         undecodable = reason is not None and not seen.decodable
         allowed = settings.record or (settings.partial and not (raised and undecodable))
-        if settings.apart is not None and (chunk.errors or rows.unlike):
+        if settings.apart and self._inputs.growing is None and (chunk.errors or rows.unlike):
             missing = set(np.flatnonzero(chunk.judged(estimate)[1] == Status.MISSING).tolist())
             lost = missing & chunk.lost_calls()
             rows.excuse(lost)

@@ -106,7 +106,7 @@ class LiveJob:
         self.beside: list[Future[Any]] = []
         """Further calls, given up at the end as the job's own."""
         self._engine, self._work, self._log, self._changed = engine, work, log, changed
-        self._start = time.monotonic() if started is None else started
+        self.started = time.monotonic() if started is None else started
         self._events: SimpleQueue[tuple[Call | events.More, Future[Any]] | None] = SimpleQueue()
         """Calls that have ended, and groups that were found; None: workers have joined or left."""
         self._notify: Callable[[], None] = lambda: None
@@ -119,7 +119,7 @@ class LiveJob:
     @property
     def seconds(self) -> float:
         """Since `map` was called."""
-        return time.monotonic() - self._start
+        return time.monotonic() - self.started
 
     @property
     def counts(self) -> tuple[int, int, int, int]:
@@ -278,7 +278,7 @@ class LiveJob:
         begun: list[float] | None = getattr(future, "begun", None)
         if begun is None:
             return None
-        return begun[0] - self._start if begun else now
+        return begun[0] - self.started if begun else now
 
     def _handle(self, event: Event) -> None:
         if self._log is not None:

@@ -42,6 +42,7 @@ class KeptTasks:
         seed: int | None = None,
         checked: bool = True,
     ) -> None:
+        self._fn, self._engine = fn, engine
         resident = fn if isinstance(fn, Resident) else None
         plain = fn if resident is None else resident.fn
         capture = not getattr(engine, "in_process", False)
@@ -49,6 +50,10 @@ class KeptTasks:
         stays = resident is not None and not kwargs and seed is None
         self._made = TaskOf(capture, checked) if stays else None
         self._resident = resident if resident is not None and stays else Resident(self.task, engine)
+
+    def checking(self) -> KeptTasks:
+        """The same function, whose answers are checked."""
+        return KeptTasks(self._fn, self._engine, kwargs=self.task.kwargs, seed=self.task.seed)
 
     def on(self, worker: Any) -> Kept:
         """What stands for the task on this worker."""

@@ -21,7 +21,6 @@ from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.status import Status
 from ..results.trees import blankable, entries_of, for_all_entries, leaves, map_leaves
-from .coded import CodedMap
 from .events import Job
 from .failures import Failures
 from .inputs import InputRows
@@ -300,39 +299,6 @@ class RowsJob(MapJob):
             worker_seconds=live.worker_seconds,
             calls=CallTable(list(live.calls)),
             hedges=live.scheduler.hedges,
-        )
-
-
-class RowsApart(RowsJob):
-    """Some rows of a job with a code, after that one, which has ended ``before``; their answers are put to its own."""
-
-    def __init__(self, *given: Any, before: CodedMap, rows: np.ndarray, **rest: Any) -> None:
-        inputs: InputRows = given[3]
-        status = np.full(inputs.rows, Status.EXACT, np.int8)
-        status[rows] = Status.MISSING
-        super().__init__(*given, status=status, **rest)
-        self._before, self._own = before, rows
-        self._work.answers = before.work.values
-
-    def so_far(self) -> MapResult | None:
-        self._before.work.include(self._own, self._rows.status, self._work.failures)
-        before = self._before.so_far()
-        return None if before is None else self._with_calls(before)
-
-    def result(self) -> MapResult:
-        outcome = self._ended(partial=self._record)
-        self._before.work.include(self._own, self._rows.status, self._work.failures)
-        result = self._with_calls(self._before.result())
-        if outcome is Outcome.EXACT and (result.status != Status.EXACT).any():
-            return result
-        return replace(result, outcome=outcome)
-
-    def _with_calls(self, before: MapResult) -> MapResult:
-        return replace(
-            before,
-            worker_seconds=before.worker_seconds + self.live.worker_seconds,
-            calls=CallTable([*before.calls, *self.live.calls]),
-            hedges=before.hedges + self.live.scheduler.hedges,
         )
 
 
