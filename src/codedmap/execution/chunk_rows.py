@@ -28,23 +28,23 @@ class ChunkRows:
         self.taken = 0
         """Answers so far."""
         self.errors: dict[int, BaseException] = {}
-        """By slot, without an answer since."""
+        """By slot, why it has no answer."""
         self.found: tuple[tuple[int, Effort] | None, list[Estimates]] = (None, [])
-        """Estimates of its rows, from so many of its answers."""
+        """Estimates of its rows, and from how many of its answers, and how, they were made."""
         self._dtypes: set[np.dtype[Any]] = set()  # of answers to own inputs
-        # Rows of the chunk for whose own input ``fn`` raised, and in which call;
+        # Rows for whose own input ``fn`` raised, and in which call.
         self._raised: dict[int, tuple[Call, BaseException]] = {}
-        # and rows of a batch of own inputs for which it raised, one of which may be the cause.
+        # Rows of batches of own inputs for which it raised: one row of each may be the cause.
         self._batches: dict[int, BaseException] = {}
 
     @property
     def numbers(self) -> np.ndarray:
-        """Of its rows among those of the job."""
+        """The numbers of its rows in the job."""
         rows = self.rows
         return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
 
     def number_of(self, place: int) -> int:
-        """The number of one of its rows among those of the job."""
+        """The number in the job of one of its rows."""
         rows = self.rows
         return rows.start + place if isinstance(rows, slice) else int(rows[place])
 

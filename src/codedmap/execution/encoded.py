@@ -52,7 +52,7 @@ class EncodedRows:
         judging = hasattr(self._encoding, "judge") and not estimates
         self._decode = self._judged if judging else self._encoding.decode
         self.seconds = math.inf
-        """In which answers are to be judged, if those of the whole job are estimated from."""
+        """Seconds that may be spent on finding wrong answers, where estimates are made from all answers of the job."""
         _check_decodable(code, self._encoding, rows.dtype)
         self._received = Received(code.workers)
         self._estimate: Estimate | None = None

@@ -112,7 +112,7 @@ class InputRows:
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
-        """Of the inputs, if they are one array."""
+        """The type of the inputs, if they are one array."""
         form = self.form[0]
         return np.dtype(form[0]) if len(self._parts) == 1 and _is_array(form) else None
 
@@ -166,12 +166,12 @@ class InputRows:
 
     @property
     def row_bytes(self) -> int:
-        """Of inputs that are one array."""
+        """Bytes of a row of inputs that are one array."""
         assert self.dtype is not None
         return max(1, self.dtype.itemsize * int(np.prod(self.form[0][1], dtype=np.int64)))
 
     def names(self, count: int) -> list[str]:
-        """Of the numbers of a row, of which there are so many."""
+        """The names of the numbers of a row, of which there are so many."""
         forms, names = self._seen.form, self._seen._names
         frames = [[name for name, _ in form] for form in forms if isinstance(form[0], list)]
         names = names or (frames[0] if len(frames) == len(forms) == 1 else [])

@@ -18,32 +18,41 @@ from . import events
 from .call_times import CallTimes
 from .events import Call, Decision, Event, Job, Kind, Lineage, Loss, Piece
 
-_SECONDS = 0.05  # that a call should take at least,
-_OVERHEADS = 50  # times its overhead too, if that is not long:
-_LONG = 0.2  # seconds, because rows wait for slow ones of their call,
-_DRIVER = 0.004  # and seconds for each worker, because one driver serves all of them
-_BYTES = 32 << 20  # of payload and answer; for more, malloc takes new memory each time
-_SHARES = 8  # calls that each worker could still get when a call is cut,
-_LEAST_OVERHEADS = 10  # unless calls would take less than this many overheads
-_OWN = 4  # times what a call takes by itself, at least
+# How many groups a call has.
+_SECONDS = 0.05  # a call takes at least this long,
+_OVERHEADS = 50  # and so many times its overhead,
+_LONG = 0.2  # but for that no longer than this: rows wait for slow ones of their call
+_DRIVER = 0.004  # least seconds of a call for each worker, because one driver serves all of them
+_BYTES = 32 << 20  # most bytes of payload and answer; for more, malloc takes new memory each time
+_SHARES = 8  # a call leaves so many others for each worker, so that all end together,
+_LEAST_OVERHEADS = 10  # unless it would take less than so many overheads
+_OWN = 4  # a call of a batch takes so many times what it takes by itself, at least
 _TRIED = 4  # groups of every other call, until it is known what a call takes by itself
-_ERRORS = 2.0  # of that, which are not relied on
-_GROWTH = 8  # times as many groups as the largest call answered so far, at most
-_UNLIKELY = 1e-6  # a row whose crashes are less likely by chance has caused them
-_SUSPECT = 2  # crashes of a row that runs alone; until it answers they say nothing of chance
-_ENOUGH = 100  # calls: were three crashes of a row chance, others of these would have crashed
-_NONE = 20  # and if all of so many have crashed, it is no chance
-_OUTLASTS = 2  # times as long as any call that crashed
+_ERRORS = 2.0  # standard errors of that time which are not relied on
+_GROWTH = 8  # a call has so many times the groups of the largest one answered so far, at most
+_MANY = 1 << 62  # groups, more than any job has
+
+# Whether a row has caused its crashes.
+_UNLIKELY = 1e-6  # it has if they are less likely by chance
+_SUSPECT = (
+    2  # from so many crashes of a row alone on they are not counted as chance, until it answers,
+)
+_ENOUGH = 100  # and it waits until so many calls have ended, which show how many crash by chance,
+_NONE = 20  # or so many without any answer: if all of them have crashed, it is no chance
+_OUTLASTS = (
+    2  # a call that runs so many times as long as any that crashed shows that not all calls crash
+)
 MOST_CRASHES = 20  # of one row, however often other calls crash
-_LEAST_HEDGES = 8
-_SPARED = 0.5  # of the hedges, for calls that are later the fewer are left,
-_LATEST = 8.0  # times what makes the first one late, at most
+_NEVER_BEGUN = 20  # times that a call may not have begun; then its worker counts as crashed
+
+# Late calls.
+_LEAST_HEDGES = 8  # that a job may make
+_SPARED = 0.5  # share of the hedges that are kept for calls that are later, the fewer are left
+_LATEST = 8.0  # times as late as for the first hedge, at most
 _COPIES = 4  # of a row that run without an answer: rather the row hangs than all of their workers,
 _RARER = 16.0  # and each further copy waits so many times as long
-_MANY = 1 << 62  # groups, more than any job has
-_LATE_AGAIN = 4  # times what makes a call late: for so long a copy of one that failed is waited for
+_LATE_AGAIN = 4  # times what makes a call late, at most, for which copies of a call that failed are waited for
 _QUEUED = 2.0  # seconds that a call waits for those of other jobs before another worker may have it
-_NEVER_BEGUN = 20  # times that a call may not have begun; then its worker counts as crashed
 
 
 @dataclass(slots=True, eq=False)
