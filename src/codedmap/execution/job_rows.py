@@ -42,11 +42,8 @@ class Order:
     """
 
     def __init__(self, wanted: np.ndarray, *, block: int = 1, seed: int | None = None) -> None:
-        begins, ends = _runs(wanted)
+        begins, ends = _runs(wanted, None if seed is None else block)
         if seed is not None:
-            cuts = np.arange(0, len(wanted), block)
-            begins = np.union1d(begins, cuts[wanted[cuts]])
-            ends = np.union1d(ends, cuts[1:][wanted[cuts[1:] - 1]])
             shuffled = np.random.default_rng(seed).permutation(len(begins))
             begins, ends = begins[shuffled], ends[shuffled]
         self._begins = begins
@@ -149,6 +146,10 @@ class JobRows(Order):
         source.done(begin + np.flatnonzero(~wanted))
 
 
-def _runs(wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    edges = np.flatnonzero(np.diff(np.r_[False, wanted, False]))
-    return edges[::2], edges[1::2]
+def _runs(wanted: np.ndarray, block: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Where runs of wanted rows begin and end; none goes on from one ``block`` of rows to the next."""
+    begins = wanted & ~np.r_[False, wanted[:-1]]
+    if block is not None:
+        begins[::block] = wanted[::block]
+    lasts = wanted & np.r_[(begins | ~wanted)[1:], True]
+    return np.flatnonzero(begins), np.flatnonzero(lasts) + 1
