@@ -111,6 +111,7 @@ def test_where_another_space_may_suit_outputs_better():
     few[:, 3] = 10.0 ** np.linspace(-3, 0, 50)
     assert Space.of(few).logarithms.any()
     assert not Space.of(few, other=True).logarithms.any()
+    assert Space.of(few, other=True).directions is None
 
 
 def test_many_columns_are_in_one_unit_unless_their_ranges_differ_by_orders_of_magnitude():

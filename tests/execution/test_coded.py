@@ -12,7 +12,7 @@ from codedmap.execution.chunks import ChunkScheduler
 from codedmap.execution.coded import CodedMap, Settings
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.job_rows import JobRows
-from codedmap.execution.rows import KeptTasks
+from codedmap.execution.uncoded import KeptTasks
 from codedmap.testing import Scripted, corrupt, crash, fail, late, never
 
 from ..virtual import Virtual

@@ -15,9 +15,9 @@ from codedmap.execution.events import Job
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.job_rows import JobRows
 from codedmap.execution.live import LiveJob
-from codedmap.execution.rows import KeptTasks, RowsWork
 from codedmap.execution.scheduler import Scheduler
 from codedmap.execution.task import Itemwise
+from codedmap.execution.uncoded import KeptTasks, RowsWork
 from codedmap.testing import Scripted, crash, fail, late
 
 from ..virtual import Virtual

@@ -17,7 +17,7 @@ from codedmap.errors import EngineError, NotEnoughAnswers, NotStarted, WorkerCra
 from codedmap.execution import live
 from codedmap.execution.live import in_order
 from codedmap.execution.placed import Placed
-from codedmap.execution.rows import RowsWork
+from codedmap.execution.uncoded import RowsWork
 from codedmap.testing import ScriptedCluster, crash
 
 

@@ -43,9 +43,8 @@ from ..execution.inputs import InputRows, RowSource
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.missing import COMPUTING
-from ..execution.rows import KeptTasks
-from ..execution.rows_job import RowsJob
 from ..execution.task import Itemwise, in_worker, is_itemwise
+from ..execution.uncoded import KeptTasks, RowsJob
 from ..planning.ways import ERROR, Question
 from ..results.map_result import MapResult
 from ..results.plan import Plan

@@ -21,8 +21,8 @@ from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.live import LiveJob
 from ..execution.missing import COMPUTING
-from ..execution.rows_job import RowsJob
 from ..execution.task import Batch
+from ..execution.uncoded import RowsJob
 from ..planning.pilot import Pilot, Timed
 from ..planning.ways import LEAST, Question, budget_of, planned
 from ..results.map_result import MapResult

@@ -16,7 +16,7 @@ from ..engines import Engine, Resident
 from ..errors import InvalidArgument, many
 from ..estimation.surrogate import import_what_is_used
 from ..execution.events import Job
-from ..execution.rows import KeptTasks
+from ..execution.uncoded import KeptTasks
 from ..latency import LatencyModel
 from ..planning.ways import ERROR, Question
 from ..results.plan import Plan

@@ -16,8 +16,8 @@ from ..results.trees import blanked
 from .encoded import EncodedRows
 from .events import Call, Kind, Loss
 from .missing import Effort, Estimates
-from .rows import row_failed
 from .task import raised_by_fn
+from .uncoded import row_failed
 
 
 class ChunkRows:

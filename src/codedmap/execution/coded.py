@@ -52,9 +52,8 @@ from .missing import (
     warn_of_losses,
 )
 from .rejections import Rejections
-from .rows import KeptTasks
-from .rows_job import RowsJob
 from .task import Batch, Itemwise
+from .uncoded import KeptTasks, RowsJob
 
 _JUDGING = 0.5  # of the time until the deadline, at most, to find wrong answers
 
