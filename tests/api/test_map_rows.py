@@ -410,21 +410,46 @@ def test_a_row_beyond_the_timeout_fails(local):
     assert isinstance(result.failures[4], TimeoutError)
 
 
-def test_a_timeout_in_the_first_call_of_a_worker_says_that_imports_count():
+class Opened:
+    """A function that calls another as it is opened."""
+
+    def __init__(self, opening):
+        self.opening = opening
+
+    def __reduce__(self):
+        return self.opening, ()
+
+    def __call__(self, batch):
+        return batch
+
+
+def test_what_is_imported_to_open_a_function_does_not_count_for_its_first_calls():
     """Rows of milliseconds all failed where a worker took longer than one may to import what they need."""
-
-    class Slow:
-        def __reduce__(self):
-            return _slowly_opened, ()
-
-        def __call__(self, batch):
-            return batch
-
     with cm.engines.Local(1) as engine:
-        result = cm.map(Slow(), [1.0, 2.0], engine=engine, on_error="record", call_timeout=0.5)
-    says = "where imports count: allow more time, or import in engine.setup"
-    assert all(says in str(error) for error in result.failures.values())
-    assert len(result.failures) == 2
+        result = cm.map(Opened(_slowly), [1.0, 4.0], engine=engine, call_timeout=0.5)
+    assert result.values.tolist() == [1.0, 2.0]
+
+
+def test_a_function_that_cannot_be_opened_is_no_failure_of_its_rows(local):
+    """Each row failed with what was raised, as if it were to blame."""
+    for on_error in ("raise", "record"):
+        with pytest.raises(cm.EngineError, match=r"worker [01], on .* fn \(OSError: no disk\)"):
+            cm.map(Opened(_never), X, engine=local, on_error=on_error)
+    assert cm.map(np.sin, X, engine=local).exact.all()
+
+
+def test_a_function_that_ends_the_worker_that_opens_it_fails(local):
+    with pytest.raises(RowFailed, match="ended its worker"):
+        cm.map(Opened(_ends), [1.0, 2.0], engine=local)
+    assert cm.map(np.sin, X, engine=local).exact.all()
+
+
+def test_a_timeout_in_the_first_call_of_a_worker_says_that_imports_count():
+    naps = cm.itemwise(time.sleep)
+    with cm.engines.Local(1) as engine:
+        result = cm.map(naps, [60.0, 0.0], engine=engine, on_error="record", call_timeout=1.0)
+    says = "where what fn imports as it runs counts: allow more time, or import in engine.setup"
+    assert says in str(result.failures[0])
     naps = cm.itemwise(time.sleep)
     with cm.engines.Local(1) as engine:
         result = cm.map(
@@ -441,9 +466,17 @@ def test_an_argument_that_a_model_refuses_is_not_said_to_need_itemwise(pool):
         cm.map(model, X, engine=pool)
 
 
-def _slowly_opened():
-    time.sleep(5.0)
+def _slowly():
+    time.sleep(2.0)
     return np.sqrt
+
+
+def _never():
+    raise OSError("no disk")
+
+
+def _ends():
+    os._exit(1)
 
 
 def test_objects_and_integers_without_an_answer(pool):

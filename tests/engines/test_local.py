@@ -969,7 +969,8 @@ def test_what_cannot_be_opened_where_it_is_kept_fails_when_it_is_used(shared):
     kept = shared.keep(0, OpensWith(LookupError("no such model")))
     for _ in range(2):
         error = shared.submit(0, kept, 1).exception(ANSWER)
-        assert isinstance(error, LookupError)
+        assert isinstance(error, cm.EngineError)
+        assert "(LookupError: no such model)" in str(error)
     assert not kept.lost
 
 

@@ -139,7 +139,8 @@ def map(
         with ``stop``, ``deadline`` or ``tolerance``, nor those of an iterator. With 0 none of these is done.
     call_timeout : float, optional
         Seconds that a row may run; rows that run longer fail. With a code a payload of b rows may run b times as long.
-        What ``fn`` imports counts in the first call of a worker, unless ``engine.setup`` has imported it.
+        What ``fn`` imports as it runs counts in the first call of a worker, unless ``engine.setup`` has imported it; what
+        is imported so that it can be opened there does not.
     on_error : {"raise", "record"}
         What to do if a row fails because ``fn`` raises, ends its worker or runs too long. "raise": stop,
         and name the row. "record": its status is FAILED, ``result.failures`` has the reason, and all

@@ -236,7 +236,7 @@ class _LocalQueue(Calls):
         return [worker.pid for worker in workers]
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
-        """As `Calls`; or the value to be kept that the call waits for, which only a worker that hangs does not take at once."""
+        """As `Calls`; or the value to be kept that the call waits for, which may take long to open."""
         held, running = super().drop(future), self._running
         if held is None and running is not None and running.request.keep is not None:
             return running.future
@@ -320,7 +320,8 @@ class _LocalQueue(Calls):
         self._end_worker()
         if call is None:
             return
-        call = self._lost_with(call)
+        if call.request.keep is None:
+            call = self._lost_with(call)
         if not call.restarted:
             call.restarted = True
             self._waiting.appendleft(call)

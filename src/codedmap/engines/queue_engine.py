@@ -163,8 +163,9 @@ class Calls:
         return request
 
     def _lost_with(self, call: Call) -> Call:
-        """The call that is lost if the worker dies: of a setup the next one, or it would be set up again for ever."""
-        return self._waiting.popleft() if call.request.setup and self._waiting else call
+        """The call that is lost if the worker dies: of a setup, or a value to keep, the next one, or it would be sent for ever."""
+        ahead = call.request.setup or call.request.keep is not None
+        return self._waiting.popleft() if ahead and self._waiting else call
 
     def _set_up_error(self, error: BaseException) -> BaseException:
         """The error for a worker that has died during its setup: another one if that happens again and again."""

@@ -528,7 +528,7 @@ class RowsWork(Work):
             return CallTimeout(
                 f"still running after call_timeout={self._timeout:g} s"
                 + (
-                    f" in the first call of worker {call.worker}, where imports count"
+                    f" in the first call of worker {call.worker}, where what fn imports as it runs counts"
                     if first
                     else ""
                 )

@@ -20,7 +20,7 @@ from typing import Any
 import threadpoolctl
 
 from ...contracts.engine import Reply
-from ...errors import CannotSend, KeptLost
+from ...errors import CannotSend, EngineError, KeptLost
 from . import descendants
 from .descendants import MARK, discard_all, end_descendants
 from .failure import Failure
@@ -42,7 +42,7 @@ _set_up: dict[Hashable, Failure | None] = {}
 class KeptKey:
     """The placeholder in a request for a value that this worker keeps."""
 
-    key: Hashable
+    key: Any
 
 
 @dataclass(slots=True)
@@ -156,6 +156,7 @@ def serve(request: Request) -> Parcel | Failure:
                 return failed
         if request.keep is not None:
             _kept[request.keep] = receive(request.content)
+            _resolve(KeptKey(request.keep))  # now, so that what it imports counts for no call
             return pack(None, request.answer)
         fn, payload = _open(receive(request.content))
         with OnlyHere():
@@ -233,8 +234,17 @@ def _resolve(value: Any) -> Any:
         raise KeptLost(
             "the value kept on this worker died with an earlier process: keep it again"
         ) from None
-    if isinstance(kept, Received):  # opened here, so that what this raises reaches a caller
-        kept = _kept[value.key] = _open(kept)
+    if isinstance(kept, Received):  # again if that failed, so that what it raises reaches a caller
+        try:
+            kept = _kept[value.key] = kept.unpack()
+        except EngineError:  # such as for a module that starts workers
+            raise
+        except Exception as error:
+            raise EngineError(
+                f"worker {value.key[1]}, on {socket.gethostname()}, cannot open what it keeps, such as fn ({type(error).__name__}: {error}): "
+                "install what this imports where the workers run, in the same version, or define it in the main "
+                "script, from where it travels by value"
+            ) from error
     return kept
 
 
