@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import faulthandler
+import gc
 import io
 import os
 import pickle
@@ -14,6 +15,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import weakref
 from collections import UserDict, UserList
 from concurrent.futures import (
     BrokenExecutor,
@@ -22,7 +24,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,6 +38,7 @@ from codedmap.errors import CallTimeout, CannotSend, RowFailed, WorkerCrashed
 from codedmap.estimation import gaussian
 from codedmap.testing import Act, Faulty, Scripted, crash, fail, late, never
 
+from ..processes import eventually
 from ..results.test_trees import Box, Pair
 from ..virtual import Virtual
 
@@ -442,6 +445,25 @@ def test_a_function_that_ends_the_worker_that_opens_it_fails(local):
     with pytest.raises(RowFailed, match="ended its worker"):
         cm.map(Opened(_ends), [1.0, 2.0], engine=local)
     assert cm.map(np.sin, X, engine=local).exact.all()
+
+
+def test_what_workers_keep_for_a_job_that_failed_is_released_at_once(local):
+    """The error that was raised held the job, and this the error, until the garbage collector came."""
+
+    class Raises:
+        def __call__(self, batch):
+            raise ValueError("no")
+
+    fn = Raises()
+    held = weakref.ref(fn)
+    gc.disable()
+    try:
+        with suppress(RowFailed):
+            cm.map(fn, X, engine=local)
+        del fn
+        assert eventually(lambda: held() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_timeout_in_the_first_call_of_a_worker_says_that_imports_count():

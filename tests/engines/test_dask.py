@@ -308,10 +308,12 @@ def test_nothing_is_left_at_the_scheduler_of_a_client_that_has_gone(client):
 
     other = distributed.Client(client.scheduler.address, set_as_default=False)
     engine = cm.engines.Dask(other)
-    assert engine.submit(0, same, 1).result(ANSWER) == 1
+    kept = engine.keep(0, same)
+    assert engine.submit(0, kept, 1).result(ANSWER) == 1
     assert client.run_on_scheduler(left)
     other.close()
     assert eventually(lambda: not client.run_on_scheduler(left))
+    assert eventually(lambda: not any(client.run(count_kept).values()))
     engine.close()
 
 
@@ -359,17 +361,22 @@ def pause(at, dask_worker):
     dask_worker.memory_manager.memory_pause_fraction = at
 
 
+def count_kept():
+    from codedmap.engines.transport import serve
+
+    return len(serve._kept)
+
+
 def test_what_a_function_holds_is_released_on_the_workers_when_its_job_has_ended(client):
-    def kept():
-        from codedmap.engines.transport import serve
-
-        return len(serve._kept)
-
     weights = np.ones(1 << 18)
     with cm.engines.Dask(client) as engine:
         cm.map(lambda batch: batch + weights[0], np.arange(8.0), engine=engine)
-        assert eventually(lambda: not any(client.run(kept).values()))
+        assert eventually(lambda: not any(client.run(count_kept).values()))
         assert cm.map(np.negative, np.arange(8.0), engine=engine).exact.all()
+        fails = cm.itemwise(lambda x: 1 // len(weights[:0]))
+        result = cm.map(fails, np.arange(8.0), engine=engine, on_error="record")
+        assert eventually(lambda: not any(client.run(count_kept).values()))
+        assert len(result.failures) == 8
 
 
 def count_paused(dask_scheduler):

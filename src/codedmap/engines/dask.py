@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pickle
 import signal
 import time
 import warnings
@@ -487,6 +488,13 @@ class Exchange(SchedulerPlugin):
     def remove_client(self, scheduler: Any, client: str) -> None:
         if client == self._client:
             scheduler.remove_plugin(self.name)
+            # A caller that was killed has released nothing of what its workers keep.
+            run = self._topic.removeprefix("codedmap-")
+            released = {"op": "run", "function": pickle.dumps(forget), "args": pickle.dumps((run,))}
+            releasing = scheduler.broadcast(
+                msg=released, workers=list(self._places), on_error="ignore"
+            )
+            self._releasing = asyncio.ensure_future(releasing)
 
     async def exchange(self, topic: str, do: str, worker: str, **message: Any) -> Any:
         """What a client or a worker asks of the plugin of its engine, which may be another than this."""

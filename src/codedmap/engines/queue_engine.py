@@ -163,9 +163,11 @@ class Calls:
         return request
 
     def _lost_with(self, call: Call) -> Call:
-        """The call that is lost if the worker dies: of a setup, or a value to keep, the next one, or it would be sent for ever."""
-        ahead = call.request.setup or call.request.keep is not None
-        return self._waiting.popleft() if ahead and self._waiting else call
+        """The call that is lost if the worker dies: of a setup, or of what the next one uses, that one, or it would be sent for ever."""
+        if not self._waiting:
+            return call
+        opens = call.request.keep is not None and call.uses[0] in self._waiting[0].uses
+        return self._waiting.popleft() if opens or call.request.setup else call
 
     def _set_up_error(self, error: BaseException) -> BaseException:
         """The error for a worker that has died during its setup: another one if that happens again and again."""

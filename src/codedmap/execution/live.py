@@ -41,6 +41,11 @@ class Work:
     error: BaseException | None = None
     """Why the job cannot go on; raised by `LiveJob.run`."""
 
+    def taken_error(self) -> Any:
+        """That error, which with its traceback holds the job, and must not be held by it."""
+        error, self.error = self.error, None
+        return error
+
     def submit(self, engine: Engine, call: Call) -> Future[Any]:
         """Send a call to its worker."""
         raise NotImplementedError
@@ -166,7 +171,7 @@ class LiveJob:
                 show(self)
                 yield
             if self._work.error is not None:
-                raise self._work.error
+                raise self._work.taken_error()
         finally:
             self._end()
 
@@ -192,7 +197,7 @@ class LiveJob:
                 show(self)
                 yield
             if self._work.error is not None:
-                raise self._work.error
+                raise self._work.taken_error()
         finally:
             self._end()
 

@@ -47,6 +47,8 @@ class Failure:
         if self.error is not None:
             with contextlib.suppress(Exception):  # what it needs may exist in the worker only
                 error = _rebuilt_exception(pickle.loads(self.error))
+        # Dask has tracebacks pickled, into frames that hold what is here, such as the call: it is told as text.
+        error.__traceback__ = error.__context__ = None
         error.__cause__ = WorkerTraceback(self.traceback)
         if not self.setup:
             return error
