@@ -436,7 +436,9 @@ def test_what_is_imported_to_open_a_function_does_not_count_for_its_first_calls(
 def test_a_function_that_cannot_be_opened_is_no_failure_of_its_rows(local):
     """Each row failed with what was raised, as if it were to blame."""
     for on_error in ("raise", "record"):
-        with pytest.raises(cm.EngineError, match=r"worker [01], on .* fn \(OSError: no disk\)"):
+        with pytest.raises(
+            cm.EngineError, match=r"worker [01], on .* cannot open fn.*\(OSError: no disk\)"
+        ):
             cm.map(Opened(_never), X, engine=local, on_error=on_error)
     assert cm.map(np.sin, X, engine=local).exact.all()
 

@@ -69,6 +69,20 @@ def test_a_function_that_cannot_be_sent_is_refused(pool):
         cm.map(lambda x: lock, np.ones((2, 1)), code=cm.Replication(2, 2), engine=pool)
 
 
+class CannotBeOpened:
+    def __reduce__(self):
+        return open, ("/no/such/model",)
+
+    def __call__(self, batch):
+        return batch
+
+
+def test_a_function_that_cannot_be_opened_breaks_no_process_pool(pool):
+    with pytest.raises(cm.EngineError, match=r"cannot open fn.*/no/such/model.*: install what"):
+        cm.map(CannotBeOpened(), np.ones(4), engine=pool)
+    assert cm.map(np.sin, np.ones(4), engine=pool).exact.all()
+
+
 def test_threads_are_given_the_function_itself():
     def fn(x):
         return fn

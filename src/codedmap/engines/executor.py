@@ -19,7 +19,7 @@ from ..contracts.arguments import check_whole
 from ..contracts.engine import Kept
 from ..errors import EngineError
 from .transport.parcel import Parcel, culprit, pack, receive
-from .transport.serve import Terminated
+from .transport.serve import Terminated, open_function
 
 
 class FromExecutor:
@@ -141,11 +141,12 @@ class _Received:
     """The function in another process."""
 
     def __init__(self, packed: Parcel) -> None:
-        self._fn: Callable[[Any], Any] = receive(packed).unpack()
+        self._packed = packed
 
     def __call__(self, payload: Any) -> Any:
         try:
-            return self._fn(payload)
+            # Opened only here, because what cannot be unpickled breaks a ProcessPoolExecutor.
+            return open_function(receive(self._packed), "a process of the executor")(payload)
         except BaseException as error:
             try:
                 pickle.loads(pickle.dumps(error))

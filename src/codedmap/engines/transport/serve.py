@@ -235,17 +235,22 @@ def _resolve(value: Any) -> Any:
             "the value kept on this worker died with an earlier process: keep it again"
         ) from None
     if isinstance(kept, Received):  # again if that failed, so that what it raises reaches a caller
-        try:
-            kept = _kept[value.key] = kept.unpack()
-        except EngineError:  # such as for a module that starts workers
-            raise
-        except Exception as error:
-            raise EngineError(
-                f"worker {value.key[1]}, on {socket.gethostname()}, cannot open what it keeps, such as fn ({type(error).__name__}: {error}): "
-                "install what this imports where the workers run, in the same version, or define it in the main "
-                "script, from where it travels by value"
-            ) from error
+        kept = _kept[value.key] = open_function(kept, f"worker {value.key[1]}")
     return kept
+
+
+def open_function(content: Received, where: str) -> Any:
+    """Unpickle a function, or another value for many calls; raises `EngineError`, because no call is to blame."""
+    try:
+        return content.unpack()
+    except EngineError:  # such as for a module that starts workers
+        raise
+    except Exception as error:
+        raise EngineError(
+            f"{where}, on {socket.gethostname()}, cannot open fn, or what else is kept there ({type(error).__name__}: {error}): "
+            "install what this imports where the workers run, in the same version, or define it in the main "
+            "script, from where it travels by value"
+        ) from error
 
 
 def _open(content: Received) -> Any:
