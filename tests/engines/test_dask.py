@@ -97,6 +97,24 @@ def test_a_call_that_waited_for_a_task_of_others_has_not_started_when_the_worker
     client.wait_for_workers(4, START)
 
 
+def test_a_call_that_waits_for_a_task_of_others_neither_times_out_nor_ends_it(client):
+    with cm.engines.Dask(client, workers=1, grace=0.1) as engine:
+        address = engine.submit(0, key_of_this_worker, None).result(ANSWER)
+        function = cm.engines.Resident(cm.itemwise(same), engine)
+        assert cm.map(function, [1.0], engine=engine).exact.all()
+        for given_up in (False, True):
+            assert eventually(lambda: not engine._tasks)
+            other = client.submit(nap, 2.0, workers=[address], pure=False)
+            assert eventually(lambda key=other.key: key in client.processing()[address])
+            if given_up:
+                call = engine.submit(0, same, 1)
+                assert eventually(lambda: len(client.processing()[address]) == 2)
+                engine.abandon([call])
+            assert cm.map(function, [1.0], engine=engine, call_timeout=0.5).exact.all()
+            assert other.status == "finished"
+            assert list(engine.members()) == [0]
+
+
 def test_other_tasks_of_a_worker_have_their_turn_between_calls(client):
     with cm.engines.Dask(client, workers=1) as engine:
         address = engine.submit(0, key_of_this_worker, None).result(ANSWER)
@@ -517,7 +535,10 @@ def test_an_answer_that_comes_twice_is_sent_on_once_and_has_the_same_next_call()
         await asyncio.sleep(0)
         assert not await exchange.offer("a", "call 2", "request 2")
         assert await asyncio.gather(*asking) == [["call 2", "request 2"]] * 2
-        assert scheduler.client_comms["me"].send.call_count == 1
+        sent = [
+            call.args[0]["event"][1][0] for call in scheduler.client_comms["me"].send.mock_calls
+        ]
+        assert sent == ["began", "answered"]
         assert await exchange.answer("a", "call 2", "answer 2") is None
         assert await exchange.offer("a", "call 3", "request 3")
 

@@ -1102,6 +1102,17 @@ def test_calls_that_run_too_long_have_no_grace():
     assert timeline.seconds == pytest.approx(5 * 2.0)
 
 
+def test_a_call_that_waits_for_what_others_run_does_not_time_out():
+    scheduler = Scheduler(Job(1, size=1, call_timeout=2.0))
+    scheduler.handle(Joined(0.0, 0))
+    waiting = frozenset({0})
+    assert scheduler.handle(Tick(2.0, (), 0.0, waiting)) == []
+    assert scheduler.handle(Tick(4.0, (), 0.0, waiting)) == []
+    assert scheduler.handle(Tick(5.0, ((0, 4.5),))) == []  # it has begun
+    decisions = scheduler.handle(Tick(6.5))
+    assert [one.loss for one in decisions if isinstance(one, FailRows)] == [Loss.TIMED_OUT]
+
+
 def test_a_copy_that_began_before_a_timeout_has_its_own():
     def ending(call, now):
         slow = call.begin == 5

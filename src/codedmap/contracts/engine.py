@@ -85,7 +85,8 @@ class Engine(Protocol):
         Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` if the worker died during
         the call, `NotStarted` if it died or had left before, or `KeptLost`. It may have an attribute ``begun``, a
         list to which the time (``time.monotonic()``) is added when the worker is sent the call; without one, a call that
-        waits for those of other jobs passes for late. And ``nbytes``, of the payload and the answer, by which calls
+        waits for those of other jobs passes for late. Where ``waits`` is true the worker was sent it, but runs what is not the
+        engine's first: the time is added again when it begins. And ``nbytes``, of the payload and the answer, by which calls
         are kept within the memory there is.
         """
         ...

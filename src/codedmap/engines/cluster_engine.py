@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from concurrent.futures import CancelledError, Future
@@ -20,6 +21,7 @@ from .failure_domains import spread
 from .queue_engine import Answer, Call, Calls, QueueEngine, complete
 from .transport.serve import Request, versions
 
+_LOOK = 0.2  # seconds until a call that has not begun is looked at again, if there is no grace
 _MUCH = 1 << 20  # bytes kept on a worker that are released at once, and not with its next call
 _SAME = "install the same versions of Python and codedmap for the caller and for all workers"
 
@@ -42,6 +44,14 @@ class RemoteQueue(Calls):
     def busy(self) -> bool:
         """Whether a call is with the worker."""
         return self._running is not None
+
+    def note_wait(self, waits: bool) -> None:
+        """The call that is with the worker waits there for what others run, or begins now."""
+        call = self._running
+        if call is not None:
+            call.future.waits = waits
+            if not waits:
+                call.future.begun.append(time.monotonic())
 
     def leave(self, error: BaseException, waiting: Callable[[], BaseException]) -> None:
         """The worker has gone: the call there fails with the error, those that wait or come with another each."""
@@ -298,7 +308,10 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         future.add_done_callback(lambda _: self._soon(timer.cancel))
 
     def _end_now(self, queue: RemoteQueue, future: Future[object]) -> None:
-        if queue.running(future) is not None:
+        call = queue.running(future)
+        if call is not None and call.future.waits:  # the worker runs what is not ours
+            self._begin_grace(self._grace or _LOOK, queue, future)
+        elif call is not None:
             name = queue.name
             self._leave(name, Abandoned(f"worker {queue.number} was ended: its call was abandoned"))
             self._do(self._end(name))

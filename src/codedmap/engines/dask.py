@@ -231,6 +231,9 @@ class Dask(ClusterEngine):
             if future is not None and name == call:
                 del self._calls[address]
                 future.set_result(answer)
+        elif what == "began":
+            if name == call and address in self._named:
+                self._named[address].note_wait(False)
         elif what == "joined":
             self._left.discard(address)
             self._do(self._admit(address))
@@ -351,6 +354,7 @@ class Dask(ClusterEngine):
             self._fail_call(address, error)
         else:
             if needed and not answer.done():
+                queue.note_wait(True)
                 self._tasks[address] = asyncio.ensure_future(self._run_task(address, name))
 
     async def _ask(self, do: str, address: str, **message: Any) -> Any:
@@ -532,6 +536,8 @@ class Exchange(SchedulerPlugin):
                 await asyncio.wait_for(place.news.wait(), _LINGER)
         if place.taken is None:
             place.taken, place.offered = place.offered, None
+            if place.taken is not None and place.taken[0] == place.first:
+                self._send(["began", worker, place.first])
         place.served = place.taken is not None
         return place.taken
 

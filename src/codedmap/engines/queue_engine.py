@@ -44,6 +44,8 @@ class Answer(Future[Any]):
         self.queue = queue
         self.begun: list[float] = []
         """As `Engine.submit`."""
+        self.waits = False
+        """As `Engine.submit`."""
         self.nbytes = 0
         """As `Engine.submit`."""
 

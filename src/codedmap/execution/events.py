@@ -153,6 +153,8 @@ class Tick(NamedTuple):
     """Calls that began later than their worker was free of this job's, because of calls of others; ``now`` if not yet."""
     stopped: float = 0.0
     """Seconds, at most, for which the system had stopped this program, and perhaps its workers too: none is late for that."""
+    waiting: frozenset[int] = frozenset()
+    """Calls that their workers were sent, and have not begun because of what is not the engine's."""
 
 
 class Added(NamedTuple):

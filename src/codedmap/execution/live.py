@@ -258,7 +258,9 @@ class LiveJob:
         stopped = late + _LONGEST_WAIT if late > _STOPPED else 0.0
         if stopped or not happened:
             self._wake = None
-            self._handle(events.Tick(now, tuple(self._late_beginnings(now)), stopped))
+            began, futures = tuple(self._late_beginnings(now)), self._futures.items()
+            waiting = frozenset(n for n, future in futures if getattr(future, "waits", False))
+            self._handle(events.Tick(now, began, stopped, waiting))
         if not happened:
             return
         if happened[0] is None:
@@ -283,7 +285,7 @@ class LiveJob:
         begun: list[float] | None = getattr(future, "begun", None)
         if begun is None:
             return None
-        return begun[0] - self.started if begun else now
+        return begun[-1] - self.started if begun else now
 
     def _handle(self, event: Event) -> None:
         if self._log is not None:

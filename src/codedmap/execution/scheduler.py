@@ -324,7 +324,9 @@ class Scheduler:
         while self._timeouts and self._timeouts[0][0] <= event.now:
             number = self._timeouts.popleft()[1]
             call = self._calls.get(number)
-            if call is not None and call.wanted and call.started + timeout <= event.now:
+            if number in event.waiting:
+                self._timeouts.append((event.now + timeout, number))
+            elif call is not None and call.wanted and call.started + timeout <= event.now:
                 self._give_up(call, at_once=True)
                 self._lost(call, Loss.TIMED_OUT, event.now)
         while self._doubts and self._doubts[0][0] <= event.now:
