@@ -1012,6 +1012,26 @@ def test_a_call_behind_one_of_another_job_is_taken_back_for_a_worker_that_is_fre
     assert again.call.worker == 0
 
 
+def test_calls_that_are_taken_back_do_not_go_to_workers_that_others_hold_too():
+    """With three of four workers held, a job of milliseconds took 14 s."""
+    scheduler = Scheduler(Job(4, hedge=None, size=1, ahead=0))
+    for worker in range(4):
+        scheduler.handle(Joined(0.0, worker, more=worker < 3))
+    scheduler.handle(Answered(0.1, 0, 0.1))
+    decisions = scheduler.handle(Tick(2.0, tuple((number, 2.0) for number in (1, 2, 3))))
+    withdrawn = [one.call.number for one in decisions if isinstance(one, Withdraw)]
+    assert withdrawn == [1, 2, 3]
+    started = []
+    for number in withdrawn:
+        decisions = scheduler.handle(CallFailed(2.0, number, Loss.NOT_STARTED, number < 3))
+        started += [one.call for one in decisions if isinstance(one, Start)]
+    while started:
+        assert started[0].worker == 0
+        decisions = scheduler.handle(Answered(2.1, started.pop(0).number, 0.01))
+        started += [one.call for one in decisions if isinstance(one, Start)]
+    assert scheduler.outcome is Outcome.EXACT
+
+
 @pytest.mark.parametrize(("began", "overhead"), [(None, 9.99), (10.0, 0.0)])
 def test_time_in_the_queue_of_other_jobs_is_no_overhead(began, overhead):
     scheduler = Scheduler(Job(10, hedge=None, size=1))

@@ -64,6 +64,8 @@ class _Worker:
     """Of its calls; where it has never answered and crashed before, its next crash says nothing of the row."""
     ready: bool = False
     """Whether it has answered a call; the first takes longer, because it imports what ``fn`` needs."""
+    taken: float = -math.inf
+    """Until when it counts as taken by what is not this job's, in which a call of the job waited."""
 
 
 class Scheduler:
@@ -213,8 +215,10 @@ class Scheduler:
             if withdrawn or piece.never_begun < _NEVER_BEGUN:
                 if call.wanted:
                     piece.copies.remove(call)
-                    if not withdrawn or math.isnan(call.started):  # else its worker may be stuck
+                    if not withdrawn or math.isnan(call.started):
                         piece.held.discard(call.worker)
+                    elif call.worker in self._workers:  # it may be stuck
+                        self._workers[call.worker].taken = 2 * event.now - call.sent
                     self._requeue(call, event.now)
                 return
             loss = Loss.CRASHED
@@ -581,6 +585,8 @@ class Scheduler:
             for name in list(room) if self._waiting or self._next < self.job.groups else ():
                 if room is self._single and self._stuck(name, now):
                     continue
+                if self._workers[name].taken > now and self._some_free(now):
+                    continue
                 piece = self._piece_for(name, now)
                 if piece is not None:
                     again = piece.lineage or piece.crashes or piece.held
@@ -588,6 +594,10 @@ class Scheduler:
                     self._start(piece, name, now, Kind.RETRY if retry else Kind.FIRST)
                 elif not self._waiting:
                     return
+
+    def _some_free(self, now: float) -> bool:
+        """Whether a worker is not taken by what is not this job's."""
+        return any(worker.taken <= now for worker in self._workers.values())
 
     def _piece_for(self, name: Hashable, now: float) -> Piece | None:
         """What this worker computes next: what is sent again first, but not where it was before."""
