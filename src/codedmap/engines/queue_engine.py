@@ -94,7 +94,6 @@ class Calls:
         self._lock = threading.RLock()
         self._waiting: deque[Call] = deque()
         self._running: Call | None = None
-        self._open: set[Future[Any]] = set()
         self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
         self._forget: deque[Any] = deque()
         self._closed = False
@@ -110,10 +109,7 @@ class Calls:
                     "value stays on the worker where it was left"
                 )
         named = (KeptKey(v.key) if isinstance(v, Kept) else v for v in (fn, payload))
-        future = self._queue(tuple(named), uses)
-        self._open.add(future)
-        future.add_done_callback(self._open.discard)
-        return future
+        return self._queue(tuple(named), uses)
 
     def keep(self, value: Any) -> Kept:
         """Queue a value to be left on the worker."""
@@ -133,8 +129,8 @@ class Calls:
 
     @property
     def load(self) -> int:
-        """How many calls have no answer yet."""
-        return len(self._open)
+        """How many calls have no answer yet, without those that are just being sent."""
+        return len(self._waiting) + (self._running is not None)
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
         """Drop a call that has not begun; return what is to be ended after ``grace``: the call, if the worker has it."""
