@@ -32,16 +32,16 @@ _ERRORS = 2.0  # standard errors of that time which are not relied on
 _GROWTH = 8  # a call has so many times the groups of the largest one answered so far, at most
 _MANY = 1 << 62  # groups, more than any job has
 
-# Whether a row has caused its crashes.
-_UNLIKELY = 1e-6  # it has if they are less likely by chance
-_SUSPECT = (
-    2  # from so many crashes of a row alone on they are not counted as chance, until it answers,
-)
-_ENOUGH = 100  # and it waits until so many calls have ended, which show how many crash by chance,
+# Whether a row has caused its crashes, or workers crash whatever they compute. A call of several rows that crashes is halved
+# and sent again, until the row is alone (`Lineage` counts the crashes of all that was cut from one call). A row alone is sent
+# again `retries` times. After that it has failed once so many crashes are unlikely by chance, where the chance of one is
+# taken from all other calls. Not counted are crashes on workers that have never answered and crashed before (excused), and
+# crashes of rows that may themselves be the cause (suspected).
+_UNLIKELY = 1e-6  # the chance from which on a row is to blame
+_SUSPECT = 2  # crashes of a row alone from which on it is suspected, until it answers,
+_ENOUGH = 100  # and waits until so many calls have ended, which show how many crash by chance,
 _NONE = 20  # or so many without any answer: if all of them have crashed, it is no chance
-_OUTLASTS = (
-    2  # a call that runs so many times as long as any that crashed shows that not all calls crash
-)
+_OUTLASTS = 2  # a call that runs so many times as long as any that crashed shows: not all crash
 MOST_CRASHES = 20  # of one row, however often other calls crash
 _NEVER_BEGUN = 20  # times that a call may not have begun; then its worker counts as crashed
 
