@@ -29,9 +29,7 @@ from ..results.trees import as_objects
 _END = object()
 _SLOW = 0.1  # seconds of reading, after which what has come is computed
 _UNMAP = 32 << 20  # bytes of a memory map that are read until its pages are dropped
-_KEPT = (
-    64 << 20
-)  # bytes of chunks and row groups that are kept, if several rows of them may be read one after another
+_KEPT = 64 << 20  # bytes of chunks and row groups that are kept for rows read one after another
 
 
 def extra(name: str, what: str) -> Any:

@@ -47,7 +47,7 @@ class Failure:
         if self.error is not None:
             with contextlib.suppress(Exception):  # what it needs may exist in the worker only
                 error = _rebuilt_exception(pickle.loads(self.error))
-        # Dask has tracebacks pickled, into frames that hold what is here, such as the call: it is told as text.
+        # Dask would pickle the traceback, and frames hold what is here, such as the call: the cause has it as text.
         error.__traceback__ = error.__context__ = None
         error.__cause__ = WorkerTraceback(self.traceback)
         if not self.setup:
