@@ -105,7 +105,7 @@ def report(table: pd.DataFrame) -> str:
     parts += [(f"{loss:.0%} lost", some) for loss, some in wide.groupby("loss")]
     parts += [(f"{rows} rows", some) for rows, some in wide.groupby("rows")]
     few = wide.dimensions <= 4
-    parts += [("up to 4 inputs", wide[few]), ("5 to 20 inputs", wide[~few])]
+    parts += [("up to 4 inputs", wide[few]), ("5 inputs and more", wide[~few])]
     lines = [
         "# What a fifth more calls is worth",
         "",
