@@ -139,7 +139,7 @@ def test_answers_to_equal_payloads_count_once_and_a_majority_outvotes():
     assert not outvoted.any()
 
 
-@pytest.mark.parametrize("columns", [3, 120])
+@pytest.mark.parametrize("columns", [3, 40])
 def test_points_are_those_of_the_payloads_in_their_space(columns):
     rng = np.random.default_rng(0)
     payloads = rng.normal(size=(4, 50, columns)) @ rng.normal(size=(columns, columns))
@@ -152,7 +152,7 @@ def test_points_are_those_of_the_payloads_in_their_space(columns):
     slots, groups = np.repeat(np.arange(4), 50), np.tile(np.arange(50), 4)
     points = judging._Points(points_of, slots, groups)
     flat = payloads[slots, groups]
-    expected = Space.of(flat[np.random.default_rng(0).permutation(200)]).seen(flat)
+    expected = Space.of(flat[np.random.default_rng(0).permutation(200)], most=0).seen(flat)
     assert len(points) == 200
     np.testing.assert_allclose(points[:], expected)
     made.clear()

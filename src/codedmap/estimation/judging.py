@@ -182,7 +182,8 @@ class _Points:
         self._points_of, self._slots, self._groups = points_of, slots, groups
         self._many = rows_at_once(points_of(slots[:1], groups[:1]))
         some = np.random.default_rng(0).permutation(len(slots))[: self._many]
-        self._space = Space.of(self._points_of(slots[some], groups[some]))
+        # With a length scale for each pixel of an image, correct answers were rejected more often.
+        self._space = Space.of(self._points_of(slots[some], groups[some]), most=0)
         wide = self._space.directions is not None
         self._seen = self._made(slice(None)) if wide else None
 

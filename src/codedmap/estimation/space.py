@@ -46,8 +46,8 @@ class Space:
         return len(self.columns) <= _PERHAPS if self.wide else bool(self.logarithms.any())
 
     @classmethod
-    def of(cls, inputs: np.ndarray, *, other: bool = False) -> Space:
-        """The space of known inputs (n, d).
+    def of(cls, inputs: np.ndarray, *, most: int = _OWN, other: bool = False) -> Space:
+        """The space of known inputs (n, d); of more than 30 columns ``most`` have a length scale each.
 
         The ``other`` one is that of columns as they are, not by their logarithms, if they are few, and else that of principal
         components in place of columns, or of columns in place of these.
@@ -57,7 +57,7 @@ class Space:
         with np.errstate(over="ignore"):
             columns = np.flatnonzero(high - low > 8.0 * np.finfo(float).eps * largest)
         units = np.ldexp(1.0, np.frexp(largest[columns])[1] - 1)
-        narrow, own = len(columns) <= _MOST, len(columns) <= min(_OWN, len(inputs))
+        narrow, own = len(columns) <= _MOST, len(columns) <= min(most, len(inputs))
         if narrow or own != other:
             some = inputs[:, columns].astype(np.float64) / units
             orders = not (narrow and other)
@@ -65,9 +65,9 @@ class Space:
             moved = _moved(some, logarithms)
             return cls(columns, units, logarithms, moved.mean(axis=0), moved.std(axis=0))
         ranges = 0.5 * high[columns] - 0.5 * low[columns]  # half of them: a number, however large
-        few, most = np.quantile(ranges, [0.1, 0.9])
+        narrowest, widest = np.quantile(ranges, [0.1, 0.9])
         # Either each is in a unit of its own, or all are in one.
-        units = ranges if most > _ORDERS * few else np.full(len(columns), units.max())
+        units = ranges if widest > _ORDERS * narrowest else np.full(len(columns), units.max())
         some = inputs[np.random.default_rng(0).permutation(len(inputs))[: rows_at_once(inputs)]]
         pixels = some[:, columns].astype(np.float64)
         del some  # wide ones are not copied twice
