@@ -152,6 +152,7 @@ def test_durations_beside_none_stay_what_they_are(sweep, unit):
     assert list(column) == values
 
 
+@pytest.mark.filterwarnings("ignore:The 'generic' unit")
 @pytest.mark.parametrize("time", [np.datetime64("2020"), np.datetime64("2020-01-01")])
 def test_no_time_without_a_unit_is_one_of_any_unit(sweep, time):
     """The sweep ended with a ValueError of NumPy, which cannot make a year a time without a unit."""
