@@ -28,7 +28,8 @@ from .limits import Limits
 from .transport.serve import Request, forget, release, serve, versions
 
 _PATIENCE = 30.0  # seconds for which an answer of the scheduler is waited for
-_SOON = 2.0  # seconds for which a worker that may be stuck is waited for
+_SOON = 2.0  # seconds for which a worker that may be stuck is waited for,
+_BUSY = 10.0  # and a scheduler that may be busy
 _AGAIN = 0.2  # seconds until one that could not reach the scheduler tries again
 _LOOK = 0.5  # seconds between two looks at the connection
 _LINGER = 0.1  # seconds for which a worker's task waits for another call
@@ -312,7 +313,7 @@ class Dask(ClusterEngine):
             keys = [task.key for task in self._unfinished]
             with contextlib.suppress(OSError, TimeoutError):
                 holding = self._client.run_on_scheduler(hold_running, keys=keys)
-                await asyncio.wait_for(holding, _SOON)
+                await asyncio.wait_for(holding, _BUSY)
         await self._run_on(forget, list(self._named), self.run)
 
     async def _run_on(
