@@ -27,10 +27,8 @@ _SOLVED = 6.0  # times as long as to solve for as many points
 _AVERAGE, _AVERAGED_OUTPUT = 3e-5, 2e-7  # seconds a mean of neighbours, for each output,
 _SCANNED = 6e-10  # and each number of the points,
 _SCANNED_FROM = 10  # in so many dimensions, where a tree must look at all
-_PLACING, _PLACED = (
-    1e-5,
-    4.0,
-)  # seconds an estimate to look for errors around it, if there are so many times these in all
+_PLACING = 1e-5  # seconds an estimate to look for errors around it,
+_PLACED = 4.0  # if there is so many times the time that all of them take
 _WRITING = 2.0  # times as long as to read as many answers, for what follows what is estimated
 _NO_TIME = 0.02  # seconds that means of neighbours may take anyway
 _HURRIED = 50  # points left out where there is no time: too few to tell errors apart by place

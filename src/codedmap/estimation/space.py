@@ -47,10 +47,11 @@ class Space:
 
     @classmethod
     def of(cls, inputs: np.ndarray, *, most: int = _OWN, other: bool = False) -> Space:
-        """The space of known inputs (n, d); of more than 30 columns ``most`` have a length scale each.
+        """The space of known inputs (n, d).
 
-        The ``other`` one is that of columns as they are, not by their logarithms, if they are few, and else that of principal
-        components in place of columns, or of columns in place of these.
+        Beyond 30 columns, at most so many (``most``) are dimensions themselves. The ``other`` space of up to 30 columns has them
+        as they are, and not by their logarithms. That of more has principal components where this has columns, or columns
+        where this has components.
         """
         low, high = (end.astype(np.float64) for end in (inputs.min(axis=0), inputs.max(axis=0)))
         largest = np.maximum(np.abs(low), np.abs(high))

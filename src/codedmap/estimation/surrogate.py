@@ -156,11 +156,10 @@ def estimates(
         twice = thorough and begun.space.has_other and len(some) <= EXACT
         if not twice or seconds < 2.0 * seconds_to_be_thorough(len(some), len(wanted), outputs):
             return made(begun)
-        # Each output may be smooth in another space than most.
         kept = 0.5 * seconds if seconds < math.inf else 0.0
         found = made(begun)
         kept = 0.0
-        # Of many inputs neither columns nor components are the usual ones.
+        # Of many inputs neither space is the likelier one.
         surely = 1.0 if begun.space.wide else _SURELY
         return _better(found, made(known(other=True)), surely)
 
@@ -342,14 +341,14 @@ def _numbers(unit: np.ndarray, times: np.ndarray) -> np.ndarray:
 def _inflation(size: int, lengths: int) -> float:
     """By how much standard errors are larger because few answers have chosen the process, and calibrated it.
 
-    Student's distribution has heavier tails.
+    By the degrees of freedom that are left, and the heavier tails of Student's distribution.
     """
     freedom = _freedom(size, lengths)
     return float(np.sqrt(size / freedom) * scipy.special.stdtrit(freedom, 0.975) / _NORMAL)
 
 
 def _freedom(size: int, lengths: int) -> float:
-    """Of so many answers as many degrees of freedom less as the process has numbers, but some."""
+    """As many as there are answers, less the numbers that the process has; but two, and a fifth of the answers, at least."""
     return max(2.0, size / _AT_MOST, float(size - _FIXED - lengths))
 
 

@@ -64,8 +64,8 @@ class _Worker:
     """Of its calls; where it has never answered and crashed before, its next crash says nothing of the row."""
     ready: bool = False
     """Whether it has answered a call; the first takes longer, because it imports what ``fn`` needs."""
-    taken: float = -math.inf
-    """Until when it counts as taken by what is not this job's, in which a call of the job waited."""
+    taken_until: float = -math.inf
+    """By what is not this job's: a call of the job has waited there."""
 
 
 class Scheduler:
@@ -218,7 +218,7 @@ class Scheduler:
                     if not withdrawn or math.isnan(call.started):
                         piece.held.discard(call.worker)
                     elif call.worker in self._workers:  # it may be stuck
-                        self._workers[call.worker].taken = 2 * event.now - call.sent
+                        self._workers[call.worker].taken_until = 2 * event.now - call.sent
                     self._requeue(call, event.now)
                 return
             loss = Loss.CRASHED
@@ -585,7 +585,7 @@ class Scheduler:
             for name in list(room) if self._waiting or self._next < self.job.groups else ():
                 if room is self._single and self._stuck(name, now):
                     continue
-                if self._workers[name].taken > now and self._some_free(now):
+                if self._workers[name].taken_until > now and self._some_free(now):
                     continue
                 piece = self._piece_for(name, now)
                 if piece is not None:
@@ -597,7 +597,7 @@ class Scheduler:
 
     def _some_free(self, now: float) -> bool:
         """Whether a worker is not taken by what is not this job's."""
-        return any(worker.taken <= now for worker in self._workers.values())
+        return any(worker.taken_until <= now for worker in self._workers.values())
 
     def _piece_for(self, name: Hashable, now: float) -> Piece | None:
         """What this worker computes next: what is sent again first, but not where it was before."""
