@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from codedmap.estimation import surrogate
 from codedmap.estimation.candidates import Candidate, Points, by_mean, by_others
-from codedmap.estimation.gaussian import Fitted, Kernel
+from codedmap.estimation.gaussian import Fitted, Kernel, likeliest
 from codedmap.estimation.nearest import Nearest, nearest
 from codedmap.estimation.surrogate import estimates
 from codedmap.estimation.transforms import NONE, Transform
@@ -443,11 +443,53 @@ def test_answers_are_solved_for_or_the_nearest_taken_as_there_is_time(
         monkeypatch.setattr(surrogate, kind, type(kind, (Process,), {"kind": kind}))
     monkeypatch.setattr(surrogate, "_estimated", lambda *given: given[2].kind)
     monkeypatch.setattr(surrogate, "_nearer", lambda one, other, targets: (one, other))
-    found = surrogate._conditioned(known, known.points[:, :1], None, seconds)
+    kernel = Kernel(np.array([1.0, 2.0]), 1e-4, "matern52", False)
+    found = surrogate._conditioned(known, known.points[:, :1], kernel, seconds)
     expected = [("Nearest", rows)] * nearest + [("Fitted", solved)] * (solved is not None)
     assert seen == expected
     kinds = [kind for kind, _ in expected]
     assert found == (tuple(kinds) if len(kinds) == 2 else (kinds or [None])[0])
+
+
+@pytest.mark.parametrize(("outputs", "smoothness"), [(1, "gaussian"), (2, "matern52")])
+def test_few_answers_are_left_out_of_the_choice_of_the_kernel_by_which_they_are_estimated(
+    outputs, smoothness
+):
+    known = points_of(43, 5)
+    answers = np.sin(known.points[:, :outputs]) + RNG.normal(size=(43, outputs)) / 4.0
+    kernel = Kernel(np.array([1.0, 0.8, 0.6, 0.4, 0.2]), 1e-3, smoothness, True)
+    off, variances = surrogate._refitted(known, answers, kernel, math.inf)
+    for row in range(43):
+        apart = known.order % 8 == known.order[row] % 8
+        some = known.points[~apart], answers[~apart]
+        own = likeliest(*some, [kernel], steps=30)
+        means, variance, _ = dense(own, *some, known.points[[row]])
+        np.testing.assert_allclose(off[row], answers[row] - means[0], rtol=1e-5, atol=1e-7)
+        assert variances[row] == pytest.approx(float(variance[0]), rel=1e-4)
+    found = surrogate._conditioned(known, answers, kernel, math.inf)
+    np.testing.assert_allclose(found.means[:43], answers - off)
+    tied = replace(kernel, scales=np.full(5, 0.5))
+    found = surrogate._conditioned(known, answers, tied, math.inf)
+    np.testing.assert_allclose(
+        answers - found.means[:43], Fitted(known.points, answers, tied).left_out()[0], rtol=1e-6
+    )
+
+
+def test_errors_of_few_answers_are_larger_if_there_is_no_time_to_leave_them_out(monkeypatch):
+    known = points_of(43, 5)
+    answers = np.sin(known.points[:, :1])
+    kernel = Kernel(np.array([1.0, 0.8, 0.6, 0.4, 0.2]), 1e-3, "gaussian", False)
+    monkeypatch.setattr(surrogate, "_refitted", lambda *_: None)
+    found = surrogate._conditioned(known, answers, kernel, math.inf)
+    off = Fitted(known.points, answers, kernel).left_out()[0] * math.sqrt(43 / (43 - 3 - 5))
+    np.testing.assert_allclose(answers - found.means[:43], off, rtol=1e-6)
+
+
+def test_no_time_to_find_kernels_for_parts_is_seen():
+    known = points_of(43, 5)
+    kernel = Kernel(np.array([1.0, 0.8, 0.6, 0.4, 0.2]), 1e-3, "gaussian", False)
+    known._time_left = iter([1.0, *[-1.0] * 100]).__next__
+    assert surrogate._refitted(known, known.points[:, :1], kernel, 1.0) is None
 
 
 def test_of_two_processes_the_one_nearer_to_what_is_left_out_is_taken_for_each_output():
@@ -872,7 +914,7 @@ def test_what_is_estimated_in_deviations_comes_back_in_the_units_of_the_answers(
 
 
 @pytest.mark.parametrize(
-    ("rows", "dimensions", "lengths"), [(15, 3, 3), (10, 3, 1), (30, 5, 5), (24, 25, 1)]
+    ("rows", "dimensions", "lengths"), [(29, 3, 1), (30, 3, 3), (10, 3, 1), (50, 5, 5), (24, 25, 1)]
 )
 def test_errors_are_widened_by_the_numbers_that_answers_have_chosen(
     rows, dimensions, lengths, monkeypatch

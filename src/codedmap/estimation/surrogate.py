@@ -48,7 +48,9 @@ _SEARCH = 0.4  # of the time, for a search,
 _TRIED, _REFINED = 60, 15  # of so many likelihoods, or so many where a kernel is refined
 _EXACT_QUICKLY = 2000  # points that are solved for at once, where it is to be quick
 _FEW = 100  # answers whose residuals may be small by chance
-_EACH = 5  # answers for each dimension from which it surely has a length scale of its own,
+_EACH = 5  # answers for each dimension from which it surely has a length scale of its own;
+_SURE = 10  # and up to which a process is nearer to the answers that have chosen it than to others
+_PARTS, _REFITTED = 8, 600  # of so many such answers, each of which has a kernel of the others
 _TIED = 30  # dimensions that may have one length scale: of more few matter
 _SEVERAL = 12  # and answers from which several kinds of processes are compared,
 _SEVERAL_QUICKLY = 40  # or so many where it is to be quick, as for each wave of a few rows
@@ -287,12 +289,14 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     targets = scaled[known.sample]
     left, values = np.split(found.means, [len(targets)])
     left_variance, variance = np.split(found.variances, [len(targets)])
-    few = _inflation(len(answers), _lengths(found.scales, len(answers)))
+    lengths = len(found.scales)
+    # The errors of few answers are those of others already.
+    few = _inflation(len(answers), lengths if len(answers) >= _SURE * lengths else 1)
     stderr = calibrated(
         known.points[known.sample] * found.scales, targets - left, left_variance,
         known.wanted * found.scales, variance, by_place=known.places,
     )  # fmt: skip
-    left_out = _among(_larger(found.scales, len(answers)) * np.sqrt(found.squares(targets)), varied)
+    left_out = _among(np.sqrt(found.squares(targets)), varied)
     methods = iter(found.names)
     values, stderr = _among(values, varied), _among(stderr, varied)
     values *= spread
@@ -352,17 +356,14 @@ def _freedom(size: int, lengths: int) -> float:
     return max(2.0, size / _AT_MOST, float(size - _FIXED - lengths))
 
 
-def _lengths(scales: np.ndarray, size: int) -> int:
-    """How many length scales (d,) so many answers have chosen: one if all are equal and the answers few."""
-    free = size >= _EACH * len(scales) or scales.max() > scales.min()
-    return len(scales) if free else 1
+def _few(scales: np.ndarray, size: int) -> bool:
+    """Whether so many answers have chosen length scales (d,) that they are nearer to the process than others are."""
+    return size < _SURE * len(scales) and scales.max() > scales.min()
 
 
 def _larger(scales: np.ndarray, size: int) -> float:
     """Times that errors are larger than those of so many answers, which have chosen length scales (d,), if they are few."""
-    if size >= _EACH * len(scales) or scales.max() == scales.min():
-        return 1.0
-    return math.sqrt(size / _freedom(size, len(scales)))
+    return math.sqrt(size / _freedom(size, len(scales))) if _few(scales, size) else 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -572,14 +573,40 @@ def _conditioned(
         return found
     some = np.sort(known.order[:size])
     whole = Fitted(known.points[some], answers[some], kernel)
+    if known.thorough and len(answers) == size <= _REFITTED and _few(kernel.scales, size):
+        apart = _refitted(known, answers, kernel, seconds / 4.0)
+        if apart is not None:
+            return _estimated(known, answers, whole, apart, seconds)
     inside = np.isin(known.sample, some)
     off, sharp = np.empty((len(inside), outputs)), np.empty(len(inside))
     off[inside], sharp[inside] = whole.left_out(np.searchsorted(some, known.sample[inside]))
     outside = known.sample[~inside]
     means, sharp[~inside] = whole.predict(known.points[outside])
     off[~inside] = answers[outside] - means
+    off *= _larger(kernel.scales, size)
     other = _estimated(known, answers, whole, (off, sharp), seconds)
     return other if found is None else _nearer(found, other, answers[known.sample])
+
+
+def _refitted(
+    known: Points, answers: np.ndarray, kernel: Kernel, seconds: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """What answers (n, q) are off from processes of the others, and variances (n,) as of `Fitted.left_out`.
+
+    A part of them at a time, by a kernel that the others choose. None if there is no time.
+    """
+    go_on = known.within(seconds)
+    part = known.order % _PARTS
+    off, variances = np.empty(answers.shape), np.empty(len(answers))
+    for one in range(_PARTS):
+        here, others = np.flatnonzero(part == one), np.flatnonzero(part != one)
+        points, rest = known.points[others], answers[others]
+        if not go_on():
+            return None
+        found = likeliest(points, rest, [kernel], steps=_AGAIN, go_on=go_on)
+        means, variances[here] = Fitted(points, rest, found).predict(known.points[here])
+        off[here] = answers[here] - means
+    return off[known.sample], variances[known.sample]
 
 
 def _nearer(one: Candidate, other: Candidate, targets: np.ndarray) -> Candidate:
@@ -604,7 +631,8 @@ def _estimated(
     # As an estimate of s² the residuals do for both kinds.
     variance = np.maximum((off**2 / sharp[:, None]).mean(axis=0), 1e-300)
     # Which residuals of few answers may miss.
-    if len(fitted.points) < _FEW and not isinstance(fitted, Nearest):
+    size = len(fitted.points)
+    if size < _FEW and not (isinstance(fitted, Nearest) or _few(kernel.scales, size)):
         variance = np.maximum(variance, fitted.variance)
     means, wide = fitted.predict(known.wanted)
     spread = wide[:, None] * variance
