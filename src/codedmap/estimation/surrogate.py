@@ -50,7 +50,7 @@ _EXACT_QUICKLY = 2000  # points that are solved for at once, where it is to be q
 _FEW = 100  # answers whose residuals may be small by chance
 _EACH = 5  # answers for each dimension from which it surely has a length scale of its own;
 _SURE = 10  # and up to which a process is nearer to the answers that have chosen it than to others
-_PARTS, _REFITTED = 8, 600  # of so many such answers, each of which has a kernel of the others
+_PARTS, _REFITTED = 8, 300  # of so many such answers, each of which has a kernel of the others
 _TIED = 30  # dimensions that may have one length scale: of more few matter
 _SEVERAL = 12  # and answers from which several kinds of processes are compared,
 _SEVERAL_QUICKLY = 40  # or so many where it is to be quick, as for each wave of a few rows
@@ -603,7 +603,7 @@ def _refitted(
         points, rest = known.points[others], answers[others]
         if not go_on():
             return None
-        found = likeliest(points, rest, [kernel], steps=_AGAIN, go_on=go_on)
+        found = likeliest(points, rest, [kernel], steps=_LAST, go_on=go_on)
         means, variances[here] = Fitted(points, rest, found).predict(known.points[here])
         off[here] = answers[here] - means
     return off[known.sample], variances[known.sample]
