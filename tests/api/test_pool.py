@@ -17,7 +17,7 @@ from scipy import optimize
 import codedmap as cm
 from codedmap.testing import Scripted, crash
 
-from ..processes import ANSWER, eventually, run_script
+from ..processes import ANSWER, children, eventually, run_script
 
 
 @pytest.fixture
@@ -356,6 +356,16 @@ def test_no_thread_is_left_of_a_pool_that_was_dropped():
         assert cm.Pool(engine).submit(abs, -1).result() == 1
         gc.collect()
         assert eventually(lambda: threading.active_count() <= before)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_workers_end_with_a_pool_that_was_dropped_when_its_calls_have_answered():
+    before = children()
+    assert cm.Pool().map(abs, [-1, 2]) == [1, 2]
+    assert list(cm.Pool().imap(abs, [-1, 2])) == [1, 2]
+    assert cm.Pool().submit(abs, -3).result(ANSWER) == 3
+    gc.collect()
+    assert eventually(lambda: children() == before)
 
 
 @pytest.mark.parametrize(

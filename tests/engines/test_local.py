@@ -7,6 +7,7 @@ import functools
 import gc
 import mmap
 import multiprocessing
+import operator
 import os
 import random
 import resource
@@ -25,7 +26,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.engines import Local, local, local_worker
+from codedmap.engines import Local, Resident, local, local_worker
 
 from ..processes import (
     ANSWER,
@@ -33,6 +34,7 @@ from ..processes import (
     children,
     descriptors,
     eventually,
+    hold,
     kill,
     kill_and_wait,
     nap,
@@ -871,6 +873,61 @@ def test_closing_twice_is_closing_once():
     with engine:
         pass
     assert eventually(lambda: children() == before)
+
+
+DROPPED = {
+    "idle": lambda engine, _: engine.submit(0, same, 1).result(ANSWER),
+    "its map": lambda engine, _: cm.map(same, [1.0, 2.0], engine=engine),
+    "its estimates": lambda engine, _: cm.map(same, [[1.0], [2.0]], engine=engine, deadline=ANSWER),
+    "its error": lambda engine, _: engine.submit(0, operator.truediv, 1).exception(ANSWER),
+    "its straggler": lambda engine, folder: engine.abandon([engine.submit(0, straggle, folder / "begun")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("use", DROPPED.values(), ids=DROPPED)
+def test_workers_end_with_the_last_reference_to_their_engine(use, tmp_path):
+    """A notebook whose cell was run again had the workers of all times before."""
+    before, running = children(), threads()
+    engine = [Local(2, grace=0.1)]
+    held = use(engine[0], tmp_path)
+    assert len(children()) == len(before) + 2
+
+    def ended():
+        engine.clear()
+        gc.collect()
+        return children() == before and threads() <= running
+
+    with pytest.warns(ResourceWarning, match="2 worker processes was dropped"):
+        assert eventually(ended, SOON)
+    del held
+
+
+def waiting_call(engine, folder):
+    return engine.submit(0, hold, folder).result
+
+
+def resident(engine, _):
+    fn = Resident(same, engine)
+    return lambda _: cm.map(fn, [True]).values[0]
+
+
+def unread(engine, _):
+    results = cm.stream(same, [True], engine=engine)
+    return lambda _: list(results)[-1].values[0]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("use", [waiting_call, resident, unread])
+def test_what_needs_a_dropped_engine_keeps_it(use, tmp_path):
+    before = children()
+    needs = use(Local(1), tmp_path)
+    gc.collect()
+    assert len(children()) == len(before) + 1
+    (tmp_path / "go on").touch()
+    assert needs(ANSWER)
+    del needs
+    gc.collect()
+    assert eventually(lambda: children() == before, SOON)
 
 
 def test_a_closed_engine_holds_no_files():

@@ -167,6 +167,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         self.last_loss: BaseException | None = None
         """Why the last worker that has gone is not used any more."""
         self._doing: set[asyncio.Future[None]] = set()
+        atexit.register(self.close)
 
     def members(self) -> Mapping[int, Member]:
         """The living workers by their numbers, which are never used again."""
@@ -195,7 +196,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         finally:
             self._disconnect()
             self._released = True
-            atexit.unregister(self._at_exit)
+            atexit.unregister(self.close)
 
     def _queue_of(self, worker: int) -> RemoteQueue:
         queue = self._queues.get(worker)

@@ -8,6 +8,8 @@ import secrets
 import sys
 import tempfile
 import threading
+import warnings
+import weakref
 from collections.abc import Hashable, Iterable
 from concurrent.futures import Future
 from functools import partial
@@ -31,7 +33,7 @@ from .loop import Loop
 from .process_limits import allow_open_files, check_process_limits, limit_memory
 from .queue_engine import Answer, Call, Calls, QueueEngine, complete
 from .transport.descendants import discard_all, discard_of, end_descendants, segments_of
-from .transport.parcel import discard
+from .transport.parcel import Parcel, discard
 from .transport.serve import Request, hello, serve
 
 _IMPORTS = "<frozen importlib._bootstrap"  # where Python's own import statement runs
@@ -48,6 +50,8 @@ class Local(QueueEngine["_LocalQueue"]):
     * Functions travel by cloudpickle (lambdas, closures and notebook functions work); arrays
       larger than 64 KB travel through shared memory on Linux, elsewhere through a pipe.
     * Each worker computes with one thread, unless OMP_NUM_THREADS says otherwise.
+    * An engine that nothing refers to any more, and that has no call without an answer, ends as by `close`, with a
+      ResourceWarning.
     * Workers ignore Ctrl-C, which is the caller's, and end when the caller ends or dies, on Linux
       also if they are stopped; processes that a function has started (a simulator, say) end with
       its worker, on Linux also in a session of their own. Only a daemon whose parent has ended may
@@ -117,13 +121,9 @@ class Local(QueueEngine["_LocalQueue"]):
         self.memory_limit = None if limits is None else limits.bytes
         allow_open_files(workers)
         check_process_limits(workers, self.memory_limit)
-        self._closing = False
-        self.environment = dict(os.environ)
-        """Of all its processes; that of the fork server is as old as the first engine."""
-        self.loop, self.starter = Loop(), Loop()
-        self._to_end: list[tuple[_LocalQueue, Future[Any]]] = []
-        self._left: list[Worker] = []
         super().__init__(grace, f"{segments_of(os.getpid())}{secrets.token_hex(4)}")
+        self.processes = _Processes(self.run, self.setups, self._queues)
+        """What its threads have in its place, so that they do not hold it."""
         if self.memory_limit is not None:
             self.setup(partial(limit_memory, self.memory_limit))
         try:
@@ -134,22 +134,31 @@ class Local(QueueEngine["_LocalQueue"]):
 
     def _drop(self, futures: Iterable[Future[Any]], grace: float | None) -> None:
         if self._ours():
-            self.loop.do(super()._drop, list(futures), grace)
+            self.processes.loop.do(super()._drop, list(futures), grace)
 
     def close(self) -> None:
         """End all workers now, also busy ones."""
-        if self._ours():
-            self.loop.do(self._close)
-            self.loop.join()
-            atexit.unregister(self._at_exit)
+        self.processes.end()
+
+    def __del__(self) -> None:
+        processes: _Processes | None = getattr(self, "processes", None)
+        if processes is not None and not processes.closing and self._ours():
+            processes.loop.do(processes.close)
+            warnings.warn(
+                f"an engine of {self.workers} worker processes was dropped, and never closed: use it, or the Pool that "
+                "made it, in a with block",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
 
     def _begin(self, workers: int) -> None:
         try:
-            self.loop.start()
-            self.starter.start()
+            self.processes.loop.start()
+            self.processes.starter.start()
         except (OSError, RuntimeError) as error:
             raise EngineError(f"a thread of the engine cannot be started ({error})") from error
-        self._queues = {number: _LocalQueue(self, number) for number in range(workers)}
+        self._queues.update((number, _LocalQueue(self, number)) for number in range(workers))
         for call in [queue.submit(hello, None) for queue in self._queues.values()]:
             failure = call.exception()
             if isinstance(failure, EngineError):
@@ -160,10 +169,41 @@ class Local(QueueEngine["_LocalQueue"]):
                     "is there memory left?"
                 )
 
+    def _end_later(self, grace: float, queue: _LocalQueue, future: Future[Any]) -> None:
+        self.processes.end_later(grace, queue, future)
+
+
+class _Processes:
+    """The workers of an engine named ``run``, and the threads that serve them, which end with it."""
+
+    def __init__(self, run: str, setups: list[Parcel], queues: dict[int, _LocalQueue]) -> None:
+        self.run, self.setups, self._queues = run, setups, queues
+        self.setup_deaths = 0
+        """As `QueueEngine`."""
+        self.closing = False
+        self.environment = dict(os.environ)
+        """Of all its processes; that of the fork server is as old as the first engine."""
+        self.loop, self.starter = Loop(), Loop()
+        self._to_end: list[tuple[_LocalQueue, Future[Any]]] = []
+        self._left: list[Worker] = []
+        self._owner = os.getpid()
+        atexit.register(self.end)
+
+    @property
+    def workers(self) -> int:
+        """As `QueueEngine`."""
+        return len(self._queues)
+
+    def end(self) -> None:
+        """End all, and wait for it."""
+        if os.getpid() == self._owner:
+            self.loop.do(self.close)
+            self.loop.join()
+
     # From here on everything runs in the loop, but workers are started in a thread of their own: the first one waits
     # until the fork server has imported what it needs.
 
-    def _end_later(self, grace: float, queue: _LocalQueue, future: Future[Any]) -> None:
+    def end_later(self, grace: float, queue: _LocalQueue, future: Future[Any]) -> None:
         self.loop.later(future, grace, partial(self._end_soon, queue, future))
 
     def _end_soon(self, queue: _LocalQueue, future: Future[Any]) -> None:
@@ -191,10 +231,10 @@ class Local(QueueEngine["_LocalQueue"]):
         end_descendants(*(worker.name for worker in ended))
         discard_of(*(worker.pid for worker in ended))
 
-    def _close(self) -> None:
-        if self._closing:
+    def close(self) -> None:
+        if self.closing:
             return
-        self._closing = True
+        self.closing = True
         self.starter.do(self.starter.end)
         try:
             end_descendants(
@@ -207,12 +247,13 @@ class Local(QueueEngine["_LocalQueue"]):
 
     def end_if_closed(self) -> None:
         """End the loop when the engine was closed, and no process is left."""
-        if self._closing and not any(queue.pids for queue in self._queues.values()):
+        if self.closing and not any(queue.pids for queue in self._queues.values()):
             try:
                 end_descendants(f"{self.run}:")  # what was started in the meantime
                 discard_all(self.run)
             finally:
                 self.loop.end()
+                atexit.unregister(self.end)
 
 
 class _LocalQueue(Calls):
@@ -223,8 +264,9 @@ class _LocalQueue(Calls):
     """
 
     def __init__(self, engine: Local, number: int) -> None:
-        super().__init__(engine, number)
-        self._local, self._loop = engine, engine.loop
+        super().__init__(engine.processes, number)
+        self._processes, self._loop = engine.processes, engine.processes.loop
+        self._local = weakref.ref(engine)
         self.worker: Worker | None = None
         self._starting = False
         self._ending: dict[Worker, Call | None] = {}  # killed, and the calls that they had
@@ -261,17 +303,19 @@ class _LocalQueue(Calls):
             self._loop.do(call.fail, Abandoned("the engine was closed"))
 
     def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
+        engine = self._local()
+        assert engine is not None
         self.refuse_if_closed()
         name = f"{self._run}-{self.number}-{next(self._counter)}"
         future = Answer(self)
         try:
             content = self._pack(value, f"{name}-payload", keep)
             self.refuse_if_closed()
-            call = Call(Request(content, f"{name}-answer", keep), future, uses)
+            call = Call(Request(content, f"{name}-answer", keep), future, uses, engine=engine)
             self._loop.do(self._append, call)
         except BaseException:  # KeyboardInterrupt, or the engine was closed in the meantime
             discard(f"{name}-payload")
-            self._local.abandon([future])
+            engine.abandon([future])
             raise
         return future
 
@@ -334,7 +378,7 @@ class _LocalQueue(Calls):
         self._lose_kept()
         if not self._starting:
             self._starting = True
-            self._local.starter.do(self._launch)
+            self._processes.starter.do(self._launch)
 
     def _launch(self) -> None:
         """Start a worker, in the thread for that."""
@@ -342,7 +386,7 @@ class _LocalQueue(Calls):
             return
         started: Worker | Exception
         try:
-            started = Worker(self._run, self._local.environment)
+            started = Worker(self._run, self._processes.environment)
         except Exception as error:
             started = error
         self._loop.do(self._started, started)
@@ -399,7 +443,7 @@ class _LocalQueue(Calls):
         assert call is not None
         self._loop.cancel(call.future)
         if call.request.setup:
-            self._local.setup_deaths = 0
+            self._processes.setup_deaths = 0
         self._advance()  # before the answer is opened, which may take longer
         complete(call, reply)
 
@@ -430,7 +474,7 @@ class _LocalQueue(Calls):
             if self._closed:
                 discard_of(worker.pid)
             else:
-                self._local.end_left(worker)
+                self._processes.end_left(worker)
             worker.close()
         finally:  # there may be no memory, or no file to be had
             if reply is not None:
@@ -444,7 +488,7 @@ class _LocalQueue(Calls):
                 self._loop.do(call.fail, error)
             elif call is not None:
                 call.discard()
-            self._local.end_if_closed()
+            self._processes.end_if_closed()
 
 
 def _refuse_inside_import() -> None:

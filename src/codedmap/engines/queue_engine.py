@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import itertools
 import math
@@ -64,6 +63,8 @@ class Call:
     uses: tuple[Kept, ...] = ()
     restarted: bool = False
     """Whether a worker has ended without receiving it."""
+    engine: Any = None
+    """Which must not end before, though nothing else may hold it."""
 
     def discard(self) -> None:
         """Remove its shared segments, if it has any."""
@@ -76,6 +77,7 @@ class Call:
         for kept in self.uses if lost else ():
             kept.lost = True
         self.discard()
+        self.engine = None  # the traceback of an error may hold this
         with contextlib.suppress(InvalidStateError):  # cancelled externally in the meantime
             self.future.set_exception(error)
 
@@ -87,7 +89,7 @@ class Calls:
     the lock, because that runs the callbacks attached to it.
     """
 
-    def __init__(self, engine: QueueEngine[Any], number: int) -> None:
+    def __init__(self, engine: Any, number: int) -> None:
         self.number, self._run, self._setups = number, engine.run, engine.setups
         self._engine = engine
         self._set_up = 0  # how many of them the worker has been sent
@@ -240,7 +242,6 @@ class QueueEngine(Closing, Generic[Q]):
         self.setup_deaths = 0
         """Workers that have died during their setup, one after another."""
         self._owner = os.getpid()
-        atexit.register(self._at_exit)
 
     @property
     def workers(self) -> int:
@@ -339,7 +340,3 @@ class QueueEngine(Closing, Generic[Q]):
             "an engine cannot be pickled, as it would be to send it to a worker: a map inside of a call computes there "
             "without engine="
         )
-
-    def _at_exit(self) -> None:
-        if self._ours():
-            self.close()
