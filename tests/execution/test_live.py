@@ -115,6 +115,24 @@ def test_a_program_that_was_stopped_blames_no_row_for_it(monkeypatch):
     assert cm.map(np.sin, [1.0], engine=engine, call_timeout=1.0).exact.all()
 
 
+@pytest.mark.parametrize(("rows", "freed"), [(4, 0.0), (1, 0.3), (8, 0.0), (1, 3.0)])
+def test_no_row_waits_for_a_call_of_another_job_while_a_worker_is_free(rows, freed, monkeypatch):
+    """It waited for 2 s, whatever it takes itself."""
+
+    class Loaded(Virtual):
+        def load(self, worker):
+            return len(self._sent[worker]) + self._busy[worker]
+
+    engine = Loaded(4)
+    engine.install(monkeypatch)
+    for worker, seconds in enumerate((60.0, freed, freed, freed)):
+        for _ in range(bool(seconds)):
+            engine.submit(worker, engine.keep(worker, engine.sleep), seconds)
+    result = cm.map(cm.itemwise(lambda x: engine.sleep(0.01) or x), np.zeros(rows), engine=engine)
+    assert result.exact.all()
+    assert engine.now < freed + 0.15 + 0.5 * freed
+
+
 @pytest.mark.parametrize("rule", [cm.Deadline(np.float32(0.2)), cm.Slower(np.float16(2))])
 def test_seconds_of_a_rule_may_be_of_any_kind_of_real_number(rule):
     with ThreadPoolExecutor(2) as pool:

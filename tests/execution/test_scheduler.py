@@ -1032,6 +1032,21 @@ def test_calls_that_are_taken_back_do_not_go_to_workers_that_others_hold_too():
     assert scheduler.outcome is Outcome.EXACT
 
 
+def test_as_many_calls_behind_others_go_to_workers_at_once_as_are_free():
+    scheduler = Scheduler(Job(4, hedge=None, size=1, ahead=0))
+    for worker in range(4):
+        scheduler.handle(Joined(0.0, worker, more=worker < 3))
+    for number in (2, 3):
+        scheduler.handle(Answered(0.01, number, 0.01))
+    behind = ((0, 0.05), (1, 0.05))
+    assert scheduler.handle(Tick(0.05, behind)) == []
+    free = frozenset({3})  # and worker 2 has been given calls of others in the meantime
+    (withdraw,) = scheduler.handle(Tick(0.05, behind, free=free))
+    assert withdraw == Withdraw(withdraw.call)
+    (start,) = scheduler.handle(CallFailed(0.05, withdraw.call.number, Loss.NOT_STARTED))
+    assert (start.call.begin, start.call.worker) == (withdraw.call.begin, 3)
+
+
 @pytest.mark.parametrize(("began", "overhead"), [(None, 9.99), (10.0, 0.0)])
 def test_time_in_the_queue_of_other_jobs_is_no_overhead(began, overhead):
     scheduler = Scheduler(Job(10, hedge=None, size=1))

@@ -131,8 +131,9 @@ class Calls:
 
     @property
     def load(self) -> int:
-        """How many calls have no answer yet, without those that are just being sent."""
-        return len(self._waiting) + (self._running is not None)
+        """How many calls have no answer yet, without those that are just being sent, and values to be kept."""
+        calls = (*self._waiting, self._running)
+        return sum(call is not None and call.request.keep is None for call in calls)
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
         """Drop a call that has not begun; return what is to be ended after ``grace``: the call, if the worker has it."""

@@ -155,6 +155,8 @@ class Tick(NamedTuple):
     """Seconds, at most, for which the system had stopped this program, and perhaps its workers too: none is late for that."""
     waiting: frozenset[int] = frozenset()
     """Calls that their workers were sent, and have not begun because of what is not the engine's."""
+    free: frozenset[Hashable] = frozenset()
+    """Workers that have no call at all, where calls wait for those of others and this is known."""
 
 
 class Added(NamedTuple):

@@ -30,6 +30,7 @@ from .task import raised_by_fn
 _LOOKING = 0.05  # of the time, for standard errors while calls run
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
+_FREED = 0.05  # seconds until calls behind those of others are looked at, and later as long again, or after an answer
 _STOPPED = 0.5  # seconds too late to go on that show that this program was stopped, as by Ctrl-Z
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
 _SHARE = 0.25  # of memory; there are up to two calls for each worker, and fn needs some
@@ -111,6 +112,7 @@ class LiveJob:
         self.beside: list[Future[Any]] = []
         """Further calls, given up at the end as the job's own."""
         self._engine, self._work, self._log, self._changed = engine, work, log, changed
+        self._load: Callable[[Any], int] = getattr(engine, "load", _unloaded)
         self.started = time.monotonic() if started is None else started
         self._events: SimpleQueue[tuple[Call | events.More, Future[Any]] | None] = SimpleQueue()
         """Calls that have ended, and groups that were found; None: workers have joined or left."""
@@ -120,6 +122,7 @@ class LiveJob:
         self._calls: dict[int, Call] = {}
         self._wake: float | None = None
         self._due = math.inf  # when to go on, if nothing happens before
+        self._behind: float | None = None  # when calls were last seen behind those of others
 
     @property
     def seconds(self) -> float:
@@ -236,8 +239,15 @@ class LiveJob:
         """Workers, those first that have the fewest calls of other jobs: many small jobs would all begin with the same."""
         if getattr(self.scheduler.job, "bound", False):
             return workers
-        load: Callable[[int], int] = getattr(self._engine, "load", _unloaded)
-        return sorted(workers, key=load)
+        return sorted(workers, key=self._load)
+
+    def _free(self, now: float, behind: list[float]) -> frozenset[int]:
+        """Workers without any call, if calls have waited for those of others for so long."""
+        self._behind = now if behind else None
+        if self._behind is None:
+            return frozenset()
+        self.wake_at(now + max(_FREED, min(behind)))
+        return frozenset(name for name in self._members if not self._load(name))
 
     def _longest_wait(self) -> float:
         """Seconds until something is to be done, if nothing happens before."""
@@ -260,9 +270,13 @@ class LiveJob:
             self._wake = None
             began, futures = tuple(self._late_beginnings(now)), self._futures.items()
             waiting = frozenset(n for n, future in futures if getattr(future, "waits", False))
-            self._handle(events.Tick(now, began, stopped, waiting))
+            unbegun = [self._calls[number] for number, when in began if when == now]
+            behind = [now - call.sent for call in unbegun if self._load(call.worker) > 1]
+            self._handle(events.Tick(now, began, stopped, waiting, self._free(now, behind)))
         if not happened:
             return
+        if self._behind is not None:
+            self.wake_at(self._behind + _FREED)
         if happened[0] is None:
             self._update_members()
             # The event before announced another, and workers may be those that there were.
@@ -302,6 +316,8 @@ class LiveJob:
     def _carry_out(self, decision: Decision) -> None:
         match decision:
             case events.Start(call):
+                if call.started == call.sent and self._load is not _unloaded:
+                    self.wake_at(self.seconds + _FREED)  # it may be behind those of others
                 future = self._work.submit(self._engine, call)
                 self._calls[call.number], self._futures[call.number] = call, future
                 self._await(call, future)

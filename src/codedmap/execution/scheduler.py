@@ -218,7 +218,7 @@ class Scheduler:
                     if not withdrawn or math.isnan(call.started):
                         piece.held.discard(call.worker)
                     elif call.worker in self._workers:  # it may be stuck
-                        self._workers[call.worker].taken_until = 2 * event.now - call.sent
+                        self._taken(call.worker, call, event.now)
                     self._requeue(call, event.now)
                 return
             loss = Loss.CRASHED
@@ -312,11 +312,11 @@ class Scheduler:
             self._suspected += lineage.crashes if suspected else -lineage.crashes
 
     def _on_tick(self, event: events.Tick) -> None:
-        timeout = self.job.call_timeout
+        timeout, free = self.job.call_timeout, set(event.free)
         for number, when in event.began:
             self._began(number, when)
             if when == event.now:
-                self._take_back(number, when)
+                self._take_back(number, event, free)
             else:
                 self._withdrawn.discard(number)
         if event.stopped:
@@ -338,16 +338,30 @@ class Scheduler:
             if self._unresolved(call.piece):
                 self._wait_no_longer(call, loss)
 
-    def _take_back(self, number: int, now: float) -> None:
-        """A call that waits for one of another job, which may never end: another worker may have it, later each time."""
-        call = self._calls.get(number)
+    def _take_back(self, number: int, event: events.Tick, free: set[Hashable]) -> None:
+        """A call that waits for one of another job, which may never end: one of the ``free`` workers may have it, and no other then.
+
+        Where none is known to be free, any other may have it after a time, later each time.
+        """
+        call, now = self._calls.get(number), event.now
         if call is None or number in self._withdrawn or not call.wanted:
             return
-        if now - call.sent < _QUEUED * 2 ** min(call.piece.never_begun, _NEVER_BEGUN):
+        takers = [name for name in self._idle if self._may_take(name, call.piece)]
+        taker = next((name for name in takers if name in free), None)
+        if taker is not None:
+            free.remove(taker)
+            for name in self._idle.keys() - event.free:
+                self._taken(name, call, now)
+        elif now - call.sent < _QUEUED * 2 ** min(call.piece.never_begun, _NEVER_BEGUN):
             return
-        if any(self._may_take(name, call.piece) for name in self._idle):
+        if takers:
             self._withdrawn.add(number)
             self._out.append(events.Withdraw(call))
+
+    def _taken(self, name: Hashable, call: Call, now: float) -> None:
+        """A worker has calls of others: it is taken for as long again as this call has waited."""
+        worker = self._workers[name]
+        worker.taken_until = max(worker.taken_until, 2 * now - call.sent)
 
     def _may_take(self, name: Hashable, piece: Piece) -> bool:
         """Whether a worker may compute this, which is on its way to another."""
