@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import socket
 import threading
 import time
 import traceback
@@ -796,7 +797,10 @@ def test_where_a_setup_raises_calls_fail_with_what_it_raised_as_the_cause(row, t
         for _ in range(2):
             error = engine.submit(0, same, None).exception(ANSWER)
             assert type(error) is cm.EngineError
-            assert "could not be set up, because SetUp raised" in str(error)
+            where = (
+                f"worker 0, on {socket.gethostname()}, could not be set up, because SetUp raised"
+            )
+            assert str(error).startswith(where)
             assert type(error.__cause__) is Unlucky
         assert [len(SetUp(tmp_path / name).done()) for name in ("before", "set up", "after")] == [
             1,

@@ -210,7 +210,7 @@ def complete(call: Call, reply: Any, error: BaseException | None = None) -> None
     answer = None
     try:
         if isinstance(reply, Failure):
-            error = reply.to_exception()
+            error = reply.to_exception(call.future.queue.number)
         elif error is None:
             answer = receive(reply).unpack()
             call.future.nbytes = call.request.content.nbytes + reply.nbytes

@@ -33,7 +33,9 @@ class Failure:
     description: str
     traceback: str
     setup: str = ""
-    """The function that raised it while it set up the worker."""
+    """The function that raised it while it set up the worker,"""
+    host: str = ""
+    """which is there."""
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -41,8 +43,8 @@ class Failure:
         description = "".join(traceback.format_exception_only(error)).strip()
         return cls(_pickled(error), description, "".join(traceback.format_exception(error)))
 
-    def to_exception(self) -> BaseException:
-        """The exception, or a RuntimeError that describes it if it cannot be unpickled."""
+    def to_exception(self, worker: int | None = None) -> BaseException:
+        """The exception, or a RuntimeError that describes it if it cannot be unpickled; of a setup, one that names the worker."""
         error: BaseException = RuntimeError(self.description)
         if self.error is not None:
             with contextlib.suppress(Exception):  # what it needs may exist in the worker only
@@ -53,7 +55,7 @@ class Failure:
         if not self.setup:
             return error
         failed = EngineError(
-            f"a worker could not be set up, because {self.setup} raised {self.description}: correct it, and give it "
+            f"worker {worker}, on {self.host}, could not be set up, because {self.setup} raised {self.description}: correct it, and give it "
             "to the setup of a new engine"
         )
         failed.__cause__ = error

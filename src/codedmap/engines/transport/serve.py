@@ -201,7 +201,7 @@ def _set_up_for(run: str, content: Parcel) -> None:
     except Terminated:
         raise
     except BaseException as error:
-        _set_up[run] = replace(Failure.of(error), setup=name)
+        _set_up[run] = replace(Failure.of(error), setup=name, host=socket.gethostname())
 
 
 def release(key: Hashable) -> None:
