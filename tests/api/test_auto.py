@@ -212,6 +212,18 @@ def test_a_code_gets_the_rows_that_have_no_answer_yet(slow, code, rows, monkeypa
         assert len(computed) < 2 * rows
 
 
+def test_calls_before_a_code_are_counted_too(slow, monkeypatch):
+    """Hedges were those of the code alone."""
+    engine = Virtual(24, lambda worker, had: 10.0 if 4 <= worker < 12 else 0.04)
+    engine.install(monkeypatch)
+    forced(monkeypatch, cm.Replication(2, 4))
+    result = cm.map(smooth, X[:12], code="auto", engine=engine)
+    assert result.code is not None
+    assert min(call.start for call in result.calls if call.kind == "hedge") < 1.0
+    assert result.hedges == sum(call.kind == "hedge" for call in result.calls)
+    assert result.worker_seconds == sum(c.seconds for c in result.calls if c.outcome == "answered")
+
+
 def test_streams_and_event_loops(threads, monkeypatch):
     fn, engine, _ = threads
     forced(monkeypatch, cm.Replication(2, 4))

@@ -222,6 +222,7 @@ class PlannedRows(_Piloted):
         job._show = lambda live: self._show(shown)
         job.live.calls += self.live.calls
         job.live.worker_seconds += self.live.worker_seconds
+        job.live.hedges_before = self.live.hedges
         return job
 
     def result(self) -> MapResult:

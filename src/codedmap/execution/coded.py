@@ -218,7 +218,7 @@ class CodedMap(MapJob):
             failed=Failures(failed),
             code=self.settings.code,
             plan=self._plan,
-            hedges=live.scheduler.hedges,
+            hedges=live.hedges,
         )
 
 
@@ -267,7 +267,7 @@ class _Apart(RowsJob):
             before,
             worker_seconds=before.worker_seconds + self.live.worker_seconds,
             calls=CallTable([*before.calls, *self.live.calls]),
-            hedges=before.hedges + self.live.scheduler.hedges,
+            hedges=before.hedges + self.live.hedges,
         )
 
 

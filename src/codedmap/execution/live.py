@@ -104,6 +104,8 @@ class LiveJob:
         self.calls: list[CallRecord] = []
         """That have ended."""
         self.worker_seconds = 0.0
+        self.hedges_before = 0
+        """Of a job that this one goes on with."""
         self.answers = 0
         """Calls whose answer was taken."""
         self.crashed = 0
@@ -133,6 +135,11 @@ class LiveJob:
     def counts(self) -> tuple[int, int, int, int]:
         """As `Scheduler.progress`."""
         return self.scheduler.progress
+
+    @property
+    def hedges(self) -> int:
+        """Calls that were late and made a second time."""
+        return self.hedges_before + self.scheduler.hedges
 
     @property
     def running(self) -> bool:

@@ -311,7 +311,7 @@ class RowsJob(MapJob):
             seconds=live.seconds,
             worker_seconds=live.worker_seconds,
             calls=CallTable(list(live.calls)),
-            hedges=live.scheduler.hedges,
+            hedges=live.hedges,
         )
 
 
