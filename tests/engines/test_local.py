@@ -845,6 +845,29 @@ def test_a_call_that_ran_too_long_has_no_grace():
         assert result.seconds < 60.0  # and not 600
 
 
+class Opens:
+    """True, once there is a file ``go on``."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return hold, (self.folder,)
+
+
+def test_an_abandoned_call_ends_no_worker_that_opens_what_others_use(tmp_path):
+    """While jobs with deadlines came, a function that took 4 s to open was never opened."""
+    with Local(1, grace=0.1) as engine:
+        before = engine.submit(0, pid, None).result(ANSWER)
+        call = engine.submit(0, pid, engine.keep(0, Opens(tmp_path)))
+        other = engine.submit(0, same, None)
+        assert eventually(lambda: engine.load(0) == 2)  # a call, and what it waits for, is one
+        engine.abandon([other])
+        time.sleep(0.5)
+        (tmp_path / "go on").touch()
+        assert call.result(ANSWER) == before
+
+
 def test_with_endless_grace_an_abandoned_call_is_never_ended():
     with Local(1, grace=float("inf")) as engine:
         slow = engine.submit(0, nap, 0.3)

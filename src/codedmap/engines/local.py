@@ -279,9 +279,10 @@ class _LocalQueue(Calls):
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
         """As `Calls`; or the value to be kept that the call waits for, which may take long to open."""
+        call = next((call for call in self._waiting if call.future is future), None)
         held, running = super().drop(future), self._running
-        if held is None and running is not None and running.request.keep is not None:
-            return running.future
+        if call is not None and running is not None and running.request.keep is not None:
+            return running.future if running.uses[0] in call.uses else None
         return held
 
     def end(self, future: Future[Any]) -> None:
