@@ -162,6 +162,21 @@ def test_no_time_without_a_unit_is_one_of_any_unit(sweep, time):
     assert column[2] == time
 
 
+@pytest.mark.filterwarnings("ignore:The 'generic' unit")
+@pytest.mark.parametrize("frame", [pd.DataFrame, polars.DataFrame, dict])
+@pytest.mark.parametrize("kind", [np.datetime64, np.timedelta64])
+def test_times_of_which_none_is_known_are_in_seconds(sweep, kind, frame):
+    """The sweep ended with a TypeError of pandas after its last row."""
+    column = sweep(lambda a: kind("NaT"), frame({"a": [0, 1, 2]})).table["y"]
+    assert [np.isnat(one) for one in np.asarray(column)] == [True] * 3
+
+
+def test_durations_among_other_outputs_are_printed(sweep):
+    """Printing ended with a TypeError: NumPy's durations are numbers."""
+    values = [pd.Period("2020-01"), np.timedelta64(3, "s"), np.timedelta64("NaT", "s")]
+    assert "3 exact" in str(sweep(lambda a: {"y": values[a]}, {"a": [0, 1, 2]}))
+
+
 @pytest.mark.parametrize("frame", [pd.DataFrame, polars.DataFrame])
 @pytest.mark.parametrize("out", [None, "table.parquet"])
 @pytest.mark.parametrize("fn", [lambda time: time, lambda time: {"y": time}])
@@ -244,6 +259,20 @@ def test_a_frame_is_an_answer_to_a_batch(sweep):
     design = pd.DataFrame(DESIGN)
     result = sweep(lambda rows: pd.DataFrame({"d": rows["a"] * 2}), design, frame=True, unique=True)
     np.testing.assert_array_equal(result.table["d"], DESIGN["a"] * 2)
+
+
+@pytest.mark.parametrize("design", [DESIGN, pd.DataFrame(DESIGN)], ids=["dict", "frame"])
+@pytest.mark.parametrize(
+    ("fn", "said"),
+    [
+        (lambda rows: sum(rows["a"]), "a single value for 6 rows of the design"),
+        (lambda rows: {"y": rows["a"], "z": [1.0]}, "1 row for 6 rows of the design"),
+    ],
+)
+def test_a_batch_with_another_number_of_rows_is_refused(pool, design, fn, said):
+    """The message named itemwise, which a sweep does not need."""
+    with pytest.raises(InvalidAnswer, match=f"returned {said}: with frame=True it returns a row"):
+        cm.sweep(fn, design, frame=True, engine=pool, chunk="all")
 
 
 def test_equal_rows_are_computed_once(sweep):

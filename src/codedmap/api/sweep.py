@@ -502,10 +502,10 @@ class _Task:
         else:
             answer = self.fn(parts[0] if hasattr(parts[0], "columns") else given, **keywords)
         outputs = _outputs(answer, self.frame)
-        wrong = self._wrong(answer, outputs)
+        wrong = self._wrong(answer, outputs, len(parts[0]) if self.frame else None)
         return outputs if wrong is None else {"y": _Refused(wrong)}
 
-    def _wrong(self, answer: Any, outputs: Mapping[Any, Any]) -> str | None:
+    def _wrong(self, answer: Any, outputs: Mapping[Any, Any], rows: int | None) -> str | None:
         if answer is None or not outputs:
             return f"fn returned {answer!r}: return a number, an array, or a dict of these"
         for name, value in outputs.items():
@@ -516,7 +516,14 @@ class _Task:
                     f"fn returned a {type(value).__name__} as its output {name!r}: return one dict of numbers, text and "
                     "arrays"
                 )
-            axes = max(0, _axes(value) - self.frame)
+            axes = _axes(value)
+            if rows is not None and not (axes and len(value) == rows):
+                got = many(len(value), "row") if axes else "a single value"
+                return (
+                    f"fn returned {got} for {many(rows, 'row')} of the design: with frame=True it returns a row for each; "
+                    "leave frame out for a function of one row"
+                )
+            axes -= self.frame
             parts = r"(_\d+)" * axes if self.apart else r"(_dim_\d+)?" * (axes > 0)
             made = re.compile(re.escape(name) + parts + "(_stderr)?")
             for other in (*self.taken, *(other for other in outputs if other != name)):
@@ -602,7 +609,7 @@ def _outputs_of(run: MapResult) -> tuple[dict[str, np.ndarray], dict[str, np.nda
     elif not isinstance(next(iter(values.values())), np.ndarray):  # Zarr
         values = {name: whole_column(array[:][known], known) for name, array in values.items()}
         stderr = {name: array[:] for name, array in stderr.items()}
-    values = {name: _with_nan(output, known) for name, output in values.items()}
+    values = {name: _with_nan(_with_unit(output), known) for name, output in values.items()}
     unknown = np.where(run.status == Status.EXACT, 0.0, np.nan)  # where none is estimated
     return values, {
         name: np.where(np.isinf(stderr[name]), np.nan, stderr[name])
@@ -611,6 +618,14 @@ def _outputs_of(run: MapResult) -> tuple[dict[str, np.ndarray], dict[str, np.nda
         for name, output in values.items()
         if output.dtype.kind in "biufc"
     }
+
+
+def _with_unit(output: np.ndarray) -> np.ndarray:
+    """Times in seconds if they have no unit because none is known, which pandas does not take."""
+    kind = output.dtype.kind
+    if kind not in "mM" or np.datetime_data(output.dtype)[0] != "generic":
+        return output
+    return output.astype(f"{kind}8[s]") if np.isnat(output).all() else output
 
 
 def _with_nan(output: np.ndarray, known: np.ndarray) -> np.ndarray:

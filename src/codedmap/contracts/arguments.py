@@ -53,8 +53,8 @@ def set_numbers(
 
 
 def is_real(value: Any) -> bool:
-    """Whether the value is a real number, and none beyond all floats; True and False are not."""
-    if not isinstance(value, Real) or isinstance(value, bool):
+    """Whether the value is a real number, and none beyond all floats; True, False and durations are not."""
+    if not isinstance(value, Real) or isinstance(value, bool | np.timedelta64):
         return False
     try:
         float(value)
