@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.execution.chunk_rows import ChunkRows
 from codedmap.execution.chunks import ChunkScheduler
 from codedmap.execution.coded import CodedMap, Settings
+from codedmap.execution.events import Loss
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.job_rows import JobRows
 from codedmap.execution.uncoded import KeptTasks
@@ -780,3 +784,13 @@ def test_codes_that_copy_take_rows_of_different_lengths(code):
     assert each.values.tolist() == batches.values.tolist() == [3, 12, 6, 15]
     with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match="cannot be mixed"):
         cm.map(cm.itemwise(sum), rows, code=cm.SplineCode(2, 4, 1), engine=engine)
+
+
+def test_why_a_slot_failed_is_not_that_an_earlier_call_of_it_had_not_begun():
+    """Where one was taken back, the error did not say that the setup of the workers had failed."""
+    chunk = object.__new__(ChunkRows)
+    chunk.errors, chunk.encoded = {}, SimpleNamespace(is_raw=lambda slot: False)
+    failed = cm.EngineError("could not be set up")
+    for error, loss in ((CancelledError(), Loss.NOT_STARTED), (failed, Loss.RAISED)):
+        chunk.lose(SimpleNamespace(slot=1, groups=1), error, loss, record=False)
+    assert chunk.errors == {1: failed}

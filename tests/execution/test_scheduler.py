@@ -1032,6 +1032,15 @@ def test_calls_that_are_taken_back_do_not_go_to_workers_that_others_hold_too():
     assert scheduler.outcome is Outcome.EXACT
 
 
+def test_no_call_behind_others_goes_where_one_has_failed():
+    """A worker whose setup fails is free at once."""
+    scheduler = Scheduler(Job(2, hedge=None, size=1, ahead=0, retries=0))
+    for worker in range(2):
+        scheduler.handle(Joined(0.0, worker, more=worker < 1))
+    scheduler.handle(CallFailed(0.01, 0, Loss.RAISED))
+    assert scheduler.handle(Tick(0.05, ((1, 0.05),), free=frozenset({0}))) == []
+
+
 def test_as_many_calls_behind_others_go_to_workers_at_once_as_are_free():
     scheduler = Scheduler(Job(4, hedge=None, size=1, ahead=0))
     for worker in range(4):

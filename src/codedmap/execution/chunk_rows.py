@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from ..contracts.answers import as_array, cast_values
 from ..contracts.code import Estimate
 from ..contracts.engine import Reply
-from ..errors import CallTimeout, EngineError, RowFailed, WorkerCrashed
+from ..errors import CallTimeout, EngineError, NotStarted, RowFailed, WorkerCrashed
 from ..results.status import Status
 from ..results.trees import blanked
 from .encoded import EncodedRows
@@ -86,6 +86,9 @@ class ChunkRows:
 
     def lose(self, call: Call, error: BaseException, loss: Loss, *, record: bool) -> None:
         """Keep why a call has no answer; with ``record`` a row that raised alone has failed."""
+        # That a call had not begun says nothing of the one that another worker was given.
+        if isinstance(self.errors.get(call.slot), CancelledError | NotStarted):
+            del self.errors[call.slot]
         self.errors.setdefault(call.slot, error)
         own = raised_by_fn(error) or not isinstance(error, BrokenExecutor | EngineError)
         if loss is Loss.RAISED and own and self.encoded.is_raw(call.slot):

@@ -64,6 +64,8 @@ class _Worker:
     """Of its calls; where it has never answered and crashed before, its next crash says nothing of the row."""
     ready: bool = False
     """Whether it has answered a call; the first takes longer, because it imports what ``fn`` needs."""
+    failed: bool = False
+    """Whether a call has failed there and none was answered since."""
     taken_until: float = -math.inf
     """By what is not this job's: a call of the job has waited there."""
 
@@ -179,7 +181,7 @@ class Scheduler:
             else:  # from when it was sent: what is imported may come before the call
                 first = event.now - call.sent - event.seconds
                 self._first_overhead = max(first, self._first_overhead)
-            worker.ready = True
+            worker.ready, worker.failed = True, False
         self._times.add(call.groups, event.seconds, overhead, event.nbytes)
         if call.wanted:
             call.piece.copies.remove(call)
@@ -222,6 +224,8 @@ class Scheduler:
                     self._requeue(call, event.now)
                 return
             loss = Loss.CRASHED
+        if call.worker in self._workers:
+            self._workers[call.worker].failed = True
         if loss is Loss.CRASHED:
             self._longest_crash = max(self._longest_crash, event.now - call.started)
             self._note_crash(call)
@@ -312,7 +316,9 @@ class Scheduler:
             self._suspected += lineage.crashes if suspected else -lineage.crashes
 
     def _on_tick(self, event: events.Tick) -> None:
-        timeout, free = self.job.call_timeout, set(event.free)
+        timeout = self.job.call_timeout
+        # Where calls have failed, such as by a setup, another would.
+        free = {n for n in event.free if n in self._workers and not self._workers[n].failed}
         for number, when in event.began:
             self._began(number, when)
             if when == event.now:
