@@ -951,6 +951,24 @@ def test_what_needs_a_dropped_engine_keeps_it(use, tmp_path):
     assert eventually(lambda: children() == before, SOON)
 
 
+@pytest.mark.parametrize("then", ["", "engine.close()"])
+def test_an_engine_whose_files_the_program_closes_ends_with_an_error(then, tmp_path):
+    """Closing it hung, and so did the end of the program."""
+    source = f"""
+        # main
+        engine = cm.engines.Local(2)
+        engine.submit(0, abs, -1).result()
+        call = engine.submit(0, time.sleep, 600)
+        time.sleep(0.5)
+        os.closerange(3, 1000)
+        print(call.exception(60))
+        {then}
+        """
+    ran = run_script(tmp_path, source)
+    assert "the program has closed files of the engine" in ran.out
+    assert (ran.err, ran.process.returncode) == ("", 0)
+
+
 def test_a_closed_engine_holds_no_files():
     with Local(1):
         pass  # multiprocessing's own processes stay

@@ -183,7 +183,7 @@ class _Processes:
         self.closing = False
         self.environment = dict(os.environ)
         """Of all its processes; that of the fork server is as old as the first engine."""
-        self.loop, self.starter = Loop(), Loop()
+        self.loop, self.starter = Loop(self._lost_files), Loop()
         self._to_end: list[tuple[_LocalQueue, Future[Any]]] = []
         self._left: list[Worker] = []
         self._owner = os.getpid()
@@ -245,6 +245,18 @@ class _Processes:
                 queue.close()
             self.end_if_closed()
 
+    def _lost_files(self, error: OSError) -> None:
+        """The program has closed files of the engine, as programs that become daemons do: end without them."""
+        self.closing = True
+        self.starter.do(self.starter.end)
+        atexit.unregister(self.end)
+        queues = self._queues.values()
+        why = f"the program has closed files of the engine ({error}): create engines after that"
+        for queue in queues:
+            queue.fail(EngineError(why))
+        end_descendants(f"{self.run}:", pids=[pid for queue in queues for pid in queue.pids])
+        discard_all(self.run)
+
     def end_if_closed(self) -> None:
         """End the loop when the engine was closed, and no process is left."""
         if self.closing and not any(queue.pids for queue in self._queues.values()):
@@ -302,6 +314,11 @@ class _LocalQueue(Calls):
         self._end_worker(running)
         for call in dropped:
             self._loop.do(call.fail, Abandoned("the engine was closed"))
+
+    def fail(self, error: EngineError) -> None:
+        """Take no more calls, and fail those there are."""
+        for call in self._close():
+            call.fail(error)
 
     def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
         engine = self._local()

@@ -25,10 +25,12 @@ _TICK = 1.0  # seconds until a job is seen if Ctrl-C came just before its wake-u
 class Loop:
     """A thread that runs jobs, and calls back when files are ready and after times.
 
-    Only `start`, `do` and `join` are for other threads.
+    Only `start`, `do` and `join` are for other threads. ``failed`` is called with why it can watch no file any more; then
+    it ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[OSError], object] = lambda error: None) -> None:
+        self._failed = failed
         self._jobs: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
         self._begun: SimpleQueue[BaseException | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -104,14 +106,17 @@ class Loop:
         except OSError as error:
             self._finish(error)
             return
-        with self._selector, wakes, self._waker:
-            wakes.setblocking(False)
-            self._waker.setblocking(False)
-            self.watch(wakes, lambda: wakes.recv(4096))
-            self._begun.put(None)
-            self._do_all()
-            while not self._ending:
-                self._step()
+        try:
+            with self._selector, wakes, self._waker:
+                wakes.setblocking(False)
+                self._waker.setblocking(False)
+                self.watch(wakes, lambda: wakes.recv(4096))
+                self._begun.put(None)
+                self._do_all()
+                while not self._ending:
+                    self._step()
+        except OSError as error:
+            _call(self._failed, error)
         self._finish(None)
 
     def _finish(self, error: BaseException | None) -> None:
