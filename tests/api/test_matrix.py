@@ -450,7 +450,7 @@ def test_matrices_that_cannot_work_are_refused(M, message):
 
 
 @pytest.mark.parametrize("make", [cm.codes.MDSCode, cm.codes.PolarCode])
-def test_more_tasks_than_workers_are_refused(make):
+def test_wrong_sizes_and_seeds_are_refused(make):
     with pytest.raises(cm.InvalidArgument, match="9 tasks need at least as many workers"):
         make(9, 8)
     for bad in (0, -1, 2.0, True, "4", None):
@@ -458,6 +458,16 @@ def test_more_tasks_than_workers_are_refused(make):
             make(bad, 8)
         with pytest.raises(cm.InvalidArgument, match="must be a whole number"):
             make(4, bad)
+    for bad in (
+        -1,
+        1.5,
+        None,
+        "a",
+    ):
+        with pytest.raises(
+            cm.InvalidArgument, match=r"seed=.* must be a whole number of at least 0"
+        ):
+            make(4, 8, seed=bad)
 
 
 def test_a_polar_code_needs_a_power_of_two():

@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 
 from ..coding.precision import MOST_ANSWERS, Precision
+from ..contracts.arguments import check_whole
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget, rounding
 from ..contracts.memory import check_room
 from ..detection.outliers import coarsened, find_outliers
@@ -48,6 +49,7 @@ class MDSCode:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_whole("seed", self.seed, 0)
         check_matrix_budget(self.tasks, self.workers)
         check_room(
             2 * 8 * self.stragglers * self.tasks,

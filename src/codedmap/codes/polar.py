@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from ..contracts.arguments import check_whole
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
@@ -63,6 +64,7 @@ class PolarCode:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_whole("seed", self.seed, 0)
         check_matrix_budget(self.tasks, self.workers)
         if self.workers & (self.workers - 1):
             below = 1 << (self.workers.bit_length() - 1)
