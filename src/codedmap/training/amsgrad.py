@@ -46,7 +46,7 @@ class AMSGrad:
     """AMSGrad (Reddi, Kale and Kumar, ICLR 2018, algorithm 2) on a mean over parts.
 
     m_t = β₁ m_{t-1} + (1 - β₁) g_t; v_t = β₂ v_{t-1} + (1 - β₂) g_t²; v̂_t = max(v̂_{t-1}, v_t);
-    weights ← weights - α_t m_t / √v̂_t. There is no bias correction, as in the paper, and v starts at ε
+    weights ← weights - α_t m_t / √v̂_t. There is no bias correction, as in the paper, and v₀ = v̂₀ = ε
     instead of 0, as in arXiv 2210.07454, so that `SketchedAMSGrad` differs by its sketch alone.
 
     Parameters
