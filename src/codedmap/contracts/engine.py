@@ -80,7 +80,7 @@ class Engine(Protocol):
         ...
 
     def submit(self, worker: int, fn: Any, payload: Any, /) -> Future[Any]:
-        """Compute ``fn(payload)`` on a worker.
+        """Compute ``fn(payload)`` on a worker. Either may be a `Kept`, in place of what is kept.
 
         Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` if the worker died during
         the call, `NotStarted` if it died or had left before, or `KeptLost`. It may have an attribute ``begun``, a
