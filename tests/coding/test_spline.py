@@ -169,5 +169,7 @@ def test_task_and_worker_points_that_coincide_on_paper_coincide_in_floating_poin
 
 
 def test_gcv_refuses_more_knots_than_a_dense_eigenproblem_can_take():
-    with pytest.raises(cm.InvalidArgument, match="3000 knots, and 2000 are the most"):
-        smoothing_by_gcv(worker_points(3000), np.zeros((3000, 1)))
+    with pytest.raises(cm.InvalidArgument, match=r"decoder.*3000 workers, and 2000 are the most"):
+        cm.SplineCode(10, 3000, 0, decoder_smoothing="gcv")  # before 3000 answers are computed
+    with pytest.raises(cm.InvalidArgument, match=r"encoder.*3000 tasks, and 2000 are the most"):
+        cm.SplineCode(3000, 10, 0, encoder_smoothing="gcv")

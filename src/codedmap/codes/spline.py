@@ -9,7 +9,7 @@ import numpy as np
 
 from ..coding.operators import Operator
 from ..coding.points import Points, task_points, worker_points
-from ..coding.spline import smoother, smoothing_by_gcv
+from ..coding.spline import GCV_KNOTS, smoother, smoothing_by_gcv
 from ..contracts.arguments import is_real
 from ..errors import InvalidArgument
 from .curves import CurveCode, Order
@@ -38,7 +38,8 @@ class SplineCode(CurveCode):
     encoder_smoothing, decoder_smoothing : float or "gcv"
         λ_e and λ_d. 0 interpolates; ``"gcv"`` chooses one λ for all columns by generalised
         cross-validation, from the inputs or from the answers. For answers with noise of standard
-        deviation σ the theory's λ_d is of the order N^{-4/5}; ``"gcv"`` finds it from the data.
+        deviation σ the theory's λ_d is of the order N^{-4/5}; ``"gcv"`` finds it from the data, for at
+        most 2,000 points.
     clip : (float, float), optional
         Payloads are kept within these bounds; a spline overshoots the range of its inputs.
     order : {"path"}, optional
@@ -63,8 +64,8 @@ class SplineCode(CurveCode):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_smoothing("encoder_smoothing", self.encoder_smoothing)
-        _check_smoothing("decoder_smoothing", self.decoder_smoothing)
+        _check_smoothing("encoder_smoothing", self.encoder_smoothing, self.tasks, "tasks")
+        _check_smoothing("decoder_smoothing", self.decoder_smoothing, self.workers, "workers")
         task_points(1, self.points)
 
     def encoder(self, inputs: np.ndarray) -> Operator:
@@ -92,8 +93,13 @@ class SplineCode(CurveCode):
         return self.kept("beta", lambda: worker_points(self.workers, self.points))
 
 
-def _check_smoothing(name: str, value: Smoothing) -> None:
+def _check_smoothing(name: str, value: Smoothing, knots: int, points: str) -> None:
     if isinstance(value, str) and value == "gcv":
+        if knots > GCV_KNOTS:
+            raise InvalidArgument(
+                f'{name}="gcv" would solve a dense eigenproblem of {knots} {points}, and {GCV_KNOTS} are the most '
+                "it accepts (some seconds): give a number, such as the choice for a part of them"
+            )
         return
     number = is_real(value) and isinstance(value, (int, float, np.number))
     if not number or not 0.0 <= value <= _STIFFEST:
