@@ -62,19 +62,19 @@ class PolynomialGradientCode(GradientCode):
             places = _places(n)
             V = np.vander(places, n - self.stragglers, increasing=True)
             blocks = np.stack([_vanishing(places[_outside(j, n, d)], m) for j in range(n)])
-        else:
-            V = rng.standard_normal((n, n - self.stragglers))
-            blocks = np.zeros((n, m, n - self.stragglers))
-            blocks[:, :, n - d :] = np.eye(m)
+            coefficients: np.ndarray = np.einsum("jvr,nr->njv", blocks, V)
             for j in range(n):
-                others = V[_outside(j, n, d)]
-                if len(others):
-                    blocks[j, :, : n - d] = np.linalg.solve(
-                        others[:, : n - d], -others[:, n - d :]
-                    ).T
-        coefficients: np.ndarray = np.einsum("jvr,nr->njv", blocks, V)
+                coefficients[_outside(j, n, d), j] = 0.0  # but for rounding they are
+            return coefficients
+        # V = QR: an answer vector is V b where the last S columns of Q are orthogonal to it, and
+        # the m before them and R give the last m entries of b, which are to be the identity.
+        Q, R = np.linalg.qr(rng.standard_normal((n, n - self.stragglers)), mode="complete")
+        last = np.zeros((d, m))
+        last[:m] = R[n - d : n - self.stragglers, n - d :]
+        coefficients = np.zeros((n, n, m))
         for j in range(n):
-            coefficients[_outside(j, n, d), j] = 0.0  # but for rounding they are
+            holders = (j - np.arange(d)) % n
+            coefficients[holders, j] = np.linalg.solve(Q[holders, n - d :].T, last)
         return coefficients
 
     def instead(self) -> str:
