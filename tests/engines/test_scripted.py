@@ -50,6 +50,29 @@ def test_a_slot_that_the_engine_does_not_have_is_refused(slot):
     assert engine.submit(np.int64(2), np.sin, 0.0).result(0) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Scripted(3, {3: never()}), r"worker=3 is none .* whose workers are 0 to 2"),
+        (lambda: Faulty(Scripted(3), {-1: never()}), r"worker=-1 is none of this engine"),
+        (lambda: Scripted(3, {0: [Act(), 2.0]}), r"script of worker 0 has 2\.0, which is no act"),
+        (lambda: Scripted(3, {0: never}), r"script of worker 0 has <function never"),
+        (lambda: late(-1), r"seconds=-1 must be a number of at least 0"),
+        (lambda: crash(float("nan")), r"seconds=nan must be"),
+        (lambda: late("1"), r"seconds='1' must be"),
+        (lambda: fail("no network"), r"error='no network' cannot be raised"),
+    ],
+)
+def test_a_script_that_would_not_be_followed_is_refused(make, match):
+    with pytest.raises(cm.InvalidArgument, match=match):
+        make()
+
+
+def test_a_script_may_have_acts_of_workers_that_join_later():
+    with ScriptedCluster([None], {1: corrupt(np.negative)}) as engine:
+        assert engine.submit(engine.join(), np.abs, 3.0).result(0) == -3.0
+
+
 # Scripted.
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
-from ..contracts.arguments import check_whole, check_worker
+from ..contracts.arguments import check_whole, check_worker, is_real
 from ..contracts.closing import Closing
 from ..contracts.engine import Engine, Kept, Member, Reply, Watched
 from ..errors import Abandoned, InvalidArgument, KeptLost, NotStarted, WorkerCrashed
@@ -40,6 +40,14 @@ class Act:
     """The worker dies instead of answering."""
     change: Callable[[Any], Any] | None = None
     """Applied to the answer, which is wrong then."""
+
+    def __post_init__(self) -> None:
+        if not is_real(self.seconds) or not self.seconds >= 0:
+            raise InvalidArgument(f"seconds={self.seconds!r} must be a number of at least 0")
+        if self.error is not None and not isinstance(self.error, BaseException):
+            raise InvalidArgument(
+                f'error={self.error!r} cannot be raised: give an exception, such as OSError("no network")'
+            )
 
 
 def late(seconds: float) -> Act:
@@ -70,8 +78,17 @@ def corrupt(change: Callable[[Any], Any], seconds: float = 0.0) -> Act:
 Script = Mapping[int, "Act | Sequence[Act]"]
 
 
-def _acts(script: Script) -> dict[int, Iterator[Act]]:
+def _acts(script: Script, engine: Engine) -> dict[int, Iterator[Act]]:
     """The acts of the next calls of each worker."""
+    for worker, acts in script.items():
+        if not hasattr(engine, "members"):  # where workers join, numbers to come have acts too
+            check_worker(worker, engine.workers)
+        for act in acts if isinstance(acts, Sequence) else [acts]:
+            if not isinstance(act, Act):
+                raise InvalidArgument(
+                    f"the script of worker {worker} has {act!r}, which is no act: use "
+                    "codedmap.testing.late(2.0) and its like, or a sequence of these"
+                )
     return {w: repeat(acts) if isinstance(acts, Act) else iter(acts) for w, acts in script.items()}
 
 
@@ -95,7 +112,7 @@ class Scripted(Closing):
 
     def __init__(self, workers: int, script: Script | None = None) -> None:
         self._workers = check_whole("workers", workers, 1)
-        self._acts = _acts(script or {})
+        self._acts = _acts(script or {}, self)
         self._kept: dict[int, list[Kept]] = {}
         self._pending: dict[Future[Any], tuple[int, threading.Timer | None]] = {}
         self.calls: list[tuple[int, Any]] = []
@@ -260,7 +277,7 @@ class Faulty:
 
     def __init__(self, engine: Engine, script: Script) -> None:
         self._engine = engine
-        self._acts = _acts(script)
+        self._acts = _acts(script, engine)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("members", "watch", "unwatch", "setup", "memory_limit"):
