@@ -478,10 +478,10 @@ def test_a_polar_code_needs_a_power_of_two():
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (cm.SplineCode(2, 4, 1), "SplineCode.* is a code for map"),
-        (cm.codes.FractionalRepetition(4, 1), "no code for a matrix"),
-        (None, "no code for a matrix"),
-        (cm.codes.MDSCode, "no code for a matrix"),
+        (cm.SplineCode(2, 4, 1), "SplineCode.* is a code for codedmap.map"),
+        (cm.codes.FractionalRepetition(4, 1), "is a code for codedmap.sum: give one for a matrix"),
+        (None, "None is no code: give"),
+        (cm.codes.MDSCode, "is no code: give"),
         (cm.Replication(2, 4, fill="mean"), "does not follow from those of other blocks"),
     ],
 )

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..contracts.answers import has_text
 from ..contracts.arguments import check_whole, is_real
-from ..contracts.code import Code
+from ..contracts.code import Code, kind_of_code
 from ..contracts.inputs import check_columns, check_kind, shaped_rows
 from ..contracts.stopping import (
     Deadline,
@@ -29,7 +29,6 @@ from ..contracts.stopping import (
     is_rule,
     parts_of,
 )
-from ..contracts.sum_code import SumCode
 from ..engines import Engine, FromExecutor, Local, Resident
 from ..engines.executor import Inline
 from ..errors import InvalidArgument, many
@@ -461,9 +460,8 @@ class Options:
         source = opened(inputs, stack)
         lazy = self.out is not None or isinstance(source, RowSource)
         if not isinstance(code, Code):
-            kind = "a code for codedmap.sum" if isinstance(code, SumCode) else "no code"
             raise InvalidArgument(
-                f'code={code!r} is {kind}: give one such as Replication(8, 16), or "auto"'
+                f'code={code!r} is {kind_of_code(code)}: give one such as Replication(8, 16), or "auto"'
             )
         if isinstance(inputs, tuple):
             raise InvalidArgument(

@@ -11,7 +11,7 @@ from typing import Any
 
 import scipy
 
-from ..contracts.code import Code
+from ..contracts.code import kind_of_code
 from ..contracts.memory import check_room, size
 from ..contracts.stopping import Decodable, StoppingRule
 from ..contracts.sum_code import SumCode
@@ -150,9 +150,8 @@ class CodedParts:
 
     def __init__(self, parts: Any, *, code: SumCode, engine: Engine | Executor) -> None:
         if not isinstance(code, SumCode):
-            kind = "a code for map" if isinstance(code, Code) else "no code"
             raise InvalidArgument(
-                f"code={code!r} is {kind}: give one for sums, such as FractionalRepetition(12, 2)"
+                f"code={code!r} is {kind_of_code(code)}: give one for sums, such as FractionalRepetition(12, 2)"
             )
         self._parts = _cut(parts, code.workers)
         self.code = code

@@ -10,7 +10,9 @@ import numpy as np
 
 from ..errors import InvalidAnswer, InvalidArgument, many
 from .arguments import check_whole
+from .matrix_code import MatrixCode
 from .memory import check_counts, check_room
+from .sum_code import SumCode
 
 
 @runtime_checkable
@@ -125,6 +127,15 @@ def check_interpolable(dtype: np.dtype[Any], mixing: str, copying: str) -> None:
             "labels, cast to float in fn if they are quantities, or use a code that copies "
             f"({copying})"
         )
+
+
+def kind_of_code(given: Any) -> str:
+    """What an object is that is no code for this use, for a message."""
+    if isinstance(given, Code):
+        return "a code for codedmap.map"
+    if isinstance(given, SumCode):
+        return "a code for codedmap.sum"
+    return "a code for codedmap.CodedMatrix" if isinstance(given, MatrixCode) else "no code"
 
 
 def check_budget(tasks: int, workers: int, stragglers: int) -> None:
