@@ -288,8 +288,21 @@ def test_a_code_that_copies_takes_anything(row, inputs):
 @every
 @pytest.mark.parametrize("shape", [(3, 2, 1), (4,), (4, 0, 2)])
 def test_inputs_of_another_shape_are_refused(row, shape):
+    with pytest.raises(cm.InvalidArgument, match=r"takes an array .* but got list"):
+        row.make(4, 12, 3).encode(np.zeros((4, 2)).tolist())
     with pytest.raises(cm.InvalidArgument, match="K = 4 tasks"):
         row.make(4, 14, 2).encode(np.ones(shape))
+
+
+@every
+@pytest.mark.parametrize("slot", [-1, 12, "a", 1.5])
+def test_an_answer_of_a_slot_that_the_code_does_not_have_is_refused(row, slot):
+    _, encoding, _ = case(row, (4, 12, 3), 0)
+    given = dict(enumerate(smooth(encoding.payloads)))
+    with pytest.raises(cm.InvalidArgument, match=r"slot .* is none .* slots are 0 to \d"):
+        encoding.decode(given | {slot: given[0]})
+    with pytest.raises(cm.InvalidArgument, match=r"dict from slots, 0 to \d+, .* got a list"):
+        encoding.decode(list(given.values()))
 
 
 @pytest.mark.parametrize("make", [cm.SplineCode, cm.BerrutCode])

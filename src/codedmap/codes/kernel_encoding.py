@@ -11,7 +11,7 @@ import numpy as np
 
 from ..coding.cells import Cells
 from ..coding.operators import as_real
-from ..contracts.answers import cast_values, matrix, root_mean_square
+from ..contracts.answers import cast_values, check_slots, matrix, root_mean_square
 from ..contracts.code import Estimate, check_interpolable, reject_frequent
 from ..detection.nonfinite import nonfinite_answers
 from ..detection.replicas import compare
@@ -89,6 +89,7 @@ class KernelEncoding:
 
     @np.errstate(under="ignore")  # a caller may have NumPy raise for it
     def _decoded(self, answers: Mapping[int, Any], *, estimating: bool, seconds: float) -> Estimate:
+        check_slots(answers, len(self.raw))
         slots, stacked, rejected = matrix(answers, self.inputs.shape[1])
         if not slots:
             raise NotEnoughAnswers(

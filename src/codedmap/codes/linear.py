@@ -13,7 +13,7 @@ import numpy as np
 
 from ..coding.operators import Operator, apply, unit_columns, values_dtype
 from ..coding.precision import Precision
-from ..contracts.answers import all_finite, matrix
+from ..contracts.answers import all_finite, check_slots, matrix
 from ..contracts.code import (
     Estimate,
     check_interpolable,
@@ -141,6 +141,7 @@ class LinearEncoding:
         the answers (`find_outliers`). It is rejected in its group, and in all groups if the worker's
         answers are wrong in over half of them.
         """
+        check_slots(answers, len(self.raw))
         slots, stacked, rejected = matrix(answers, self.payloads.shape[1])
         self._check(slots, stacked.dtype)
         usable = all_finite(stacked)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..contracts.answers import cast_values, matrix
+from ..contracts.answers import cast_values, check_slots, matrix
 from ..contracts.arguments import check_whole
 from ..contracts.code import Estimate, check_budget, check_tasks, reject_frequent
 from ..detection.replicas import compare
@@ -145,6 +145,7 @@ class CopyEncoding:
 
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
         """The answers themselves, compared where a task has several; see `Replication`."""
+        check_slots(answers, len(self.raw))
         slots, stacked, rejected = matrix(answers, self.inputs.shape[1])
         if not self.decodable(frozenset(slots)):
             raise self._not_enough(slots, rejected)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers, many
+from ..errors import WAIT, InvalidAnswer, InvalidArgument, NotEnoughAnswers, many
 from .arguments import MOST_AXES
 
 LARGEST_IN_FLOAT = 2**53
@@ -34,6 +34,19 @@ def all_finite(array: np.ndarray) -> bool:
     with np.errstate(invalid="ignore", over="ignore"):
         # NaN and infinity survive a sum. A sum of finite numbers may overflow: look closer then.
         return cmath.isfinite(array.sum()) or bool(np.isfinite(array).all())
+
+
+def check_slots(answers: Any, workers: int) -> None:
+    """Raise `InvalidArgument` unless answers are a dict whose keys are slots from 0 to N - 1."""
+    if not isinstance(answers, Mapping):
+        raise InvalidArgument(
+            f"decode takes a dict from slots, 0 to {workers - 1}, to answers, but got a {type(answers).__name__}"
+        )
+    for slot in answers:
+        if not isinstance(slot, Integral) or not 0 <= int(slot) < workers:
+            raise InvalidArgument(
+                f"slot {slot!r} is none of this code, whose slots are 0 to {workers - 1}"
+            )
 
 
 def matrix(

@@ -96,10 +96,11 @@ class Estimate:
 
 def check_tasks(inputs: np.ndarray, tasks: int, workers: int) -> None:
     """Raise `InvalidArgument` unless inputs are (tasks, B, *x) with B >= 1, `NotEnoughMemory` if N payloads do not fit."""
-    if inputs.ndim < 2 or inputs.shape[0] != tasks or inputs.shape[1] == 0:
+    shape = getattr(inputs, "shape", None)
+    if shape is None or len(shape) < 2 or shape[0] != tasks or shape[1] == 0:
         raise InvalidArgument(
-            f"encode takes inputs of shape (K, B, ...) with K = {tasks} tasks and B >= 1 groups, "
-            f"but got {inputs.shape}: codedmap.map cuts any number of rows into such groups"
+            f"encode takes an array of shape (K, B, ...) with K = {tasks} tasks and B >= 1 groups, "
+            f"but got {shape or type(inputs).__name__}: codedmap.map cuts any number of rows into such groups"
         )
     if workers != tasks:
         check_room(
