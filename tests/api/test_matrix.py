@@ -470,6 +470,32 @@ def test_wrong_sizes_and_seeds_are_refused(make):
             make(4, 8, seed=bad)
 
 
+class Parity:
+    """Two blocks and their sum, by what is public alone."""
+
+    tasks, workers, stragglers = 2, 3, 1
+
+    def weights(self, worker):
+        return np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])[worker]
+
+    def decodable(self, answered, dtype):
+        return len(answered) >= 2
+
+    def decode(self, answers, dtype):
+        some = sorted(answers)[:2]
+        inverse = np.linalg.inv([self.weights(worker) for worker in some])
+        return cm.contracts.Decoded(np.tensordot(inverse, [answers[n] for n in some], 1))
+
+
+@pytest.mark.parametrize("lost", range(3))
+def test_a_code_of_ones_own(lost):
+    M = np.arange(20.0).reshape(5, 4)
+    with cm.testing.Scripted(3, {lost: cm.testing.never()}) as engine:
+        A = cm.CodedMatrix(M, code=Parity(), engine=engine)
+        np.testing.assert_allclose(A @ np.ones(4), M.sum(axis=1), rtol=1e-12)
+    assert A.last.exact
+
+
 def test_a_polar_code_needs_a_power_of_two():
     with pytest.raises(cm.InvalidArgument, match=r"workers=12 is no power of two.*use 8 or 16"):
         cm.codes.PolarCode(6, 12)

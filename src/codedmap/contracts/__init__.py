@@ -3,6 +3,7 @@
 from .code import Code as Code
 from .code import Encoding as Encoding
 from .code import Estimate as Estimate
+from .matrix_code import Decoded as Decoded
 from .matrix_code import MatrixCode as MatrixCode
 from .stopping import Progress as Progress
 from .stopping import StoppingRule as StoppingRule
