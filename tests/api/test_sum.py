@@ -224,6 +224,19 @@ def test_a_call_that_crashed_is_made_again_where_the_rule_is_satisfied_but_no_su
     assert result.repaired == (3,)
 
 
+def test_calls_of_more_workers_than_stragglers_that_crash_are_made_once_more():
+    code = cm.codes.CyclicGradientCode(6, 1)
+    for crashes, repaired in ((1, (0, 1, 2)), (2, None)):
+        with Scripted(6, dict.fromkeys(range(3), [crash()] * crashes)) as engine:
+            shards = cm.CodedParts(np.arange(12.0), code=code, engine=engine)
+            if repaired is None:
+                with pytest.raises(cm.NotEnoughAnswers, match=r"3 failed.* or call again"):
+                    cm.sum(np.sum, shards)
+            else:
+                assert cm.sum(np.sum, shards).repaired == repaired
+            assert cm.sum(np.sum, shards).value == pytest.approx(66.0)
+
+
 def test_a_worker_that_crashed_and_is_asked_again_is_not_abandoned_too():
     script = {0: [*[late(0.0)] * 4, never(), crash(), crash()]}
     with Scripted(1, script) as engine:

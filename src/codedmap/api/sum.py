@@ -108,7 +108,7 @@ class CodedParts:
     """Parts placed on the workers once, for any number of calls of `sum`.
 
     Each worker is sent the parts that the code assigns to it, and keeps them. A worker that is lost
-    is sent its parts again in the next sum, or in the same one if the loss shows only then; for this
+    is sent its parts again in the next sum, or in the same one if that needs its answer; for this
     the parts stay referenced here as well, and must not be changed.
 
     Parameters
