@@ -107,8 +107,12 @@ def test_inputs_that_are_not_finite(bad):
         cm.KernelCode(4, 6, 2),
     ):  # fmt: skip
         refused(
-            "1 of 8 input rows hold NaN or infinity.*row 5.*drop or fill", inputs=broken, code=code
+            "1 of 8 input rows hold NaN or infinity.*row 5.*drop or fill.*or leave out the code",
+            inputs=broken,
+            code=code,
         )
+    with Scripted(2) as engine:
+        assert cm.map(np.isfinite, broken, engine=engine).exact.all()
 
 
 @pytest.mark.parametrize("row", range(8))

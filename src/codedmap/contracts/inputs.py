@@ -145,6 +145,6 @@ def check_finite(rows: np.ndarray, numbers: Sequence[int] | np.ndarray | None = 
         first = int(broken.argmax())
         raise InvalidArgument(
             f"{broken.sum()} of {len(rows)} input rows hold NaN or infinity (the first is row "
-            f"{first if numbers is None else numbers[first]}), which a mixture would spread to every payload: "
-            "drop or fill these rows"
+            f"{first if numbers is None else numbers[first]}), which no code takes, as a mixture would spread it to "
+            "every payload: drop or fill these rows, or leave out the code"
         )
