@@ -23,6 +23,8 @@ from codedmap.testing import Scripted, corrupt, crash, fail, never
 
 X = np.ones((8, 3))
 
+Estimate = cm.contracts.Estimate
+
 
 def refused(match: str, fn=np.sin, inputs=X, code=None, engine=None, **more):
     """The message of the InvalidArgument that `map` raises; asserts that nothing was computed."""
@@ -444,3 +446,46 @@ def test_an_engine_that_somebody_closes_during_the_call_is_told_as_such():
 def nap_on(batch):
     time.sleep(float(batch[0, 0]))
     return batch
+
+
+@pytest.mark.parametrize(
+    ("made", "match"),
+    [
+        (lambda v, e: Estimate(v.swapaxes(0, 1), e, None, ()), r"values of shape \(4, 2, 3\)"),
+        (
+            lambda v, e: Estimate(v[..., None], e, None, ()),
+            r"not an array \(K, B, ...\) = \(2, 4, 3\)",
+        ),
+        (lambda v, e: Estimate(v.tolist(), e, None, ()), "not an array"),
+        (
+            lambda v, e: Estimate(v, e.astype(int), None, ()),
+            r"exact that is no boolean .* \(2, 4\)",
+        ),
+        (lambda v, e: Estimate(v, e, np.zeros((2, 4)), ()), "not above 0 for each value"),
+        (lambda v, e: Estimate(v, e, np.ones(v.shape), ()), r"stderr of shape \(2, 4, 3\)"),
+        (lambda v, e: v, "a ndarray, and must return"),
+    ],
+)
+def test_what_a_code_of_ones_own_decodes_wrongly(made, match):
+    class Copies:
+        tasks, workers, stragglers = 2, 4, 0
+
+        def encode(self, inputs):
+            return Copied(np.concatenate([inputs, inputs]))
+
+    class Copied:
+        def __init__(self, payloads):
+            self.payloads = payloads
+
+        def decodable(self, answered):
+            return len(answered) == 4
+
+        def decode(self, answers):
+            values = np.stack([answers[0], answers[1]])
+            return made(values, np.zeros(values.shape[:2], dtype=bool))
+
+    with (
+        Scripted(4) as engine,
+        pytest.raises(cm.InvalidArgument, match=f"decode of Copies returned .*{match}"),
+    ):
+        cm.map(np.sin, np.ones((8, 3)), code=Copies(), engine=engine)

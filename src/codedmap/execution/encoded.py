@@ -281,6 +281,7 @@ class EncodedRows:
             sheet, which, rejected = self._sheet()
             sheet = self._filled(sheet, which)
             joint = self._decode(sheet)
+            _check_estimate(self.code, joint, (self.code.tasks, *sheet.block.shape[1:]))
         except NotEnoughAnswers:
             own = self._own()
             if len(own) < self.code.tasks:
@@ -456,6 +457,23 @@ def _check_decodable(code: Code, encoding: Encoding, dtype: np.dtype[Any]) -> No
         f"{type(code).__name__} could not decode answers to inputs of dtype {dtype} even if all "
         f"{code.workers} workers gave one: {reason}"
     )
+
+
+def _check_estimate(code: Code, found: Any, shape: tuple[int, ...]) -> None:
+    """Raise `InvalidArgument` unless a code has decoded values of this shape, (K, B, *y), as `Estimate` says."""
+    if not isinstance(found, Estimate):
+        wrong = f"a {type(found).__name__}, and must return a codedmap.contracts.Estimate"
+    elif not isinstance(found.values, np.ndarray) or found.values.shape != shape:
+        wrong = f"values of shape {np.shape(found.values)}, and not an array (K, B, ...) = {shape}"
+    elif np.shape(found.exact) != shape[:2] or np.asarray(found.exact).dtype != bool:
+        wrong = f"an exact that is no boolean array (K, B) = {shape[:2]}"
+    elif found.stderr is not None and np.shape(found.stderr) != shape[:2]:
+        wrong = f"a stderr of shape {np.shape(found.stderr)}, and not (K, B) = {shape[:2]}"
+    elif found.stderr is not None and not (found.stderr[~found.exact] > 0).all():
+        wrong = "a stderr that is not above 0 for each value that is not exact"
+    else:
+        return
+    raise InvalidArgument(f"decode of {type(code).__name__} returned {wrong}")
 
 
 def _encoded(code: Code, blocks: Sequence[np.ndarray]) -> list[Any]:
