@@ -860,7 +860,9 @@ def test_an_abandoned_call_ends_no_worker_that_opens_what_others_use(tmp_path):
     with Local(1, grace=0.1) as engine:
         before = engine.submit(0, pid, None).result(ANSWER)
         call = engine.submit(0, pid, engine.keep(0, Opens(tmp_path)))
-        engine.abandon([engine.submit(0, same, None)])
+        other = engine.submit(0, same, None)
+        assert eventually(lambda: engine.load(0) == 2)  # a call, and what it waits for, is one
+        engine.abandon([other])
         time.sleep(0.5)
         (tmp_path / "go on").touch()
         assert call.result(ANSWER) == before

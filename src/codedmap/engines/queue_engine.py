@@ -131,8 +131,10 @@ class Calls:
 
     @property
     def load(self) -> int:
-        """How many calls have no answer yet, without those that are just being sent."""
-        return len(self._waiting) + (self._running is not None)
+        """How many calls have no answer yet, without those that are just being sent; one with the value that it waits for."""
+        calls = [call for call in (self._running, *self._waiting) if call is not None]
+        used = {kept for call in calls if call.request.keep is None for kept in call.uses}
+        return sum(call.request.keep is None or call.uses[0] not in used for call in calls)
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
         """Drop a call that has not begun; return what is to be ended after ``grace``: the call, if the worker has it."""

@@ -249,8 +249,8 @@ class LiveJob:
         return sorted(workers, key=self._load)
 
     def _free(self, now: float, behind: list[float]) -> frozenset[int]:
-        """Workers without any call, if calls have waited for others, or for ``fn`` to be opened, for so long."""
-        self._behind = now if behind and self._load is not _unloaded else None
+        """Workers without any call, if calls have waited for those of others for so long."""
+        self._behind = now if behind else None
         if self._behind is None:
             return frozenset()
         self.wake_at(now + max(_FREED, min(behind)))
@@ -277,7 +277,8 @@ class LiveJob:
             self._wake = None
             began, futures = tuple(self._late_beginnings(now)), self._futures.items()
             waiting = frozenset(n for n, future in futures if getattr(future, "waits", False))
-            behind = [now - self._calls[number].sent for number, when in began if when == now]
+            unbegun = [self._calls[number] for number, when in began if when == now]
+            behind = [now - call.sent for call in unbegun if self._load(call.worker) > 1]
             self._handle(events.Tick(now, began, stopped, waiting, self._free(now, behind)))
         if not happened:
             return
