@@ -114,10 +114,13 @@ def test_answers_to_one_point_alone_have_the_error_of_their_mean_whatever_is_add
         assert found.methods == ("mean",)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.7])
+@pytest.mark.parametrize("noise", [0.0, 1e-16, 1e-9, 0.7])
 @pytest.mark.parametrize("unit", [1.0, 1e-200])
 def test_means_of_copies_and_estimates_count_by_one_over_their_variances(noise, unit, monkeypatch):
-    """The answers are to five places, which are estimated to be 0, with errors from 0.1 to 9. Copies that agree count alone."""
+    """The answers are to five places, which are estimated to be 0, with errors from 0.1 to 9.
+
+    Copies that agree, but for rounding, count alone.
+    """
     counts = np.array([1, 2, 3, 1, 4])
     which, at = np.repeat(np.arange(5), counts), np.array([4, -1, 1, 0, 4, -1])
     rng = np.random.default_rng(0)
@@ -137,7 +140,7 @@ def test_means_of_copies_and_estimates_count_by_one_over_their_variances(noise, 
     within = sum(((answers[which == k] - means[k]) ** 2).sum() for k in range(5)) / 6
     # One more repeat might be as far off as estimates are.
     own = (6 * within + left_out**2) / 7 / counts[at]
-    far = np.maximum(errors**2 - within / counts[at], 1e-300) if noise else np.inf
+    far = np.maximum(errors**2 - within / counts[at], 1e-300) if noise > 1e-15 else np.inf
     here = at >= 0
     values = np.where(here, means[at] / own / (1 / own + 1 / far), 0.0)
     wide = errors**2 + within * (1 - (1 / counts).mean())

@@ -593,6 +593,57 @@ def test_seconds_from_which_outputs_do_not_share_a_kernel():
     assert surrogate._for_rest(few, 500) == pytest.approx(2.0 * few.solving(40, 500))
 
 
+@pytest.mark.parametrize(("columns", "surely"), [(2, 0.9), (40, 1.0)])
+@pytest.mark.parametrize(
+    ("share", "thorough", "looks"),
+    [(2.01, True, 2), (1.99, True, 1), (2.01, False, 1), (math.inf, True, 2)],
+)
+def test_inputs_are_looked_at_in_two_spaces_if_half_of_the_time_is_enough(
+    columns, surely, share, thorough, looks, monkeypatch
+):
+    """The first look has half of the time, and the second all that is left."""
+    points = 10.0 ** np.random.default_rng(0).uniform(0, 3, size=(65, columns))
+    seconds = share * seconds_to_be_thorough(60, 5, 1)
+    left, seen, compared = [seconds], [], []
+
+    def look(known, answers):
+        seen.append((known.time_left(), bool(known.space.logarithms.any())))
+        left[0] -= 0.3
+        return len(seen)
+
+    monkeypatch.setattr(surrogate, "_estimates", look)
+    monkeypatch.setattr(surrogate, "_better", lambda *given: compared.append(given) or "better")
+    found = estimates(
+        points[:60], points[:60, :1], points[60:], thorough=thorough, time_left=lambda: left[0]
+    )
+    if looks == 1:
+        assert (found, seen) == (1, [(seconds, True)])
+    else:
+        half = seconds if seconds == math.inf else seconds / 2.0
+        assert seen == [(pytest.approx(half), True), (pytest.approx(seconds - 0.3), False)]
+        assert (found, compared) == ("better", [(1, 2, surely)])
+
+
+def test_of_two_looks_each_output_has_the_better_less_certain_where_the_other_differs():
+    """The first is as good as another that is off by a tenth less; one that is half as far off again says nothing."""
+    errors = np.array([[2.0] * 5, [1.79, 1.81, 3.01, 1.3, 2.99]])
+    values, stderr = np.zeros((2, 3, 5)), np.array([[[0.3]], [[0.4]]]) * np.ones((2, 3, 5))
+    values[1] = np.array([[0.0], [1.0], [-1e308]])
+    values[0, 2] = 1e308
+    methods = tuple("abcde"), tuple("ABCDE")
+    looks = map(surrogate.Estimates, values, stderr, errors, methods)
+    found = surrogate._better(*looks, 0.9)
+    chosen, near = np.array([1, 0, 0, 1, 0]), np.array([True, True, False, False, True])
+    assert found.methods == ("A", "b", "c", "D", "e")
+    np.testing.assert_array_equal(found.left_out, errors[chosen, range(5)])
+    np.testing.assert_array_equal(found.values, values[chosen, :, range(5)].T)
+    own = stderr[chosen, :, range(5)].T
+    # As in a mixture of the two around the better one.
+    wide = np.sqrt(own**2 + 0.5 * near * np.array([[0.0], [1.0], [1.0]]))
+    np.testing.assert_allclose(found.stderr[:2], wide[:2])
+    np.testing.assert_allclose(found.stderr[2], np.where(near, math.sqrt(2.0) * 1e308, own[2]))
+
+
 @pytest.mark.parametrize(("seconds", "planes"), [(2.01, True), (1.99, False)])
 def test_outputs_have_equal_shares_of_the_time_and_a_plane_if_there_are_two_seconds(
     seconds, planes, monkeypatch
