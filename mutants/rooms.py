@@ -48,7 +48,7 @@ ROWS = [
     ("storage/*.py execution/job_rows.py", "storage/test_digest.py storage/test_journal.py storage/test_outputs.py storage/test_sources.py api/test_map_out.py"),
     ("sums/*.py", "sums/test_integers.py api/test_sum_given.py api/test_sum_rounding.py api/test_sum.py contracts/test_sums.py"),
     ("matrices/*.py", "matrices/test_call.py api/test_matrix_rounding.py contracts/test_matrices.py api/test_matrix.py api/test_matrix_disputed.py"),
-    ("planning/*.py", "planning/test_ways.py api/test_plan.py"),
+    ("planning/*.py", "planning/test_parts.py planning/test_ways.py api/test_plan.py"),
     ("api/map.py", "api/test_map.py api/test_bad_input.py api/test_map_rows.py api/test_map_out.py"),
     ("execution/missing.py contracts/warning.py", "execution/test_missing.py api/test_map_rows.py"),
     ("execution/uncoded.py api/piloted.py", "execution/test_live.py api/test_map_rows.py api/test_tolerance.py api/test_plan.py api/test_auto.py"),

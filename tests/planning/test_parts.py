@@ -1,0 +1,365 @@
+"""What plans are put together from, each part against its definition."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.planning import errors as errors_module
+from codedmap.planning.errors import Errors, Expected
+from codedmap.planning.pilot import Pilot, Timed
+from codedmap.planning.replays import Exact, run_exact
+from codedmap.planning.times import Measured
+from codedmap.planning.ways import Question, _range, _Ways, budget_of
+from codedmap.results import PlanRow
+
+RNG = np.random.default_rng(0)
+CALL = Timed(0, 1, 1.0)
+
+
+def pilot(rows: int = 400, timed=(CALL,)) -> Pilot:
+    """Rows whose inputs are their number and another one, and whose answer is that."""
+    points = np.stack([np.arange(rows), RNG.permutation(rows)], axis=1).astype(float)
+    return Pilot(rows, timed, points, points[:, 1:], (2,), copied=True, mixed=True)
+
+
+# Errors of estimates.
+
+
+def told(off, size=400, seconds=math.inf, time_left=lambda: 100.0) -> tuple[Errors, list]:
+    """Errors whose replays are off by what is told, by their answers and seconds; and these."""
+    asked = []
+
+    class Told(Errors):
+        def _off(self, kept, seconds):
+            asked.append((kept, seconds))
+            return np.full(10, off(int(kept.sum()), seconds) ** 2)
+
+    return Told(pilot(size), 0, seconds, time_left), asked
+
+
+@pytest.mark.parametrize("power", [-0.5, 0.0, 0.3, 1.0, 1.5, 4.0])
+def test_errors_continue_the_power_by_which_they_fell_damped(power):
+    """Four fifths of it, which is 1.2 at most, and 0.05; the low end 1.2 times that, and 8 over the root of the answers."""
+    errors, _ = told(lambda count, _: 0.5 * (count / 100) ** -power)
+    for count in (100, 150, 230, 300):
+        assert errors.of(count).error == pytest.approx(0.5 * (count / 100) ** -power)
+    assert errors.of(1) == errors.of(2)
+    assert errors.of(2).error == pytest.approx(1.0)
+    # From two answers, of which the mean is known, to the first that were measured.
+    assert errors.of(math.sqrt(200.0)).error == pytest.approx(math.sqrt(0.5))
+    doubt = math.exp(2.0 * math.sqrt(0.5 / 400) + 0.05)
+    damped = 0.8 * min(max(power, 0.0), 1.2) + 0.05
+    steep = 1.2 * damped + 8.0 / math.sqrt(400)
+    for count in (300, 600, 3000):
+        error, low, high = errors.of(count)
+        assert error == pytest.approx(0.5 * 3.0**-power * (count / 300) ** -damped)
+        assert low == pytest.approx(0.5 * 3.0**-power * (count / 300) ** -steep / doubt)
+        assert high == pytest.approx(0.5 * 3.0**-power * doubt)
+
+
+def test_the_power_is_that_over_all_that_was_measured_and_lately():
+    for measured in ([0.5, 0.4, 0.3], [0.5, 0.2, 0.19]):
+        errors, _ = told(lambda count, _, off=measured: off[count // 100 - 1])
+        whole = math.log(measured[0] / measured[2]) / math.log(3.0)
+        late = math.log(measured[1] / measured[2]) / math.log(1.5)
+        power = 0.8 * (whole + late) / 2.0 + 0.05
+        assert errors.of(600).error == pytest.approx(measured[2] * 2.0**-power)
+    # Of one number of answers, from the mean of two on.
+    errors, _ = told(lambda *_: 0.4, size=8)
+    power = 0.8 * math.log(2.5) / math.log(3.0) + 0.05
+    assert errors.of(12).error == pytest.approx(0.4 * 2.0**-power)
+
+
+def test_what_the_replays_differ_by_is_doubt():
+    class Told(Errors):
+        def _off(self, kept, seconds):
+            return np.array([0.01, 0.09])
+
+    errors = Told(pilot(), 0, math.inf, lambda: 100.0)
+    error, low, high = errors.of(300)
+    assert error == pytest.approx(math.sqrt(0.05))
+    # Of 8 squares, 0.05 ± 0.04: of their root half as much, as a share.
+    own = 0.04 / 0.05 / 2.0 / math.sqrt(8)
+    doubt = math.exp(2.0 * math.hypot(own, math.sqrt(0.5 / 400)) + 0.05)
+    assert (high, low) == pytest.approx((error * doubt, error / doubt))
+
+
+def test_each_answer_is_left_out_as_often_as_others():
+    _, asked = told(lambda *_: 1.0)
+    by_share = {}
+    for kept, _ in asked:
+        by_share.setdefault(kept.mean(), []).append(kept)
+    assert {share: len(every) for share, every in by_share.items()} == {0.75: 4, 0.25: 4, 0.5: 2}
+    for share, every in by_share.items():
+        np.testing.assert_array_equal(np.sum(every, axis=0), share * len(every))
+    assert [kept.mean() for kept, _ in asked[:3]] == [0.75, 0.25, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("size", "fewest"), [(4, 0), (6, 0), (7, 5.25), (9, 6.75), (10, 5), (19, 9.5), (20, 5)]
+)
+def test_errors_are_measured_from_five_answers_on(size, fewest):
+    errors, asked = told(lambda *_: 0.5, size)
+    assert errors.fewest == fewest
+    assert errors.known == bool(asked) == (fewest > 0)
+    assert not errors.unseen
+
+
+@pytest.mark.parametrize(
+    ("left", "took", "seconds"),
+    [
+        (0.019, 0.0, []),
+        (0.021, 0.0, [0.021]),
+        (0.5, 0.25, [0.1, 0.1]),
+        (3.0, 1.5, [0.3, 0.15]),
+        (3.0, 2.95, [0.3]),
+    ],
+)
+def test_a_replay_has_a_tenth_of_the_time_or_of_a_second(left, took, seconds):
+    now = [left]
+    asked: list = []
+
+    class Told(Errors):
+        def _off(self, kept, given):
+            asked.append(given)
+            now[0] -= took
+            return np.array([0.25])
+
+    errors = Told(pilot(), 0, math.inf, lambda: now[0])
+    assert asked[: len(seconds)] == pytest.approx(seconds)
+    assert took == 0.0 or len(asked) == len(seconds)
+    assert errors.unseen == (not seconds)
+    assert errors.known == bool(seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "thorough", "better"),
+    [(290.0, None, 1.0), (310.0, 31.0, 1.0), (1000.0, 40.0, 1.0), (2000.0, 40.0, 2.5)],
+)
+@pytest.mark.parametrize(("again", "ratio"), [(0.5, 0.5), (0.01, 0.16), (1.1, 1.1), (3.0, 1.2)])
+def test_one_replay_is_as_thorough_as_the_job_if_that_takes_three_times_as_long(
+    seconds, thorough, better, again, ratio
+):
+    """A job has a tenth of its seconds for that, and a replay two fifths of those that are left, which are 100."""
+    errors, asked = told(lambda _, given: again if given > 10.0 else 1.0, seconds=seconds)
+    assert [given for _, given in asked if given != 10.0] == ([] if thorough is None else [pytest.approx(thorough)])  # fmt: skip
+    error, low, high = errors.of(300)
+    assert error == pytest.approx(1.0 if thorough is None else ratio)
+    assert high / low == pytest.approx(better * math.exp(2.0 * (2.0 * math.sqrt(0.5 / 400) + 0.05)))
+
+
+def test_a_replay_has_no_more_time_than_the_job():
+    assert {round(given, 9) for _, given in told(lambda *_: 1.0, seconds=5.0)[1]} == {0.5}
+
+
+@pytest.mark.parametrize(("takes", "cut"), [(0.5, False), (20.0, True)])
+@pytest.mark.parametrize(("left", "short"), [(100.0, False), (0.09, True)])
+def test_where_replays_are_cut_short_longer_ones_may_be_better_by_a_cube(
+    takes, cut, left, short, monkeypatch
+):
+    now = [0.0]
+
+    def estimate(points, answers, wanted, *, seed, time_left):
+        assert answers.shape == (len(points), 2)
+        np.testing.assert_array_equal(answers[:, 0], points[:, 1])
+        given.append(time_left())
+        now[0] += takes
+        time_left()
+        off = [0.3, -0.4] * answers_of.std(axis=0)[::2]
+        return SimpleNamespace(values=answers_of[wanted[:, 0].astype(int)][:, ::2] + off)
+
+    given: list = []
+    known = pilot()
+    answers_of = np.stack(
+        [known.points[:, 1], np.full(400, 7.0), 1e-3 * known.points[:, 0]], axis=1
+    )
+    known = replace(known, answers=answers_of)
+    monkeypatch.setattr(errors_module, "estimates", estimate)
+    monkeypatch.setattr(errors_module.time, "thread_time", lambda: now[0])
+    errors = Errors(known, 0, math.inf, lambda: left)
+    assert given[0] == pytest.approx(min(10.0, left))
+    error, low, high = errors.of(300)
+    assert error == pytest.approx(math.sqrt((0.3**2 + 0.4**2) / 2.0))
+    better = 2.5**3 if cut or short else 1.0
+    assert high / low == pytest.approx(better * math.exp(2.0 * (2.0 * math.sqrt(0.5 / 400) + 0.05)))
+    spread = answers_of.std(axis=0)
+    assert errors.deviation == pytest.approx(math.sqrt((spread**2).mean()))
+
+
+# Times.
+
+
+def test_what_calls_take_and_how_sure_it_is_does_not_depend_on_the_unit():
+    for unit in (1.0, 1e-3, 60.0):
+        seconds = unit * np.tile([1.0, 3.0], 25)
+        times = Measured([Timed(0, 1, s) for s in seconds], 8, 2, 0, 0.0)
+        assert times.mean == pytest.approx(2.0 * unit)
+        assert times.doubt == pytest.approx(2.0 * 0.5 / math.sqrt(50))
+        # Three rows ten times as slow as nine in ten are, beside the 50.
+        assert times.unseen == pytest.approx(3.0 * 10.0 * 1.5 / 53)
+        assert times.rate(1) == pytest.approx(6 / (2.0 * unit))
+
+
+def test_calls_of_batches_are_started_at_the_rate_of_their_rows():
+    sizes = np.repeat([1, 1, 2, 4, 8], 16)
+    timed = [Timed(n % 8, int(r), 0.3 + 0.02 * r) for n, r in enumerate(sizes)]
+    times = Measured(timed, 8, 0, 0, 0.0, batches=True)
+    assert times.mean == pytest.approx(0.02)
+    for rows in (1, 10, 100):
+        assert times.rate(rows) == pytest.approx(8 * rows / (0.3 + 0.02 * rows))
+
+
+def test_each_worker_has_four_calls_of_a_twentieth_of_a_second_in_virtual_time():
+    for seconds, replayed in ((1.0, 32), (0.05, 32), (0.01, 160), (0.0005, 3200)):
+        jobs = Exact(100_000)
+        run_exact(jobs, Measured([Timed(0, 1, seconds)] * 8, 8, 0, 0, 0.0), 0)
+        assert len(jobs.ends[0]) == replayed
+        assert jobs.rate == pytest.approx(8 / seconds)
+        assert jobs.seconds[0] == pytest.approx(100_000 / 8 * seconds)
+
+
+# Ways.
+
+
+def ways(*, few=False, errors=None, **ask) -> _Ways:
+    timed = [Timed(n % 8, 1, 1.0) for n in range(20 if few else 400)]
+    question = Question(**{"rows": 1000, "workers": 8, "error": 0.05, **ask})
+    found = _Ways(question, pilot(timed=timed), 10.0, lambda: 0.0)
+    found.errors = SimpleNamespace(deviation=4.0, known=True) if errors is None else errors
+    assert found.few == few
+    return found
+
+
+def row(seconds=1.0, error=0.0, calls=1.0, *, name="way", exact=0.9, **others) -> PlanRow:
+    return PlanRow(name, None, None, seconds, seconds, calls, exact, error, **others)
+
+
+@pytest.mark.parametrize(
+    ("error", "errors", "exact", "allowed"),
+    [
+        (0.0, None, 1.0, True),
+        (0.05, None, 1.0, True),
+        (0.051, None, 1.0, False),
+        (0.05 / 2**0.4 * 0.99, None, 0.9, True),  # an error may be twice as large, of which 0.4
+        (0.05 / 2**0.4 * 1.01, None, 0.9, False),
+        (0.01, (0.001, 0.07), 0.9, True),  # 0.2 and 0.8 of the way to the upper end: 0.047
+        (0.01, (0.001, 0.08), 0.9, False),  # 0.053
+        (math.nan, None, 0.9, False),
+    ],
+)
+def test_errors_are_allowed_with_some_caution(error, errors, exact, allowed):
+    assert ways()._allowed(row(error=error, errors=errors, exact=exact)) is allowed
+    # The same as a tolerance of what is estimated, in the unit of outputs whose deviation is 4.
+    each = math.sqrt(1.0 - exact) if exact < 1.0 else 1.0
+    asked = ways(tolerance=0.05 / each * 4.0 * (1.0 + 1e-9))
+    if exact < 1.0 or error == 0.0 or math.isnan(error):
+        assert asked._allowed(row(error=error, errors=errors, exact=exact)) is allowed
+
+
+def test_the_fastest_way_is_used_if_it_is_faster_by_a_tenth_and_a_twentieth_of_a_second():
+    for seconds, least, best in (
+        (10.0, 9.0, 1),
+        (10.0, 9.1, 0),  # times 1.1 is 10.01
+        (0.2, 0.149, 1),
+        (0.2, 0.151, 0),
+    ):
+        rows = [row(seconds, name="exact with hedging", exact=1.0), row(least)]
+        assert ways()._best(rows) is rows[best]
+    slow = row(10.0, exact=1.0)
+    for others, best in (
+        ([row(5.0, error=0.2), row(6.0)], 2),  # the first is too far off
+        ([row(5.0, calls=1.2), row(5.2, calls=1.1)], 2),  # as fast but for a twentieth
+        ([row(5.0, calls=1.2), row(5.3, calls=1.1)], 1),
+        ([row(5.0, error=0.02), row(5.2, error=0.01)], 2),
+        ([row(math.inf)], 0),
+        ([], 0),
+    ):
+        assert ways()._best([slow, *others]) is [slow, *others][best]
+    # Where times are ranges, the worse end of the other beside the better one of this.
+    slow = row(10.0, exact=1.0, range=(8.0, 12.0))
+    for ends, best in (((3.0, 7.2), 1), ((3.0, 7.3), 0)):
+        rows = [slow, row(5.0, range=ends)]
+        assert ways()._best(rows) is rows[best]
+
+
+def test_within_a_deadline_the_most_exact_way_of_the_fewest_calls_is_used():
+    asked = ways(deadline=5.0)
+    slow = row(6.0, exact=1.0)
+    for others, best in (
+        ([row(4.0, 0.02), row(4.9, 0.01), row(5.1)], 2),
+        ([row(4.0, 0.01, 1.2), row(4.9, 0.01, 1.1)], 2),
+        ([row(5.0, 0.3)], 1),
+        ([row(4.0, math.nan)], 0),
+        ([row(4.0, 0.01, range=(3.0, 5.1))], 0),
+    ):
+        assert asked._best([slow, *others]) is [slow, *others][best]
+
+
+def test_what_a_way_comes_to_is_told_by_its_jobs():
+    seconds, calls = RNG.permutation(200) + 1.0, RNG.uniform(1.0, 1.1, 200)
+    found = ways()._row("way", seconds, calls, 0.9, Expected(0.02, 0.01, 0.03))
+    assert (found.seconds, found.p99, found.range) == (100.0, 198.0, None)
+    assert found.calls == pytest.approx(calls.mean())
+    assert (found.exact, found.error, found.errors) == (0.9, 0.02, (0.01, 0.03))
+    few = ways(few=True)
+    few.times.doubt = 0.25
+    low, high = few._row("way", seconds, calls).range
+    assert low == pytest.approx(5.0 / 1.25)
+    assert high == pytest.approx(195.0 * (1.25 + few.times.unseen))
+
+
+def test_errors_are_a_range_if_the_upper_end_is_more_than_twice_the_lower():
+    for low, high, wide in ((0.1, 0.19, False), (0.1, 0.21, True), (1e-9, 1.9e-3, False), (1e-9, 2.1e-3, True)):  # fmt: skip
+        assert _range(Expected(0.1, low, high)) == ((low, high) if wide else None)
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_errors_of_a_share_have_the_range_of_what_is_answered_if_calls_take_another_time(few):
+    class Answers:
+        def of(self, answers):
+            return Expected(*(factor / answers for factor in (1.0, 0.5, 2.0)))
+
+    found = ways(few=few, errors=Answers())
+    found.times.doubt, found.times.unseen = 0.25, 0.5
+    error, low, high = found._of_share(0.6)
+    most, least = 0.75, 0.6 / (1.75 if few else 1.25)
+    assert error == pytest.approx(math.sqrt(0.4) / 600)
+    assert low == pytest.approx(math.sqrt(1.0 - most) * 0.5 / (1000 * most))
+    assert high == pytest.approx(math.sqrt(1.0 - least) * 2.0 / (1000 * least))
+    assert found._of_share(0.9).low == 0.0  # all rows may be
+
+
+@pytest.mark.parametrize(
+    ("rows", "answered", "seconds", "budget"),
+    [(1000, 50, 2.0, 4.0), (1000, 1, 1.0, 100.0), (1000, 0, 1.0, 100.0), (10, 10, 1.0, 0.15)],
+)
+def test_a_tenth_of_the_job_may_go_to_its_plan(rows, answered, seconds, budget):
+    assert budget_of(rows, answered, seconds) == pytest.approx(budget)
+
+
+@pytest.mark.parametrize(("workers", "late"), [(1, 0), (2, 1), (5, 1), (6, 2), (10, 2), (11, 3)])
+def test_one_worker_in_five_may_be_late(workers, late):
+    assert ways(workers=workers).late == late
+    assert ways(workers=workers, stragglers=0).late == 0
+
+
+def test_times_are_ranges_where_few_calls_were_timed_or_they_differ():
+    even, uneven = ([Timed(0, 1, s) for s in some] for some in (np.ones(200), RNG.exponential(1.0, 200)))  # fmt: skip
+    question = Question(rows=10, workers=2, error=0.1)
+    for timed, few in (
+        (even, False),
+        (even[:199], True),
+        ([*even[:199], Timed(1, 1, 0.5, False)], True),
+        (uneven, True),
+    ):
+        assert _Ways(question, pilot(timed=timed), 1.0, lambda: 0.0).few is few
+    model = cm.latency.ShiftedExponential(1.0, 0.0)
+    known = pilot(timed=even[:3])
+    asked = Question(rows=10, workers=2, error=0.1, latency=model)
+    assert not _Ways(asked, known, 1.0, lambda: 0.0).few
