@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.execution.inputs import InputRows
+from codedmap.execution.virtual import Ending
 from codedmap.planning import errors as errors_module
+from codedmap.planning import ways as ways_module
 from codedmap.planning.errors import Errors, Expected
 from codedmap.planning.pilot import Pilot, Timed
-from codedmap.planning.replays import Exact, run_exact
-from codedmap.planning.times import Measured
+from codedmap.planning.replays import Coded, Exact, run_coded, run_exact
+from codedmap.planning.times import Drawn, Measured, _after_first, _fitted, _running, _speeds
 from codedmap.planning.ways import Question, _range, _Ways, budget_of
 from codedmap.results import PlanRow
 
@@ -192,6 +195,44 @@ def test_where_replays_are_cut_short_longer_ones_may_be_better_by_a_cube(
     assert errors.deviation == pytest.approx(math.sqrt((spread**2).mean()))
 
 
+def test_a_code_is_decoded_as_by_map_from_estimates_of_what_its_payloads_give(monkeypatch):
+    """Of 24 rows that are spread over all, in four groups."""
+    points = np.random.default_rng(0).uniform(-1.0, 1.0, (400, 2))
+
+    def fn(rows):
+        return np.tanh(rows @ [[2.0, 30.0], [-1.0, 5.0]]) * [1.0, 100.0]
+
+    def estimate(known, answers, wanted, *, thorough, time_left):
+        assert not thorough
+        np.testing.assert_array_equal(answers, fn(known))
+        return SimpleNamespace(values=fn(wanted))
+
+    class Told(Errors):
+        def _off(self, kept, seconds):
+            return np.full(10, poor**2)
+
+    monkeypatch.setattr(errors_module, "estimates", estimate)
+    code, late = cm.SplineCode(6, 8, 2), [(0, 1), (3, 5), (6, 7)]
+    sets = np.array([[slot for slot in range(8) if slot not in gone] for gone in late])
+    rows = points[np.linspace(0, 399, 24).astype(int)]
+    squares = []
+    for gone in late:
+        with cm.testing.Scripted(8, dict.fromkeys(gone, cm.testing.never())) as engine:
+            found = cm.map(fn, rows, code=code, engine=engine).values
+        squares.append((((found - fn(rows)) / fn(points).std(axis=0)) ** 2).mean())
+    known = replace(pilot(), points=points, answers=fn(points))
+    for poor, goes_on, looked in ((0.1, True, 3), (0.1, False, 1), (0.3, True, 0)):  # noqa: B007
+        errors = Told(known, 0, math.inf, lambda: 100.0)
+        error, count = errors.decoded(code, (2,), sets, lambda goes_on=goes_on: goes_on)
+        assert count == looked
+        expected = math.sqrt(np.mean(squares[:looked])) if looked else math.nan
+        assert error == pytest.approx(expected, nan_ok=True)
+    poor = 0.1
+    errors = Told(known, 0, math.inf, lambda: 100.0)
+    few = errors.decoded(cm.SplineCode(401, 402, 0), (2,), np.arange(402)[None], lambda: True)
+    assert few == (pytest.approx(math.nan, nan_ok=True), 0)
+
+
 # Times.
 
 
@@ -222,6 +263,185 @@ def test_each_worker_has_four_calls_of_a_twentieth_of_a_second_in_virtual_time()
         assert len(jobs.ends[0]) == replayed
         assert jobs.rate == pytest.approx(8 / seconds)
         assert jobs.seconds[0] == pytest.approx(100_000 / 8 * seconds)
+
+
+def test_the_first_call_of_each_worker_is_left_out():
+    calls = [
+        Timed(worker, rows, 1.0)
+        for worker, rows in ((0, 1), (1, 2), (0, 3), (2, 4), (1, 5), (0, 6))
+    ]
+    assert [call.rows for call in _after_first(calls)] == [3, 5, 6]
+
+
+@pytest.mark.parametrize(("call", "fits"), [(0.5, True), (0.09, False)])
+def test_calls_take_a_time_of_their_own_if_it_is_a_tenth_of_a_rows_for_sure(call, fits):
+    calls = [Timed(0, rows, call + 1.0 * rows) for rows in [1, 2, 4, 8] * 40]
+    assert _fitted(calls, 0.0) == pytest.approx((call, 1.0) if fits else (0.0, 1.0))
+    noise = np.random.default_rng(0).normal(size=len(calls))
+    noisy = [Timed(0, one.rows, one.rows * (4.0 + y)) for one, y in zip(calls, noise, strict=True)]
+    assert _fitted(noisy, 2.0) == (0.0, 1.0)
+    assert _fitted([Timed(0, 3, 1.0)] * 9, 0.0) == (0.0, 1.0)
+
+
+def test_rows_of_calls_that_have_not_ended_are_slow_if_they_take_longer_than_all_others():
+    """A call of eight rows, that usually take 1 s each and at most 3, has one that takes twice as long as the rest."""
+    each = np.array([1.0, 1.0, 3.0])
+    for seconds, slow in ((9.9, None), (10.1, 6.2), (20.0, 26.0)):
+        timed = [Timed(1, 8, seconds, False), Timed(2, 8, seconds)]
+        found = [*_running(timed, each, float)]
+        assert found == ([] if slow is None else [(1, 1, pytest.approx(slow), True)])
+    assert [*_running([Timed(1, 1, 0.5, False)], each[:0], float)] == [(1, 1, 1.0, True)]
+
+
+def test_workers_differ_in_speed_by_what_is_more_than_chance():
+    rng = np.random.default_rng(0)
+    workers = np.repeat([3, 7, 5, 9], [4, 9, 25, 12])
+    logs = np.log([1.0, 2.0, 0.7, 1.2])[
+        np.unique(workers, return_inverse=True)[1]
+    ] + 0.3 * rng.normal(size=50)
+    speeds, own = _speeds(workers.tolist(), np.exp(logs))
+    middles = {one: np.median(logs[workers == one]) for one in (3, 7, 5, 9)}
+    deviation = 1.4826 * np.median(
+        [abs(y - middles[one]) for one, y in zip(workers, logs, strict=True)]
+    )
+    off = np.array([*middles.values()]) - np.median(logs)
+    # A median of n is uncertain by π/2 times the variance of a mean.
+    chance = math.pi / 2.0 * deviation**2 / np.array([4, 9, 25, 12])
+    between = (off**2 - chance).mean()
+    np.testing.assert_allclose(speeds, np.exp(off * between / (between + chance)))
+    np.testing.assert_allclose(own, np.repeat(speeds, [4, 9, 25, 12]))
+    alone = _speeds([1, 1, 2], np.array([1.0, 1.0, 50.0]))
+    assert (alone[0] == 1.0).all()
+
+
+def replayed(times, number: int, groups: int) -> list[float]:
+    """Seconds of one call of each worker in a job."""
+    ending = times.replay(number)
+    calls = (SimpleNamespace(worker=worker, groups=groups) for worker in range(times.workers))
+    return [ending(call, 0.0).seconds for call in calls]
+
+
+def test_in_virtual_time_each_worker_has_the_speed_of_one_and_so_many_never_answer():
+    timed = [Timed(n % 4, 1, 2.0 ** (n % 4)) for n in range(80)]
+    speeds = 2.0 ** np.arange(4)
+    found = sorted(replayed(Measured(timed, 4, 0, 0, 0.0), 0, 3))
+    np.testing.assert_allclose(found, 3.0 * speeds)
+    lost = sorted(replayed(Measured(timed, 4, 1, 0, 0.0), 0, 3))
+    assert lost[3] == math.inf
+    assert {*np.round(lost[:3], 6)} < {3.0, 6.0, 12.0, 24.0}
+    more = replayed(Measured(timed, 40, 0, 0, 0.0), 0, 1)
+    assert {*np.round(more, 6)} == {1.0, 2.0, 4.0, 8.0}
+
+
+def test_rows_are_as_slow_as_those_of_some_call_which_count_by_their_number():
+    timed = [Timed(n, 9, 9.0) if n % 2 else Timed(n, 1, 10.0) for n in range(200)]
+    times = Measured(timed, 1, 0, 0, 0.0)
+    assert times.mean == pytest.approx((9 * 1.0 + 1 * 10.0) / 10)
+    sums = [replayed(times, number, 1000)[0] for number in range(20)]
+    assert np.mean(sums) == pytest.approx(1900.0, rel=0.1)
+    assert len({*sums}) > 10
+    assert replayed(times, 3, 1000) == replayed(times, 3, 1000)
+
+
+def test_calls_of_batches_are_drawn_as_a_whole():
+    sizes = np.repeat([1, 1, 2, 4, 8], 16)
+    timed = [Timed(n % 8, int(r), 0.3 + 0.02 * r) for n, r in enumerate(sizes)]
+    times = Measured(timed, 8, 0, 0, 0.0, batches=True)
+    for groups in (1, 7, 50):
+        np.testing.assert_allclose(replayed(times, 0, groups), 0.3 + 0.02 * groups)
+
+
+def test_times_of_a_model_are_certain_and_those_of_each_job_its_own():
+    times = Drawn(cm.latency.ShiftedExponential(1.0, 0.5), 6, 0, 5)
+    assert (times.doubt, times.unseen, times.overhead, times.batches) == (0.0, 0.0, 0.0, False)
+    assert times.mean == pytest.approx(1.5, rel=0.1)
+    assert times.rate(7) == pytest.approx(6 / times.mean)
+    jobs = [tuple(replayed(times, number, 2)) for number in range(6)]
+    assert len({*jobs}) == 5
+    assert jobs[0] == jobs[5]
+
+
+# Jobs in virtual time.
+
+
+def test_a_share_is_answered_when_as_many_rows_are():
+    """Of 100 rows the last four have their own times; before, two a second are answered and six run."""
+    jobs = Exact(100, rate=2.0, running=6.0, ends=[np.array([50.0, 51.0, 53.0, 60.0])])
+    for rows, seconds in (
+        (10, 8.0),
+        (60, 33.0),
+        (94, 50.0),
+        (96, 50.0),
+        (97, 50.0),
+        (98, 51.0),
+        (100, 60.0),
+    ):
+        assert jobs.answered(rows / 100)[0] == pytest.approx(seconds)
+    assert jobs.answered(0.965)[0] == 50.0  # of 97
+    assert jobs.answered(0.9701)[0] == 51.0
+
+
+def test_a_job_whose_workers_never_answer_does_not_end():
+    times = SimpleNamespace(workers=4, mean=1.0, overhead=0.0, batches=False)
+    times.rate = lambda rows: 4.0
+    times.replay = lambda number: lambda call, now: Ending(math.inf)
+    exact, coded = Exact(40), Coded()
+    run_exact(exact, times, 0)
+    run_coded(coded, cm.Replication(2, 4), 40, times, 0)
+    assert exact.seconds == coded.seconds == [math.inf]
+    assert np.isinf(exact.ends[0]).all()
+
+
+def test_what_is_told_of_a_job_with_a_code():
+    """Of two tasks, copied twice, on four workers of which one never answers: 20 groups."""
+    timed = [Timed(n % 4, 1, 1.0) for n in range(40)]
+    found = Coded()
+    run_coded(found, cm.Replication(2, 4), 40, Measured(timed, 4, 1, 0, 0.0), 0)
+    assert found.own == {0: 0, 1: 1, 2: 0, 3: 1}
+    assert found.decodable(frozenset({0, 3}))
+    assert not found.decodable(frozenset({0, 2}))
+    assert (found.exact, found.mixtures) == ([1.0], [0])
+    assert found.calls[0] >= 1.5  # 20 groups of three payloads or four, over 40 rows
+    assert 1.0 <= found.seconds[0] < math.inf
+    spline = Coded()
+    run_coded(spline, cm.SplineCode(2, 4, 1), 40, Measured(timed, 4, 1, 0, 0.0), 0)
+    assert spline.exact == [0.0]
+    assert spline.mixtures == [3 * 20]
+
+
+# Pilots.
+
+
+@pytest.mark.parametrize(
+    ("inputs", "values", "copied", "mixed"),
+    [
+        (np.ones((5, 2)), np.ones(5), True, True),
+        (np.ones((5, 2), int), np.ones(5), True, False),
+        (np.ones((5, 2)), np.ones(5, int), True, False),
+        (np.ones((5, 2)), (np.ones(5), np.ones(5)), False, False),
+        (np.ones((5, 2)), {"a": np.ones(5)}, False, True),
+        ((np.ones((5, 2)), np.ones(5)), np.ones(5), False, False),
+        (["a"] * 5, np.ones(5), True, False),
+        (np.ones((5, 2)), np.zeros((5, 0)), False, True),
+    ],
+)
+def test_which_codes_suit_inputs_and_answers(inputs, values, copied, mixed):
+    exact = np.arange(5) < 3
+    known = Pilot.of(InputRows(inputs), exact, values, [CALL])
+    assert (known.answered, known.copied, known.mixed) == (3, copied, mixed)
+    none = Pilot.of(InputRows(inputs), ~exact & exact, values, [CALL])
+    assert (none.copied, none.mixed) == (not isinstance(inputs, tuple), False)
+
+
+def test_a_thousand_rows_with_an_answer_are_looked_at():
+    inputs = np.arange(2500.0)[:, None]
+    values = np.stack([inputs[:, 0] ** 2, -inputs[:, 0]], axis=1)[:, :, None]
+    exact = np.arange(2500) % 2 == 0
+    known = Pilot.of(InputRows(inputs), exact, values, [CALL])
+    assert (known.answered, len(known.points), known.shape) == (1250, 1000, (1,))
+    assert (np.diff(known.points[:, 0]) > 0.0).all()
+    assert (known.points % 2 == 0).all()
+    np.testing.assert_array_equal(known.answers, np.hstack([known.points**2, -known.points]))
 
 
 # Ways.
@@ -363,3 +583,164 @@ def test_times_are_ranges_where_few_calls_were_timed_or_they_differ():
     known = pilot(timed=even[:3])
     asked = Question(rows=10, workers=2, error=0.1, latency=model)
     assert not _Ways(asked, known, 1.0, lambda: 0.0).few
+
+
+SHARES = 1.1 ** -np.arange(1.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fewest", "ask", "off"),
+    [
+        (1000, 0.0, {}, 20.0),
+        (1000, 0.0, {}, 0.5),  # down to two answers
+        (1000, 600.0, {}, 0.5),  # or as many as errors were measured from
+        (1000, 0.0, {}, 200.0),  # too far off at once
+        (1000, 0.0, {"shortest": 60.0}, 0.5),
+        (1000, 0.0, {"shortest": 120.0}, 0.5),
+        (1_000_000, 0.0, {}, 0.5),  # in a tenth of 100 s estimates of 500,000 can be made
+        (1000, 0.0, {"deadline": 70.0}, 200.0),
+        (1000, 700.0, {"deadline": 70.0}, 0.5),
+        (1_000_000, 0.0, {"deadline": 70.0}, 0.5),
+        (1_000_000, 0.0, {"deadline": 500.0}, 0.5),
+    ],
+)
+def test_as_few_rows_are_awaited_as_are_enough_for_the_error_or_as_many_as_a_deadline_leaves(
+    rows, fewest, ask, off
+):
+    """Rows are answered at an even rate, in 100 s; errors are one over the number of answers."""
+
+    def error(share):
+        return off / (share * rows) * math.sqrt(1.0 - share)
+
+    class Answers:
+        known, deviation = True, 1.0
+
+        def of(self, answers):
+            return Expected(*[off / answers] * 3)
+
+    Answers.fewest = fewest
+    found = ways(errors=Answers(), rows=rows, **ask)
+    found.jobs = SimpleNamespace(answered=lambda share: np.array([90.0, 90.0, 1e9]) * share)
+    taken, deadline = None, ask.get("deadline")
+    for share in SHARES[SHARES * rows >= max(2.0, fewest)]:
+        seconds = deadline or 100.0 * share
+        slow = (1.0 - share) * rows * 2e-5 > 0.1 * seconds
+        if deadline is not None:
+            if 100.0 * share <= deadline and not slow:
+                taken = share
+                break
+        elif slow or seconds < ask.get("shortest", 2.0) or (
+            taken is not None and error(share) * 2.0**0.4 > 0.05
+        ):  # fmt: skip
+            break
+        else:
+            taken = share
+    made = [*found._estimated()]
+    if taken is None:
+        assert made == []
+        assert len(found.remarks) == (deadline is not None)
+        return
+    [row] = made
+    assert row.exact == pytest.approx(taken)
+    assert row.error == pytest.approx(error(taken))
+    at = deadline or 100.0 * taken
+    assert (row.deadline, row.seconds, row.p99) == pytest.approx((at, at, at))
+    assert row.calls == pytest.approx(min(1.0, taken + 8 / rows))
+    assert (row.code, row.range, row.errors) == (None, None, None)
+
+
+def test_without_errors_nothing_is_estimated():
+    found = ways(errors=SimpleNamespace(known=False), deadline=5.0)
+    assert [*found._estimated()] == found.remarks == []
+
+
+@pytest.mark.parametrize(
+    ("ask", "known", "names", "tasks"),
+    [
+        ({"workers": 10}, {}, {"copies", "KernelCode", "SplineCode", "BerrutCode"}, {5, 8}),
+        (
+            {"workers": 10, "tasks": 4},
+            {},
+            {"copies", "KernelCode", "SplineCode", "BerrutCode"},
+            {4},
+        ),
+        ({"workers": 10, "tasks": 6}, {}, {"KernelCode", "SplineCode", "BerrutCode"}, {6}),
+        ({"workers": 10, "rows": 3}, {}, {"copies", "KernelCode", "SplineCode", "BerrutCode"}, {3}),
+        ({"workers": 10, "stragglers": 0}, {}, {"copies"}, {5}),
+        ({"workers": 10}, {"mixed": False}, {"copies"}, {5}),
+        ({"workers": 10}, {"copied": False}, set(), set()),
+        ({"workers": 10, "coded": False}, {}, set(), set()),
+        ({"workers": 10, "rows": 1}, {}, set(), set()),
+        ({"workers": 1}, {}, set(), set()),
+    ],
+)
+def test_codes_are_of_as_many_tasks_as_workers_are_surely_in_time(ask, known, names, tasks):
+    question = Question(**{"rows": 1000, "error": 0.05} | ask)
+    found = [*_Ways(question, replace(pilot(), **known), 1.0, lambda: 0.0)._codes()]
+    assert {name for name, _ in found} == names
+    assert {code.tasks for _, code in found} == tasks
+    assert {code.workers for _, code in found} <= {ask["workers"]}
+    late = ask.get("stragglers", 2)
+    assert {code.stragglers for name, code in found if name != "copies"} <= {late}
+
+
+def test_codes_share_the_time_that_is_left():
+    found, now, asked = ways(), [0.0], []
+    found.spent = lambda: now[0]
+
+    def of_code(name, code, until):
+        asked.append((name, until))
+        now[0] += {"a": 4.0, "b": 1.0, "c": 99.0}[name]
+        if name == "b":
+            raise cm.InvalidArgument("it is none for so many: take another")
+        return name
+
+    found._of_code = of_code
+    code = cm.Replication(2, 4)
+    assert [*found._coded([(name, code) for name in "abcd"])] == ["a", "c"]
+    # Of 10 s a fourth is for the first, of the 6 s that are left then a third for the next, and so on.
+    assert asked == [("a", 7.5), ("b", pytest.approx(4.0)), ("c", pytest.approx(2.5))]
+    assert found.unseen == ["d"]
+    assert found.remarks == ["b cannot be used: it is none for so many"]
+
+
+@pytest.mark.parametrize(
+    ("code", "stragglers", "exact", "error"),
+    [
+        (cm.KernelCode(2, 4, 1, spread=0.0), None, 0.9, math.sqrt(0.1) / (900 + 50)),
+        (cm.KernelCode(2, 4, 1, spread=0.0), 1, 1.0, 0.0),  # a copy of each task is left
+        (cm.SplineCode(2, 4, 1), None, 0.0, 0.3),
+    ],
+)
+def test_what_a_code_comes_to(code, stragglers, exact, error, monkeypatch):
+    class Answers:
+        known = True
+
+        def of(self, answers):
+            return Expected(*[1.0 / answers] * 3)
+
+        def decoded(self, code, shape, sets, goes_on):
+            assert (shape, sets.shape) == ((2,), (4, 3))
+            assert not goes_on()
+            return 0.3, 1
+
+    def run(found, code, rows, times, number):
+        assert rows == 1000
+        now[0] += 1.0
+        found.seconds.append(10.0 + number)
+        found.calls.append(1.5)
+        found.exact.append([0.8, 1.0][number % 2])
+        found.mixtures.append([0, 100][number % 2])
+        found.own, found.decodable = {0: 0, 1: 1, 2: 0, 3: 1}, lambda slots: len(slots) > 1
+
+    now = [0.0]
+    monkeypatch.setattr(ways_module, "run_coded", run)
+    found = ways(errors=Answers(), stragglers=stragglers)
+    found.spent = lambda: now[0]
+    row = found._of_code("mine", code, 6.0)
+    assert now == [4.0]  # as long as more than 6 s of 10 are left
+    assert (row.scheme, row.code, row.seconds, row.calls) == ("mine", code, 11.0, 1.5)
+    assert (row.exact, row.error) == pytest.approx((exact, error))
+    spline = isinstance(code, cm.SplineCode)
+    assert row.errors == (pytest.approx((0.3 / 2.5, 0.3 * 2.5)) if spline else None)
+    assert found.unseen == ["3 of 4 straggler sets of mine"] * spline
