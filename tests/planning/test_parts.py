@@ -23,12 +23,13 @@ from codedmap.results import PlanRow
 
 RNG = np.random.default_rng(0)
 CALL = Timed(0, 1, 1.0)
+PLAIN = {"overhead": 0.0, "remarks": (), "batches": False}
 
 
 def pilot(rows: int = 400, timed=(CALL,)) -> Pilot:
     """Rows whose inputs are their number and another one, and whose answer is that."""
     points = np.stack([np.arange(rows), RNG.permutation(rows)], axis=1).astype(float)
-    return Pilot(rows, timed, points, points[:, 1:], (2,), copied=True, mixed=True)
+    return Pilot(rows, timed, points, points[:, 1:], (2,), True, True, **PLAIN)
 
 
 # Errors of estimates.
@@ -161,7 +162,7 @@ def test_a_replay_has_no_more_time_than_the_job():
     assert {round(given, 9) for _, given in told(lambda *_: 1.0, seconds=5.0)[1]} == {0.5}
 
 
-@pytest.mark.parametrize(("takes", "cut"), [(0.5, False), (20.0, True)])
+@pytest.mark.parametrize(("takes", "cut"), [(0.01, False), (20.0, True)])
 @pytest.mark.parametrize(("left", "short"), [(100.0, False), (0.09, True)])
 def test_where_replays_are_cut_short_longer_ones_may_be_better_by_a_cube(
     takes, cut, left, short, monkeypatch
@@ -251,6 +252,7 @@ def test_calls_of_batches_are_started_at_the_rate_of_their_rows():
     sizes = np.repeat([1, 1, 2, 4, 8], 16)
     timed = [Timed(n % 8, int(r), 0.3 + 0.02 * r) for n, r in enumerate(sizes)]
     times = Measured(timed, 8, 0, 0, 0.0, batches=True)
+    assert not Measured(timed, 8, 0, 0, 0.0).batches
     assert times.mean == pytest.approx(0.02)
     for rows in (1, 10, 100):
         assert times.rate(rows) == pytest.approx(8 * rows / (0.3 + 0.02 * rows))
@@ -263,6 +265,7 @@ def test_each_worker_has_four_calls_of_a_twentieth_of_a_second_in_virtual_time()
         assert len(jobs.ends[0]) == replayed
         assert jobs.rate == pytest.approx(8 / seconds)
         assert jobs.seconds[0] == pytest.approx(100_000 / 8 * seconds)
+        assert jobs.calls[0] == 1.0
 
 
 def test_the_first_call_of_each_worker_is_left_out():
@@ -423,21 +426,24 @@ def test_what_is_told_of_a_job_with_a_code():
         ((np.ones((5, 2)), np.ones(5)), np.ones(5), False, False),
         (["a"] * 5, np.ones(5), True, False),
         (np.ones((5, 2)), np.zeros((5, 0)), False, True),
+        (np.full((5, 2), np.nan), np.ones(5), False, False),
+        (np.ones((5, 2)), np.full(5, np.inf), True, False),
     ],
 )
 def test_which_codes_suit_inputs_and_answers(inputs, values, copied, mixed):
     exact = np.arange(5) < 3
-    known = Pilot.of(InputRows(inputs), exact, values, [CALL])
+    known = Pilot.of(InputRows(inputs), exact, values, [CALL], **PLAIN)
     assert (known.answered, known.copied, known.mixed) == (3, copied, mixed)
-    none = Pilot.of(InputRows(inputs), ~exact & exact, values, [CALL])
-    assert (none.copied, none.mixed) == (not isinstance(inputs, tuple), False)
+    none = Pilot.of(InputRows(inputs), ~exact & exact, values, [CALL], **PLAIN)
+    assert none.copied >= copied
+    assert not none.mixed
 
 
 def test_a_thousand_rows_with_an_answer_are_looked_at():
     inputs = np.arange(2500.0)[:, None]
     values = np.stack([inputs[:, 0] ** 2, -inputs[:, 0]], axis=1)[:, :, None]
     exact = np.arange(2500) % 2 == 0
-    known = Pilot.of(InputRows(inputs), exact, values, [CALL])
+    known = Pilot.of(InputRows(inputs), exact, values, [CALL], **PLAIN)
     assert (known.answered, len(known.points), known.shape) == (1250, 1000, (1,))
     assert (np.diff(known.points[:, 0]) > 0.0).all()
     assert (known.points % 2 == 0).all()
@@ -593,6 +599,7 @@ SHARES = 1.1 ** -np.arange(1.0, 60.0)
     [
         (1000, 0.0, {}, 20.0),
         (1000, 0.0, {}, 0.5),  # down to two answers
+        (20, 0.0, {}, 0.1),
         (1000, 600.0, {}, 0.5),  # or as many as errors were measured from
         (1000, 0.0, {}, 200.0),  # too far off at once
         (1000, 0.0, {"shortest": 60.0}, 0.5),
@@ -690,17 +697,17 @@ def test_codes_share_the_time_that_is_left():
 
     def of_code(name, code, until):
         asked.append((name, until))
-        now[0] += {"a": 4.0, "b": 1.0, "c": 99.0}[name]
+        now[0] += {"a": 4.0, "b": 1.0, "c": 5.0}[name]
         if name == "b":
             raise cm.InvalidArgument("it is none for so many: take another")
         return name
 
     found._of_code = of_code
     code = cm.Replication(2, 4)
-    assert [*found._coded([(name, code) for name in "abcd"])] == ["a", "c"]
-    # Of 10 s a fourth is for the first, of the 6 s that are left then a third for the next, and so on.
-    assert asked == [("a", 7.5), ("b", pytest.approx(4.0)), ("c", pytest.approx(2.5))]
-    assert found.unseen == ["d"]
+    assert [*found._coded([(name, code) for name in "abcde"])] == ["a", "c"]
+    # Of 10 s a fifth is for the first, of the 6 s that are left then a fourth for the next, and so on.
+    assert asked == [("a", 8.0), ("b", pytest.approx(4.5)), ("c", pytest.approx(10.0 / 3.0))]
+    assert found.unseen == ["d", "e"]
     assert found.remarks == ["b cannot be used: it is none for so many"]
 
 
@@ -744,3 +751,81 @@ def test_what_a_code_comes_to(code, stragglers, exact, error, monkeypatch):
     spline = isinstance(code, cm.SplineCode)
     assert row.errors == (pytest.approx((0.3 / 2.5, 0.3 * 2.5)) if spline else None)
     assert found.unseen == ["3 of 4 straggler sets of mine"] * spline
+
+
+@pytest.mark.parametrize(("seconds", "running"), [(1.0, 4.0), (0.01, 20.0)])
+def test_half_of_a_call_of_each_worker_has_been_computed(seconds, running):
+    known = pilot(timed=[Timed(0, 1, seconds)])
+    question = Question(rows=10, workers=8, error=0.1)
+    assert _Ways(question, known, 1.0, lambda: 0.0).jobs.running == pytest.approx(running)
+
+
+@pytest.mark.parametrize(
+    ("ask", "jobs", "seconds"),
+    [
+        ({"deadline": 7.0}, [30.0], 7.0),
+        ({}, [30.0, 1.0, 50.0], 30.0),
+        ({}, [1.9], math.inf),
+        ({"shortest": 0.5}, [1.9], 2.0),
+        ({"shortest": 0.5}, [0.4], math.inf),
+    ],
+)
+def test_errors_are_looked_at_in_seven_tenths_of_the_time_and_are_those_of_the_job(
+    ask, jobs, seconds, monkeypatch
+):
+    monkeypatch.setattr(ways_module, "Errors", lambda *given: given)
+    now = [2.0]
+    found = _Ways(Question(rows=10, workers=8, error=0.1, **ask), pilot(), 10.0, lambda: now[0])
+    found.jobs.seconds.extend(jobs)
+    _, _, asked, time_left = found.errors
+    assert asked == seconds
+    assert time_left() == pytest.approx(0.7 * 8.0)
+    now[0] = 5.0
+    assert time_left() == pytest.approx(0.7 * 8.0 - 3.0)
+
+
+@pytest.mark.parametrize(
+    ("each", "first", "in_all"),
+    [
+        (0.01, 10, 200),
+        (0.5, 6, 18),  # while more than 7 of 10 s are left, and twice what one takes in the end
+        (3.0, 3, 3),  # three while more than 2 s are left
+        (4.5, 2, 2),
+        (11.0, 1, 1),
+    ],
+)
+def test_jobs_are_replayed_while_there_is_time_and_codes_looked_at_in_between(
+    each, first, in_all, monkeypatch
+):
+    now, looked = [0.0], []
+
+    def run(jobs, times, number):
+        assert number == len(jobs.seconds)
+        now[0] += each
+        jobs.seconds.append(10.0)
+        jobs.calls.append(1.0)
+
+    monkeypatch.setattr(ways_module, "run_exact", run)
+    monkeypatch.setattr(ways_module.time, "perf_counter", lambda: now[0])
+    codes = [
+        ("spline", cm.SplineCode(6, 8, 2)),
+        ("kernel", cm.KernelCode(6, 8, 2)),
+        ("copies", cm.Replication(4, 8)),
+    ]
+    found = ways(codes=codes)
+    found.spent = lambda: now[0]
+
+    def coded(some):
+        looked.append(([name for name, _ in some], len(found.jobs.seconds)))
+        yield from (row(8.0, 0.01, name=name) for name, _ in some)
+
+    found._coded = coded
+    found._estimated = lambda: iter([row(9.5, 0.01, name="estimates"), row(7.0, 1.0, name="poor")])
+    plan = found.plan()
+    assert looked == [(["copies"], first), (["kernel", "spline"], first)]
+    assert len(found.jobs.seconds) == in_all
+    # The best first, and then by time.
+    names = ["copies", "poor", "kernel", "spline", "estimates", "exact with hedging"]
+    assert [way.scheme for way in plan.rows] == names
+    assert (plan.tasks, plan.workers, plan.stragglers, plan.deviation) == (1000, 8, 2, 4.0)
+    assert (plan.asked, plan.computed, plan.timed, plan.seconds) == (0.05, 400, 400, now[0])

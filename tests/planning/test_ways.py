@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,7 +35,9 @@ def pilot(rows=200, answers=SMOOTH, seconds=None, inputs=X):
     exact[RNG.permutation(len(inputs))[:rows]] = True
     seconds = RNG.exponential(0.2, rows) + 1.0 if seconds is None else seconds
     timed = [Timed(number % 8, 1, float(s)) for number, s in enumerate(seconds)]
-    return Pilot.of(InputRows(inputs), exact, answers, timed)
+    return Pilot.of(
+        InputRows(inputs), exact, answers, timed, overhead=0.0, remarks=(), batches=False
+    )
 
 
 def plan(known, *, budget=4.0, spent=lambda: 0.0, **ask):
@@ -189,8 +192,7 @@ def test_where_times_are_ranges_another_way_has_to_be_faster_at_the_worse_ends()
 @pytest.mark.parametrize("rows", [0, 1, 2, 4])
 def test_too_few_answers_say_nothing_of_errors(rows):
     timed = [Timed(0, 1, 1.0)]
-    known = pilot(rows=rows)
-    found = plan(Pilot(known.answered, timed, known.points, known.answers, (3,), True, False))
+    found = plan(replace(pilot(rows=rows), timed=timed, mixed=False))
     assert found.rows[0].exact == 1.0
     assert any("too few rows to say anything of errors" in text for text in found.remarks)
 

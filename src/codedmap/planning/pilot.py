@@ -42,10 +42,10 @@ class Pilot:
     """Whether a code can copy the inputs, and takes such answers."""
     mixed: bool
     """Whether they can be mixed, and answers interpolated."""
-    overhead: float = 0.0
+    overhead: float
     """Seconds of a call that are not spent in ``fn``."""
-    remarks: tuple[str, ...] = ()
-    batches: bool = False
+    remarks: tuple[str, ...]
+    batches: bool
     """Whether calls may take a time of their own, whatever their rows."""
 
     @classmethod
@@ -56,9 +56,9 @@ class Pilot:
         values: Any,
         timed: Sequence[Timed],
         *,
-        overhead: float = 0.0,
-        remarks: tuple[str, ...] = (),
-        batches: bool = False,
+        overhead: float,
+        remarks: tuple[str, ...],
+        batches: bool,
     ) -> Pilot:
         """Of a job whose rows ``exact`` (m,) bool have answers, ``values`` (m, *y) or a tree of these."""
         rng = np.random.default_rng(0)
