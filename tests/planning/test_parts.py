@@ -35,6 +35,15 @@ def pilot(rows: int = 400, timed=(CALL,)) -> Pilot:
 # Errors of estimates.
 
 
+def test_the_deviation_of_the_answers_is_known_without_errors_of_estimates():
+    known = pilot(1)
+    assert Errors(known, 0, math.inf, lambda: 100.0).deviation == 0.0
+    known = replace(known, points=np.zeros((0, 0)), answers=np.zeros((0, 0)))
+    errors = Errors(known, 0, math.inf, lambda: 100.0)
+    assert math.isnan(errors.deviation)
+    assert not errors.known
+
+
 def told(off, size=400, seconds=math.inf, time_left=lambda: 100.0) -> tuple[Errors, list]:
     """Errors whose replays are off by what is told, by their answers and seconds; and these."""
     asked = []
@@ -151,10 +160,10 @@ def test_one_replay_is_as_thorough_as_the_job_if_that_takes_three_times_as_long(
     seconds, thorough, better, again, ratio
 ):
     """A job has a tenth of its seconds for that, and a replay two fifths of those that are left, which are 100."""
-    errors, asked = told(lambda _, given: again if given > 10.0 else 1.0, seconds=seconds)
+    errors, asked = told(lambda _, given: 2.0 * (again if given > 10.0 else 1.0), seconds=seconds)
     assert [given for _, given in asked if given != 10.0] == ([] if thorough is None else [pytest.approx(thorough)])  # fmt: skip
     error, low, high = errors.of(300)
-    assert error == pytest.approx(1.0 if thorough is None else ratio)
+    assert error == pytest.approx(2.0 if thorough is None else 2.0 * ratio)
     assert high / low == pytest.approx(better * math.exp(2.0 * (2.0 * math.sqrt(0.5 / 400) + 0.05)))
 
 
@@ -266,6 +275,7 @@ def test_each_worker_has_four_calls_of_a_twentieth_of_a_second_in_virtual_time()
         assert jobs.rate == pytest.approx(8 / seconds)
         assert jobs.seconds[0] == pytest.approx(100_000 / 8 * seconds)
         assert jobs.calls[0] == 1.0
+        assert jobs.ends[0][-1] == jobs.seconds[0]
 
 
 def test_the_first_call_of_each_worker_is_left_out():
@@ -352,6 +362,27 @@ def test_calls_of_batches_are_drawn_as_a_whole():
     times = Measured(timed, 8, 0, 0, 0.0, batches=True)
     for groups in (1, 7, 50):
         np.testing.assert_allclose(replayed(times, 0, groups), 0.3 + 0.02 * groups)
+
+
+def test_a_call_of_a_batch_that_has_not_ended_has_a_slow_row():
+    timed = [Timed(n % 8, r, 0.3 + 0.02 * r) for n, r in enumerate([1, 1, 2, 4, 8] * 16)]
+    times = Measured([*timed, Timed(8, 8, 100.0, False)], 8, 0, 0, 0.0, batches=True)
+    slow = 2.0 * (100.0 - 7 * 0.02) / 0.32
+    assert times.mean == pytest.approx(0.02 * (80 + slow) / 81)
+
+
+def test_each_job_has_a_fit_of_its_own_by_which_calls_of_some_rows_take_what_they_did():
+    rng = np.random.default_rng(0)
+    timed = [Timed(0, 1, 9.0)]
+    timed += [Timed(0, rows, (1.0 + 0.1 * rows) * rng.uniform(0.8, 1.2)) for rows in range(1, 25)]
+    times = Measured(timed, 1, 0, 0, 0.0, batches=True)
+    for call in timed[1::6]:
+        found = []
+        for number in range(10):
+            ending = times.replay(number)
+            again = SimpleNamespace(worker=0, groups=call.rows)
+            found += [ending(again, 0.0).seconds for _ in range(100)]
+        assert np.isclose(found, call.seconds).any()
 
 
 def test_times_of_a_model_are_certain_and_those_of_each_job_its_own():
@@ -756,8 +787,11 @@ def test_what_a_code_comes_to(code, stragglers, exact, error, monkeypatch):
 @pytest.mark.parametrize(("seconds", "running"), [(1.0, 4.0), (0.01, 20.0)])
 def test_half_of_a_call_of_each_worker_has_been_computed(seconds, running):
     known = pilot(timed=[Timed(0, 1, seconds)])
-    question = Question(rows=10, workers=8, error=0.1)
-    assert _Ways(question, known, 1.0, lambda: 0.0).jobs.running == pytest.approx(running)
+    for lost in (None, 0, 2):
+        question = Question(rows=10, workers=8, error=0.1, stragglers=lost)
+        found = _Ways(question, known, 1.0, lambda: 0.0)
+        assert found.jobs.running == pytest.approx(running)
+        assert found.times.rate(1) == pytest.approx((8 - (lost or 0)) / seconds)
 
 
 @pytest.mark.parametrize(

@@ -68,11 +68,13 @@ class Pilot:
         columns = [np.asarray(leaf)[rows] for leaf in leaves(values)] if len(rows) else []
         answers = numbers(columns, len(rows))
         nothing = np.zeros((0, 0))
-        points = inputs.points(rows).astype(np.float64) if inputs.numbers and len(rows) else nothing
-        unseen = inputs.points(others) if inputs.numbers and len(others) else points[:0]
+        points, unseen = (
+            inputs.points(some).astype(np.float64) if inputs.numbers and len(some) else nothing
+            for some in (rows, others)
+        )
         finite = bool(np.isfinite(points).all() and np.isfinite(unseen).all())
         if answers is None or not finite or not len(points):
-            points = answers = unseen = nothing
+            points = answers = nothing
         sound = np.asarray(np.isfinite(answers).all(axis=1))
         if not sound.all():  # nor may those be that would be estimated
             text = f"{(~sound).sum()} of {len(sound)} answers are not finite"
@@ -80,7 +82,7 @@ class Pilot:
             points = answers = nothing
         dtype = inputs.dtype
         # A code takes one array of answers, with an output at least.
-        one = not len(rows) or (isinstance(values, np.ndarray) and values[:1].size > 0)
+        one = not len(rows) or (isinstance(values, np.ndarray) and values.size > 0)
         return cls(
             answered=int(exact.sum()),
             timed=timed,

@@ -264,8 +264,7 @@ class _Ways:
             run_coded(found, code, ask.rows, self.times, number)
             number += 1
         share = float(np.mean(found.exact))
-        late = min(code.stragglers, code.workers - 1)
-        every, total = every_set(code.workers, late, ask.seed)
+        every, total = every_set(code.workers, code.stragglers, ask.seed)
         lost = ask.stragglers is not None and ask.latency is None
         if lost and all(found.decodable(frozenset(some)) for some in every[:_DECODED].tolist()):
             share = exact_share(found.own, code.tasks, every)
