@@ -187,20 +187,21 @@ class _Ways:
             seconds = float(np.median(self.jobs.answered(share))) / COMPUTING
             at = ask.deadline or seconds
             late = (1.0 - share) * ask.rows * _ESTIMATED > (1.0 - COMPUTING) * at
-            if ask.deadline is None and (late or seconds < ask.shortest):
+            if late or (ask.deadline is None and seconds < ask.shortest):
                 break
-            if ask.deadline is not None and (late or seconds > ask.deadline):
+            if ask.deadline is not None and seconds > ask.deadline:
                 continue
             error = self._of_share(share)
             calls = min(1.0, share + ask.workers / ask.rows)
             row = PlanRow(
                 "estimates at a deadline", None, at, at, at, calls, share, error.error, None, _range(error)
             )  # fmt: skip
-            if ask.deadline is None and found is not None and not self._allowed(row):
+            if ask.deadline is not None:
+                yield row
+                return
+            if found is not None and not self._allowed(row):
                 break
             found = row
-            if ask.deadline is not None:
-                break
         if found is not None:
             yield found
         elif ask.deadline is not None:

@@ -108,9 +108,7 @@ class Plan(Shown):
             within = best.error <= self.asked  # if not, a deadline leaves no time for less
             worth = "Worth it." if within else f"More than {_percent(self.asked)}."
             return f"{first}{_sentence(best)} {worth}"
-        near = [
-            row for row in self.rows[1:] if row.error <= self.asked and row.seconds < best.seconds
-        ]
+        near = [row for row in self.rows if row.error <= self.asked and row.seconds < best.seconds]
         others = near or [row for row in self.rows[1:] if not math.isnan(row.error)]
         if not others:
             return f"{_sentence(best)}"
