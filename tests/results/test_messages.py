@@ -285,3 +285,10 @@ def test_the_outputs_with_the_largest_standard_errors_are_named_first():
     (line,) = outputs_lines(values, stderr, status)
     assert line.partition("deviation: ")[2].startswith("y_8 8 %, y_7 7 %, ")
     assert line.endswith("y_3 3 %, ...")
+
+
+def test_where_all_answers_are_equal_an_error_is_no_share_of_their_deviation():
+    status = np.array([cm.Status.EXACT, cm.Status.EXACT, cm.Status.ESTIMATED])
+    values, stderr = {"y": np.full(3, 7.0)}, {"y": np.array([0.0, 0.0, 2.0])}
+    (line,) = outputs_lines(values, stderr, status)
+    assert line.endswith(": y < 0.1 %")
