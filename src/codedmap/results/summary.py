@@ -76,9 +76,10 @@ def outputs_lines(
         finite = np.isfinite(numbers)
         if estimated.any() and name in stderr:
             spread = np.std(numbers[exact & finite])
-            share = 100.0 * float(stderr[name][estimated].max()) / spread if spread > 0.0 else 0.0
-            shown = f"{name} {share:.2g} %" if share >= _SMALL else f"{name} < {_SMALL} %"
-            errors.append((share, shown))
+            if spread > 0.0:  # where all answers are equal, an error is no share of it
+                share = 100.0 * float(stderr[name][estimated].max()) / spread
+                shown = f"{name} {share:.2g} %" if share >= _SMALL else f"{name} < {_SMALL} %"
+                errors.append((share, shown))
         lost = exact & ~finite
         if lost.any():
             odd.append(f"{name} in {many(int(lost.sum()), 'row')} (the first is {lost.argmax()})")
