@@ -146,8 +146,11 @@ def unrounded(array: np.ndarray, given: Any) -> np.ndarray:
     if array.dtype.kind not in "fc" or not may_be_rounded(array):
         return array
     exact = np.array(given, dtype=object)
-    same = (exact == array) | (array != array)  # noqa: PLR0124  NaN is not itself
-    return array if same.all() else exact
+    # Python's numbers are compared as they are; NumPy's whole ones would be rounded for it.
+    numbers = [one.item() if isinstance(one, np.generic) else one for one in exact.flat]
+    made = zip(numbers, array.astype(object).flat, strict=True)
+    same = all(one == two or two != two for one, two in made)  # noqa: PLR0124  NaN is not itself
+    return array if same else exact
 
 
 def array_of_numbers(given: Any) -> np.ndarray | None:
