@@ -290,11 +290,11 @@ def test_the_outputs_with_the_largest_standard_errors_are_named_first():
 def test_where_all_answers_are_equal_an_error_is_no_share_of_their_deviation():
     """It was said to be less than 0.1 % of it."""
     status = np.array([cm.Status.EXACT, cm.Status.EXACT, cm.Status.ESTIMATED])
-    values = {"same": np.full(3, 7.0), "y": np.array([0.0, 2.0, 1.0])}
-    stderr = {"same": np.array([0.0, 0.0, 2.0]), "y": np.array([0.0, 0.0, 9e-4])}
+    values = {"same": np.full(3, 7.0), "y": np.array([0.0, 4.0, 1.0])}
+    stderr = {"same": np.array([0.0, 0.0, 2.0]), "y": np.array([0.0, 0.0, 1.8e-3])}
     (line,) = outputs_lines(values, stderr, status)
     assert line.endswith("deviation: y < 0.1 %")
-    stderr["y"][2] = 1.1e-3
+    stderr["y"][2] = 2.2e-3
     (line,) = outputs_lines(values, stderr, status)
     assert line.endswith("deviation: y 0.11 %")
     assert outputs_lines({"same": values["same"]}, stderr, status) == []
