@@ -105,3 +105,11 @@ def test_it_is_drawn():
         "exact with hedging", "estimates at a deadline", "KernelCode",
     }  # fmt: skip
     assert [line.get_color() for line in axes.lines] == ["C1", "C1", "C0", "C0", "C0", "C0"]
+    drawn = [
+        (line.get_xdata()[0], line.get_xdata()[-1], *{*line.get_ydata()}) for line in axes.lines
+    ]
+    assert drawn == [
+        (1e-3, 1e-3, 4.4), (1e-3, 1e-3, 4.4), (0.006, 0.03, 4.1), (0.01, 0.01, 4.1), (0.09, 0.09, 2.0), (0.09, 0.09, 2.0),
+    ]  # fmt: skip
+    assert (axes.get_xscale(), axes.get_ylim()[0]) == ("log", 0.0)
+    assert plan(LATE, EXACT).plot(axes) is axes

@@ -14,11 +14,13 @@ from codedmap.estimation import Known
 from codedmap.results import (
     CallRecord,
     CallTable,
+    FillResult,
     MapResult,
     MatrixResult,
     SumResult,
     progress_bar,
 )
+from codedmap.results.summary import first_line, short
 from codedmap.testing import Scripted, fail
 
 FAILED = {7: ValueError("negative\nand more"), 8: OSError("gone")}
@@ -208,6 +210,69 @@ def test_a_sum(value, exact, state):
     assert lines_of(result) == {
         "sum": f"{state}, of 6,000 parts: shape ({len(value)},), float64; 1,024 bytes received"
     }
+
+
+def test_a_result_is_checked_for_rows_without_a_value():
+    result = mapped([1.0] * 4, [0.0] * 4, [True] * 4)
+    assert result.check() is result
+    result.status[1] = Status.ESTIMATED
+    assert result.check() is result
+    assert result.exact.tolist() == [True, False, True, True]
+    result.status[2:] = Status.MISSING, Status.FAILED
+    with pytest.raises(
+        cm.NotEnoughAnswers, match=r"1 of 4 rows failed and 1 are missing .*row 2"
+    ) as caught:
+        result.check()
+    assert caught.value.__cause__ is None
+    failed = mapped([1.0] * 2, [0.0] * 2, [True] * 2, failures=FAILED)
+    failed.status[:] = Status.FAILED
+    with pytest.raises(
+        cm.NotEnoughAnswers, match=r"2 of 2 rows failed and 0 are .*row 0"
+    ) as caught:
+        failed.check()
+    assert caught.value.__cause__ is FAILED[7]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "more"), [(3, None), (20, None), (1022, "and 1,002 more outputs")]
+)
+def test_lost_runs(outputs, more):
+    left_out = np.array([0.5, np.nan, 0.25, *[1.0] * outputs])[:outputs]
+    deviation = np.array([2.0, 1.0, 0.0, *[1.0] * outputs])[:outputs]
+    result = FillResult(
+        values=np.ones((3, outputs)), stderr=np.zeros((3, outputs)), status=np.array([0, 0, 1], np.int8),
+        methods=("plane",) * outputs, left_out=left_out, deviation=deviation,
+        losses="most with x > 1", outputs=("a", "long", *["y"] * outputs)[:outputs], inputs=("x",),
+        _points=np.ones((3, 1)), _flat=np.ones((3, outputs)), _errors=np.zeros((3, outputs)),
+    )  # fmt: skip
+    first, *lines, last = str(result).splitlines()
+    assert first == "3 rows: 2 exact, 1 estimated"
+    assert lines[:3] == [
+        "  a     plane; off by 0.5 (25.00% of the deviation) where answers are left out",
+        "  long  plane",
+        "  y     plane; off by 0.25 where answers are left out",
+    ]
+    assert lines[20:] == ([] if more is None else [f"  {more}"])
+    assert last == "  losses depend on the inputs: most with x > 1"
+    object.__setattr__(result, "losses", None)
+    assert "losses" not in str(result)
+
+
+def test_long_texts_of_exceptions_are_cut():
+    for length, shown in ((500, "x" * 500), (501, "x" * 500 + " ... and 1 characters more")):
+        assert short(ValueError("x" * length)) == f"ValueError: {shown}"
+    assert short(OSError()) == "OSError"
+    for length, end in ((148, "xx"), (149, "x ...")):
+        line = first_line(ValueError("x" * length + "\nmore"))
+        assert line.startswith("ValueError: xxx")
+        assert line.endswith(end)
+        assert len(line.removesuffix(" ...")) == 160
+
+    class Odd(Exception):
+        def __str__(self):
+            raise KeyError
+
+    assert short(Odd()) == "Odd, whose text raises an exception itself"
 
 
 def test_a_notebook_shows_a_table_and_never_the_arrays():

@@ -290,6 +290,8 @@ def test_a_table_of_calls():
 
 
 def test_a_picture_of_calls():
+    from matplotlib.colors import to_rgba
+
     figure = draw_timeline(CallTable(RECORDS))
     assert figure._repr_png_().startswith(b"\x89PNG"), "a notebook shows it"
     axes = figure.axes[0]
@@ -298,6 +300,11 @@ def test_a_picture_of_calls():
         (0.0, 0.5), (0.0, 1.0), (1.0, 0.5), (1.0, 0.5)
     ]  # fmt: skip
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1"]
+    assert [round(bar.get_y() + bar.get_height() / 2) for bar in bars] == [0, 1, 0, 1]
+    colours = ["tab:blue", "tab:red", "tab:blue", "tab:gray"]
+    assert [bar.get_facecolor() for bar in bars] == [to_rgba(colour) for colour in colours]
+    edges = [to_rgba(colour) for colour in ("white", "white", "white", "black")]
+    assert [bar.get_edgecolor() for bar in bars] == edges
     shown = [text.get_text() for text in axes.get_legend().get_texts()]
     assert shown == ["answered", "abandoned", "crashed", "hedge"]
     assert draw_timeline(CallTable(RECORDS), axes) is figure
