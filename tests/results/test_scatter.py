@@ -134,3 +134,18 @@ def test_inputs_of_one_name_have_a_panel_each(names, labels):
     assert {panel.get_xlabel() for panel in axes} == labels
     if len(set(names)) == 3:
         assert set(columns_of(pd.DataFrame(points, columns=names))) == labels
+
+
+def test_entries_that_were_filled_are_drawn_by_what_is_known_of_each():
+    """A row may have failed, and yet have an answer for one of its outputs."""
+    status = np.array([0, 1, 2, 2, 2, 3, 3])
+    errors = np.array([[0.0, 0.5, np.inf, np.inf, 0.0, np.inf, 0.25]]).T
+    values = np.where(np.isfinite(errors), 1.0, np.nan)
+    result = cm.results.FillResult(
+        values=values, stderr=errors, status=status, methods=("mean",), left_out=np.ones(1), deviation=np.ones(1),
+        losses=None, outputs=("y",), inputs=("x",), _points=np.arange(7.0)[:, None], _flat=values, _errors=errors,
+    )  # fmt: skip
+    (panel,) = result.plot("y").axes
+    assert drawn(panel) == {"exact": 2, "estimated": 2, "failed": 2, "missing": 1}
+    (bars,) = panel.containers
+    np.testing.assert_array_equal(bars.lines[0].get_xdata(), [1.0, 6.0])
