@@ -784,6 +784,10 @@ def test_what_a_code_comes_to(code, stragglers, exact, error, monkeypatch):
     spline = isinstance(code, cm.SplineCode)
     assert row.errors == (pytest.approx((0.3 / 2.5, 0.3 * 2.5)) if spline else None)
     assert found.unseen == ["3 of 4 straggler sets of mine"] * spline
+    if not spline:
+        found.spent = lambda: 0.0
+        found._of_code("mine", code, 6.0)
+        assert now == [4.0 + 8.0]  # and at most eight times
 
 
 @pytest.mark.parametrize(("seconds", "running"), [(1.0, 4.0), (0.01, 20.0)])

@@ -13,7 +13,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.contracts.stopping import Progress
-from codedmap.results.summary import outputs_lines, reason_and_steps
+from codedmap.results.summary import outputs_lines, reason_and_steps, undecoded
 from codedmap.testing import Scripted, corrupt, crash, fail, never
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -285,6 +285,30 @@ def test_the_outputs_with_the_largest_standard_errors_are_named_first():
     (line,) = outputs_lines(values, stderr, status)
     assert line.partition("deviation: ")[2].startswith("y_8 8 %, y_7 7 %, ")
     assert line.endswith("y_3 3 %, ...")
+
+
+def test_the_error_of_the_engine_is_raised_where_there_is_no_other():
+    reason, outcome = cm.NotEnoughAnswers("6 are needed"), cm.Outcome.UNSATISFIABLE
+    none, some = (Progress(frozenset(range(6)), frozenset(one), frozenset({3, 4}), 0.5, False) for one in ((), (1,)))  # fmt: skip
+    gone, other, ended = (
+        cm.EngineError("gone"),
+        cm.EngineError("other"),
+        cm.errors.Abandoned("ended"),
+    )
+    assert undecoded(reason, none, outcome, {3: gone}) is gone
+    assert undecoded(reason, none, outcome, {3: gone, 4: other}) is gone
+    assert undecoded(reason, none, outcome, {3: gone, 4: ended}) is gone
+    found = undecoded(reason, none, outcome, {3: ended, 4: gone})
+    assert type(found) is cm.EngineError
+    assert str(found) == (
+        "0 of 6 workers answered, 4 still running, 2 failed, worker 3 first with Abandoned: ended; "
+        "leave the engine open, and its calls uncancelled, until all are done"
+    )
+    assert found.__cause__ is ended
+    for seen, failures in ((some, {3: gone}), (none, {}), (none, {3: ValueError("x"), 4: gone})):
+        found = undecoded(reason, seen, outcome, failures)
+        assert type(found) is cm.NotEnoughAnswers
+        assert found.__cause__ is next(iter(failures.values()), None)
 
 
 def test_where_all_answers_are_equal_an_error_is_no_share_of_their_deviation():

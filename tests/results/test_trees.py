@@ -301,6 +301,8 @@ def test_a_picture_of_calls():
     ]  # fmt: skip
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1"]
     assert [round(bar.get_y() + bar.get_height() / 2) for bar in bars] == [0, 1, 0, 1]
+    assert all(bar.get_height() < 1.0 for bar in bars)
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_xlim()[0]) == ("seconds", "worker", 0.0)
     colours = ["tab:blue", "tab:red", "tab:blue", "tab:gray"]
     assert [bar.get_facecolor() for bar in bars] == [to_rgba(colour) for colour in colours]
     edges = [to_rgba(colour) for colour in ("white", "white", "white", "black")]

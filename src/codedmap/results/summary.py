@@ -140,11 +140,10 @@ def batches_made_from(given: str, errors: Iterable[BaseException]) -> str:
 def _engine_error(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
     """The engine's own error, if the call had no other answer or failure."""
     # Calls that are being collected are abandoned by the owner of the engine or the futures only.
-    ours = (EngineError, Abandoned)
-    errors = [error for error in failures.values() if isinstance(error, ours)]
-    if seen.answered or not errors or len(errors) < len(failures):
+    ours = all(isinstance(error, EngineError | Abandoned) for error in failures.values())
+    first = next(iter(failures.values()), None)
+    if seen.answered or first is None or not ours:
         return None
-    first = errors[0]
     if isinstance(first, EngineError):
         return first
     error = EngineError(f"{_facts(seen, failures)}; {_remedy(first, '')}")
