@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -80,6 +81,25 @@ def test_tiny_errors_and_shares_that_are_not_whole():
     row = PlanRow("estimates at a deadline", None, 1.0, 1.0, 1.0, 1.0, 0.99999, 1e-7)
     assert "< 0.1 %" in str(plan(row))
     assert "99.9%" in str(plan(row))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(100.0, "100 s"), (99.9, "99.9 s"), (1.0, "1.0 s"), (0.25, "0.25 s"), (1e-3, "0.001 s"), (9e-4, "< 0.001 s")],
+)  # fmt: skip
+def test_times_have_as_many_digits_as_matter(seconds, shown):
+    row = PlanRow("copies", None, None, seconds, seconds, 2.0, 1.0, 0.0)
+    line = str(plan(row)).splitlines()[2]
+    assert re.split(" {2,}", line.strip())[:4] == ["copies", shown, shown, "2.00"]
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [(1.0, "100 %"), (0.99, "99 %"), (0.124, "12 %"), (1e-3, "0.1 %"), (9e-4, "< 0.1 %"), (0.0, "0"), (math.nan, "unknown")],
+)  # fmt: skip
+def test_errors_have_as_many_digits_as_matter(error, shown):
+    row = PlanRow("copies", None, None, 1.0, 1.0, 2.0, 0.5, error)
+    assert f"50.0%  {shown:>5}\n" in str(plan(row))
 
 
 def test_times_below_a_millisecond_are_said_to_be_that():
