@@ -730,7 +730,10 @@ def test_sobol_indices_of_a_frame_need_the_problem(sweep):
     result = sweep(model, pd.DataFrame(sample, columns=["x", "z"]))
     with pytest.raises(InvalidArgument, match="problem="):
         result.sobol()
-    assert "S2" not in result.sobol(PROBLEM, calc_second_order=False)["u"]
+    assert "S2" not in result.sobol(PROBLEM, calc_second_order=False, draws=2)["u"]
+    for options in ({"draws": 1}, {"seed": 0}):
+        with pytest.raises(InvalidArgument, match=f"{next(iter(options))}="):
+            result.sobol(PROBLEM, calc_second_order=False, **options)
 
 
 def test_sobol_indices_of_other_samples_and_of_gaps_are_refused(sweep):
