@@ -215,6 +215,18 @@ def test_a_leaf_has_a_row_for_each_row_of_the_batch():
         leaf_rows(np.ones((1,) * 61), 1)
 
 
+def test_masked_answers_are_refused():
+    masked = np.ma.masked_array([1.0, 2.0], [False, True])
+    for make in (
+        lambda: stacked([np.ones(2), masked]),
+        lambda: stacked([{"a": masked}]),
+        lambda: leaf_rows(masked, 2),
+    ):
+        with pytest.raises(InvalidAnswer, match="masked"):
+            make()
+    assert stacked([np.ma.masked_array([1.0, 2.0])]).tolist() == [[1.0, 2.0]]
+
+
 def test_rows_are_filled_in_any_order():
     rows = Rows(4)
     rows.put(np.array([3, 1]), 2, np.array([30, 10]))
