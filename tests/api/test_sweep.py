@@ -203,6 +203,10 @@ def test_large_whole_numbers_beside_none_are_not_rounded(sweep, out, tmp_path):
         lambda a, b: {"y": None if b == 1 else 2**53 + 1}, DESIGN, out=out and tmp_path / out
     )
     assert set(result.table["y"]) == {None, 2**53 + 1}
+    # One less is a float beside which None is NaN.
+    result = sweep(lambda a, b: {"y": None if b == 1 else -(2**53)}, DESIGN)
+    column = result.table["y"]
+    assert (column.dtype, {*column[~np.isnan(column)]}) == (float, {-(2.0**53)})
 
 
 def test_large_whole_numbers_of_a_design_reach_fn_as_they_are(sweep):
