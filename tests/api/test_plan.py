@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.api.piloted import _apart
 from codedmap.errors import RowFailed, WorkerCrashed
 from codedmap.testing import Scripted, never
 
@@ -122,6 +123,32 @@ def test_a_function_that_answers_at_random_is_said_with_what_to_do():
     assert schemes_of(plan) <= {"exact with hedging", "estimates at a deadline"}
     with Scripted(4) as engine:
         assert "at random" not in str(cm.plan(smooth, X, engine=engine))
+
+
+@pytest.mark.parametrize(
+    ("off", "apart"),
+    [
+        ([0.0, 0.0], None),
+        ([3.0, 0.0], 1.5),
+        ([-3.0, 1e-12], 1.5),
+        ([0.0, 7e-9], 1),
+        ([1e-13, 1e-13], None),  # rounding
+    ],
+)
+def test_two_answers_to_a_row_differ_by_deviations_of_the_outputs(off, apart):
+    """The first output has a deviation of 2; the other is always 7."""
+    answers = np.array([[0.0, 7.0], [4.0, 7.0], [0.0, 7.0], [4.0, 7.0]])
+    text = None if apart is None else f" by {apart} deviations of the outputs"
+    assert _apart(answers[0], answers[0] + np.array(off), answers) == text
+
+
+def test_answers_of_any_kind_may_differ():
+    none = np.zeros((4, 2))
+    assert _apart(none[0], np.array([0.0, 0.5]), none) == " by 0.5 deviations of the outputs"
+    assert _apart(none[0] + np.inf, none[0] + np.inf, none + np.inf) is None
+    text = np.array(["a", "b"])
+    for two, apart in ((text, None), (text[::-1], ""), (text[:1], ""), (none[0], "")):
+        assert _apart(text, two, text) == _apart(two, text, text) == apart
 
 
 def ends(batch):
