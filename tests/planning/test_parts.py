@@ -337,7 +337,9 @@ def replayed(times, number: int, groups: int) -> list[float]:
 def test_in_virtual_time_each_worker_has_the_speed_of_one_and_so_many_never_answer():
     timed = [Timed(n % 4, 1, 2.0 ** (n % 4)) for n in range(80)]
     speeds = 2.0 ** np.arange(4)
-    found = sorted(replayed(Measured(timed, 4, 0, 0, 0.0), 0, 3))
+    times = Measured(timed, 4, 0, 0, 0.0)
+    assert times.rate(1) == pytest.approx((1.0 / speeds).sum())
+    found = sorted(replayed(times, 0, 3))
     np.testing.assert_allclose(found, 3.0 * speeds)
     lost = sorted(replayed(Measured(timed, 4, 1, 0, 0.0), 0, 3))
     assert lost[3] == math.inf
@@ -846,7 +848,7 @@ def test_jobs_are_replayed_while_there_is_time_and_codes_looked_at_in_between(
         jobs.calls.append(1.0)
 
     monkeypatch.setattr(ways_module, "run_exact", run)
-    monkeypatch.setattr(ways_module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(ways_module.time, "perf_counter", lambda: 100.0 + now[0])
     codes = [
         ("spline", cm.SplineCode(6, 8, 2)),
         ("kernel", cm.KernelCode(6, 8, 2)),
