@@ -688,3 +688,10 @@ def test_what_is_imported_takes_none_of_the_time_until_the_deadline(code, monkey
     assert engine.now >= 2.0
     assert (result.status <= cm.Status.ESTIMATED).all()
     assert result.seconds <= 1.0
+
+
+def test_a_call_that_crashes_is_made_three_times_by_default():
+    with Scripted(8, dict.fromkeys(range(8), crash())) as engine:
+        result = cm.map(np.sin, np.ones((1, 2)), engine=engine, on_error="record")
+    assert str(result.calls) == "3 calls: 3 crashed (2 retries)"
+    assert result.status.tolist() == [cm.Status.FAILED]

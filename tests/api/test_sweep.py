@@ -17,6 +17,7 @@ import pytest
 import codedmap as cm
 from codedmap import InvalidAnswer, InvalidArgument, NotEnoughAnswers, Status
 from codedmap.results.sweep_result import drawn_rows
+from codedmap.testing import Scripted, crash
 
 DESIGN = {"a": np.arange(6.0), "b": np.array([3, 1, 4, 1, 5, 9])}
 
@@ -782,3 +783,9 @@ def test_a_dataset_without_dimensions_is_one_row(pool):
     xarray = pytest.importorskip("xarray")
     table = cm.sweep(lambda a: 2 * a, xarray.Dataset({"a": 3.0}), engine=pool).table
     assert (float(table["y"]), str(table["status"].item())) == (6.0, "EXACT")
+
+
+def test_a_call_that_crashes_is_made_three_times_by_default():
+    with Scripted(8, dict.fromkeys(range(8), crash())) as engine:
+        result = cm.sweep(product, {"a": [1.0], "b": [2.0]}, engine=engine)
+    assert str(result.run.calls) == "3 calls: 3 crashed (2 retries)"
