@@ -573,6 +573,15 @@ def test_a_matrix_that_is_not_symmetric_is_no_symmetric_one():
         placed(matrix(9, 9), cm.codes.MDSCode(2, 3), symmetric=True)
     with pytest.raises(cm.InvalidArgument, match=r"\(9, 8\) is not symmetric"):
         placed(matrix(9, 8), cm.codes.MDSCode(2, 3), symmetric=True)
+    for unit in (1e-6, 1.0, 1e6):  # up to eight times the rounding of the largest number
+        M = unit * (matrix(9, 9) + matrix(9, 9).T)
+        M[0, 1] = M[1, 0] = 0.0
+        off = np.finfo(float).eps * np.abs(M).max()
+        M[0, 1] = 7.0 * off
+        placed(M, cm.codes.MDSCode(2, 3), symmetric=True)
+        M[0, 1] = 9.0 * off
+        with pytest.raises(cm.InvalidArgument, match="differs from its transpose by up to"):
+            placed(M, cm.codes.MDSCode(2, 3), symmetric=True)
 
 
 def test_other_arguments_are_checked():

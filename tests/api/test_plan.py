@@ -151,6 +151,12 @@ def test_answers_of_any_kind_may_differ():
         assert _apart(text, two, text) == _apart(two, text, text) == apart
 
 
+def test_calls_are_timed_by_those_that_have_an_answer():
+    with Scripted(4) as engine:
+        plan = cm.plan(smooth, X, engine=engine)
+    assert 1 <= plan.timed <= plan.computed
+
+
 def ends(batch):
     os._exit(3)
 

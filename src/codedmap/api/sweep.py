@@ -544,8 +544,8 @@ def _is_whole(value: Any) -> bool:
 def _axes(value: Any) -> int:
     try:
         return np.ndim(value)
-    except ValueError:  # of different lengths
-        return 1
+    except ValueError:  # of different lengths: one object
+        return 0
 
 
 class _Refused:
