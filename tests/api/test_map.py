@@ -695,3 +695,14 @@ def test_a_call_that_crashes_is_made_three_times_by_default():
         result = cm.map(np.sin, np.ones((1, 2)), engine=engine, on_error="record")
     assert str(result.calls) == "3 calls: 3 crashed (2 retries)"
     assert result.status.tolist() == [cm.Status.FAILED]
+
+
+@pytest.mark.parametrize(
+    ("code", "share"), [(cm.BerrutCode(4, 6, 1), 1.0), (cm.KernelCode(4, 6, 1), 0.9)]
+)
+def test_a_tenth_of_a_deadline_is_for_estimates_from_all_answers_of_the_job(code, share):
+    with Scripted(6, {4: never(), 5: never()}) as engine:
+        result = cm.map(np.sin, inputs(8), code=code, engine=engine, deadline=10.0, **ONCE)
+    assert result.outcome is cm.Outcome.DEADLINE
+    ends = [call.start + call.seconds for call in result.calls if call.outcome == "abandoned"]
+    assert ends == [pytest.approx(10.0 * share, abs=0.01)] * 2
