@@ -1273,3 +1273,9 @@ def test_a_stream_that_is_left_at_once_leaves_no_file(folder):
         assert [*folder.iterdir()] == []
         [result] = asyncio.run(last())
     np.testing.assert_array_equal(result.values, np.sin(X))
+
+
+@pytest.mark.parametrize("inputs", [np.array(["a", None], dtype=object), [{"a": 1}, {"b": 2}]])
+def test_a_code_writes_no_answers_to_objects(inputs, tmp_path):
+    with pytest.raises(cm.InvalidArgument, match="are data frames or objects: leave out the code"):
+        mapped(len, inputs, out=tmp_path / "out.npy", code=cm.Replication(2, 4))
