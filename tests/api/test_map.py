@@ -706,3 +706,12 @@ def test_a_tenth_of_a_deadline_is_for_estimates_from_all_answers_of_the_job(code
     assert result.outcome is cm.Outcome.DEADLINE
     ends = [call.start + call.seconds for call in result.calls if call.outcome == "abandoned"]
     assert ends == [pytest.approx(10.0 * share, abs=0.01)] * 2
+
+
+def test_with_a_deadline_no_more_answers_are_waited_for_than_a_code_needs():
+    with Scripted(6, {5: never()}) as engine:
+        result = cm.map(
+            np.sin, inputs(8), code=cm.BerrutCode(4, 6, 1), engine=engine, deadline=10.0, **ONCE
+        )
+    assert result.outcome is not cm.Outcome.DEADLINE
+    assert result.abandoned == (5,)
