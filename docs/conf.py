@@ -6,6 +6,7 @@ import enum
 import os
 import pkgutil
 import re
+import sys
 from importlib import import_module
 from inspect import ismodule
 from typing import Any
@@ -109,7 +110,8 @@ def _share_field_docstrings() -> None:
             behind = ModuleAnalyzer.for_module(name)
             behind.analyze()
             for (owner, field), text in behind.attr_docs.items():
-                if owner in vars(module):
+                ours = vars(module).get(owner)
+                if ours is not None and getattr(sys.modules.get(name), owner, None) is ours:
                     analyzer.attr_docs.setdefault((owner, field), text)
             for member, place in behind.tagorder.items():
                 analyzer.tagorder.setdefault(member, place)
