@@ -375,7 +375,7 @@ def test_a_wrong_answer_to_an_isolated_input_is_not_found_and_confirm_states_no_
             assert estimate.exact.all()
         else:
             assert not estimate.exact.any()
-            assert estimate.stderr[7, 0] > 0.3 * off
+            assert np.sqrt((estimate.stderr[7, 0] ** 2).mean()) > 0.3 * off
 
 
 def test_where_outputs_take_a_few_values_no_answer_is_rejected_and_confirm_states_no_certainty():
@@ -388,7 +388,7 @@ def test_where_outputs_take_a_few_values_no_answer_is_rejected_and_confirm_state
         assert estimate.rejected == ()
         np.testing.assert_array_equal(estimate.values[3], answers[3])
         assert estimate.exact[3, 0] == (confirm == 1)
-        assert (estimate.stderr[3, 0] > 0.1) == (confirm == 2)
+        assert ((estimate.stderr[3, 0] > 0.1) == (confirm == 2)).all()
 
 
 @pytest.mark.parametrize("name", first(2, SEVERAL))

@@ -92,8 +92,9 @@ def test_shapes(row, size, seed):
     assert estimate.exact.shape == (code.tasks, 3)
     assert estimate.exact.dtype == bool
     if row.states:
-        assert estimate.stderr.shape == (code.tasks, 3)
-        np.testing.assert_array_equal(estimate.stderr == 0, estimate.exact)
+        assert estimate.stderr.shape == (code.tasks, 3, 2)
+        for output in range(2):
+            np.testing.assert_array_equal(estimate.stderr[..., output] == 0, estimate.exact)
     else:
         assert estimate.stderr is None
     assert estimate.rejected == ()

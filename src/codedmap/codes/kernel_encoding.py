@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..errors import WAIT, NotEnoughAnswers
 from ..estimation.judging import Judgement, judged
 from ..estimation.known import Known, flat
 from ..estimation.surrogate import estimates
+from ..results.trees import for_all_entries
 from .replication import CopyEncoding
 
 MIXING = "KernelCode must with a spread above 0"
@@ -78,7 +79,11 @@ class KernelEncoding:
 
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
         """Estimates of all tasks; see `Encoding.decode`."""
-        return self._decoded(answers, estimating=True, seconds=math.inf)
+        found = self._decoded(answers, estimating=True, seconds=math.inf)
+        stderr, outputs = np.asarray(found.stderr), found.values.shape[2:]
+        return replace(
+            found, stderr=stderr if stderr.ndim > 2 else for_all_entries(stderr, outputs)
+        )
 
     def judge(self, answers: Mapping[int, Any], seconds: float = math.inf) -> Estimate:
         """As `decode`, but lost tasks have the mean of the answers if there is nothing else to estimate.
@@ -204,6 +209,11 @@ class _Decoding:
         stderr = np.where(exact, 0.0, np.maximum(stderr, _rounding(values)))
         stderr[~exact & nonfinite_answers(values)] = np.inf
         rejected = {*vote.rejected, *self._slots[wrong.any(axis=1)].tolist()}
+        if self._estimating and found is not None and better.any():
+            stderr = np.array(for_all_entries(stderr, values.shape[2:]))
+            own = _moduli(found.errors[better], values)
+            least = for_all_entries(_rounding(values)[better], own.shape[1:])
+            stderr[better] = np.maximum(own, least)
         return Estimate(values, exact, stderr, tuple(sorted(rejected)))
 
     @property
@@ -326,16 +336,17 @@ class _Decoding:
             return None
         outputs = answers.shape[1]
         values = np.zeros((*needed.shape, outputs))
-        stderr = np.full(needed.shape, np.inf)
+        stderr, errors = np.full(needed.shape, np.inf), np.full(values.shape, np.inf)
         if len(points) == 1 or not outputs:
             values[:] = answers[0]
-            return _Found(values, stderr, np.inf)
+            return _Found(values, errors, stderr, np.inf)
         task, group = np.nonzero(needed)
         some = (task, group) if len(task) else (np.zeros(1, int), np.zeros(1, int))
         found = estimates(points, answers, self._points(*some), thorough=False)
         values[task, group] = found.values[: len(task)]
+        errors[task, group] = found.stderr[: len(task)]
         stderr[task, group] = root_mean_square(found.stderr)[: len(task)]
-        return _Found(values, stderr, float(root_mean_square(found.left_out[None])[0]))
+        return _Found(values, errors, stderr, float(root_mean_square(found.left_out[None])[0]))
 
     def _points(self, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
         # Differences of small integers may be too large for their dtype.
@@ -350,7 +361,8 @@ class _Decoding:
         with np.errstate(over="ignore"):
             mean = np.broadcast_to(answers.mean(axis=0), shape)
             spread = float(root_mean_square(answers.std(axis=0, ddof=1)[None])[0])
-        return _Found(mean, np.full(needed.shape, spread), spread)
+        errors = np.broadcast_to(spread, shape)
+        return _Found(mean, errors, np.full(needed.shape, spread), spread)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -359,8 +371,10 @@ class _Found:
 
     values: np.ndarray
     """(K, B, q)."""
+    errors: np.ndarray
+    """(K, B, q): their standard errors."""
     stderr: np.ndarray
-    """(K, B): root mean square over the outputs."""
+    """(K, B): root mean square of these over the outputs."""
     left_out: float
     """By how much answers are off from estimates without them, likewise."""
 
@@ -378,6 +392,13 @@ def _like(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
         columns = np.clip(columns, limits.min, limits.max)
     if values.dtype.kind == "c":
         columns = np.ascontiguousarray(columns, np.float64).view(np.complex128)
+    return columns.reshape(-1, *values.shape[2:])
+
+
+def _moduli(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Standard errors of real columns (n, q) as those of values (n, *y)."""
+    if values.dtype.kind == "c":
+        columns = np.hypot(columns[:, ::2], columns[:, 1::2])
     return columns.reshape(-1, *values.shape[2:])
 
 

@@ -13,7 +13,7 @@ from ..contracts.arguments import check_whole
 from ..contracts.code import Estimate, check_budget, check_tasks, reject_frequent
 from ..detection.replicas import compare
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers, many
-from ..results.trees import blanked
+from ..results.trees import blanked, for_all_entries
 
 Fill = Literal["mean"] | None
 
@@ -145,6 +145,11 @@ class CopyEncoding:
 
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
         """The answers themselves, compared where a task has several; see `Replication`."""
+        found = self._decoded(answers)
+        stderr = for_all_entries(np.asarray(found.stderr), found.values.shape[2:])
+        return replace(found, stderr=stderr)
+
+    def _decoded(self, answers: Mapping[int, Any]) -> Estimate:
         check_slots(answers, len(self.raw))
         slots, stacked, rejected = matrix(answers, self.inputs.shape[1])
         if not self.decodable(frozenset(slots)):

@@ -88,8 +88,8 @@ class Estimate:
     exact: np.ndarray
     """(K, B) bool: answered on its own raw input, and not rejected."""
     stderr: np.ndarray | None
-    """(K, B): standard error of the root mean square over a row's outputs; 0 where exact, never 0
-    where estimated; None if the code has none."""
+    """(K, B, *y): standard errors, 0 where exact and above 0 where estimated, or (K, B) if one is for all outputs of a
+    row; None if the code has none."""
     rejected: tuple[int, ...]
     """Slots with at least one rejected answer."""
 

@@ -127,7 +127,8 @@ class ChunkRows:
         if lost.any():
             stderr = estimate.stderr
             if stderr is not None:
-                stderr = np.where(lost, np.inf, stderr)
+                stderr = np.array(stderr)
+                stderr[lost] = np.inf
             values = blanked(estimate.values, lost)
             estimate = Estimate(values, estimate.exact & ~lost, stderr, estimate.rejected)
         reasons = {self.number_of(place): failed[place] for place in sorted(failed)}
@@ -157,7 +158,8 @@ def _status(estimate: Estimate) -> np.ndarray:
     values = estimate.values.reshape(len(estimate.values), -1)
     status = np.full(len(values), Status.ESTIMATED, np.int8)
     if estimate.stderr is not None:
-        status[~np.isfinite(estimate.stderr)] = Status.MISSING
+        finite = np.isfinite(estimate.stderr).reshape(len(values), -1)
+        status[~finite.all(axis=1)] = Status.MISSING
     elif values.dtype.kind in "fc":
         status[np.isnan(values).any(axis=1)] = Status.MISSING
     status[estimate.exact] = Status.EXACT

@@ -381,7 +381,8 @@ class _CodedWork(Work):
         self._failures.update(failures)
         if self._stderr is not None:
             self._stderr = np.array(self._stderr)  # results that were streamed have this one
-            self._stderr[rows] = np.where(status[rows] == Status.EXACT, 0.0, np.inf)
+            errors = np.where(status[rows] == Status.EXACT, 0.0, np.inf)
+            self._stderr[rows] = for_all_entries(errors, self._stderr.shape[1:])
         if self._only is not None:
             self._only.found = None, []
 
@@ -568,11 +569,12 @@ class _CodedWork(Work):
             rows = chunk.numbers[known]
             self.values.put(rows, len(rows), chunk.narrowed(estimate.values[known]))
         if estimate.stderr is not None:
-            if self._stderr is None or len(self._stderr) < len(self._status):
-                before = () if self._stderr is None else self._stderr
-                self._stderr = np.full(len(self._status), np.inf)
-                self._stderr[: len(before)] = before
-            self._stderr[chunk.rows] = estimate.stderr
+            before = np.zeros(0) if self._stderr is None else self._stderr
+            outputs = max(before.shape[1:], estimate.stderr.shape[1:], key=len)
+            if self._stderr is None or before.shape != (len(self._status), *outputs):
+                self._stderr = np.full((len(self._status), *outputs), np.inf)
+                self._stderr[: len(before)] = _wide(before, outputs)
+            self._stderr[chunk.rows] = _wide(estimate.stderr, outputs)
         self._without_stderr |= estimate.stderr is None and not estimate.exact.all()
         return bool(failures)
 
@@ -660,7 +662,8 @@ class _CodedWork(Work):
         values = self.values.values(status >= Status.FAILED)
         stderr = None if self._without_stderr else self._stderr
         if stderr is not None and (self._only is None or unsupported.any()):
-            stderr = np.where(unsupported, np.inf, stderr)
+            stderr = np.array(stderr)
+            stderr[unsupported] = np.inf
         estimate = Estimate(values, status == Status.EXACT, stderr, ())
         if self._only is None:
             found = [*self._found, *self._of_all(lost, status, effort, time_left)]
@@ -756,9 +759,14 @@ def _mark(status: np.ndarray, lost: np.ndarray, found: Sequence[Estimates]) -> N
 
 def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:
     """Standard errors of rows as those of each of their outputs."""
-    if stderr is None or not isinstance(values, np.ndarray) or stderr.ndim == values.ndim:
+    if stderr is None or not isinstance(values, np.ndarray):
         return stderr
-    return for_all_entries(stderr, values.shape[1:])
+    return _wide(stderr, values.shape[1:])
+
+
+def _wide(stderr: np.ndarray, outputs: tuple[int, ...]) -> np.ndarray:
+    """Standard errors (m,) or (m, *y) as those of outputs of this shape."""
+    return stderr if stderr.shape[1:] == outputs else for_all_entries(stderr, outputs)
 
 
 def _settled(status: np.ndarray) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -280,8 +281,7 @@ class EncodedRows:
         try:
             sheet, which, rejected = self._sheet()
             sheet = self._filled(sheet, which)
-            joint = self._decode(sheet)
-            _check_estimate(self.code, joint, (self.code.tasks, *sheet.block.shape[1:]))
+            joint = _checked(self._decode(sheet), self.code, sheet.block.shape[1:])
         except NotEnoughAnswers:
             own = self._own()
             if len(own) < self.code.tasks:
@@ -459,21 +459,29 @@ def _check_decodable(code: Code, encoding: Encoding, dtype: np.dtype[Any]) -> No
     )
 
 
-def _check_estimate(code: Code, found: Any, shape: tuple[int, ...]) -> None:
-    """Raise `InvalidArgument` unless a code has decoded values of this shape, (K, B, *y), as `Estimate` says."""
+def _checked(found: Any, code: Code, shape: tuple[int, ...]) -> Estimate:
+    """What a code has decoded; raises `InvalidArgument` unless it is as `Estimate` says, for answers of shape (B, *y)."""
+    groups, every = (code.tasks, shape[0]), (code.tasks, *shape)
     if not isinstance(found, Estimate):
         wrong = f"a {type(found).__name__}, and must return a codedmap.contracts.Estimate"
-    elif not isinstance(found.values, np.ndarray) or found.values.shape != shape:
-        wrong = f"values of shape {np.shape(found.values)}, and not an array (K, B, ...) = {shape}"
-    elif np.shape(found.exact) != shape[:2] or np.asarray(found.exact).dtype != bool:
-        wrong = f"an exact that is no boolean array (K, B) = {shape[:2]}"
-    elif found.stderr is not None and np.shape(found.stderr) != shape[:2]:
-        wrong = f"a stderr of shape {np.shape(found.stderr)}, and not (K, B) = {shape[:2]}"
+    elif not isinstance(found.values, np.ndarray) or found.values.shape != every:
+        wrong = f"values of shape {np.shape(found.values)}, and not an array (K, B, ...) = {every}"
+    elif np.shape(found.exact) != groups or np.asarray(found.exact).dtype != bool:
+        wrong = f"an exact that is no boolean array (K, B) = {groups}"
+    elif found.stderr is not None and np.shape(found.stderr) not in (groups, every):
+        wrong = f"a stderr of shape {np.shape(found.stderr)}, and not (K, B, ...) = {every}"
     elif found.stderr is not None and not (found.stderr[~found.exact] > 0).all():
         wrong = "a stderr that is not above 0 for each value that is not exact"
     else:
-        return
+        return replace(found, stderr=None if found.stderr is None else _of_rows(found.stderr))
     raise InvalidArgument(f"decode of {type(code).__name__} returned {wrong}")
+
+
+def _of_rows(stderr: np.ndarray) -> np.ndarray:
+    """Standard errors that may be changed: (K, B), if they are the same for all outputs of a row by `for_all_entries`."""
+    outputs = stderr.ndim - 2
+    same = stderr.size and outputs and not any(stderr.strides[2:])
+    return np.array(stderr.reshape(*stderr.shape[:2], -1)[:, :, 0] if same else stderr)
 
 
 def _encoded(code: Code, blocks: Sequence[np.ndarray]) -> list[Any]:

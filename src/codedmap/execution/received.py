@@ -10,7 +10,7 @@ import numpy as np
 from ..contracts.answers import Sheet, as_array, convert_like, matrix, usable_answers
 from ..contracts.code import Estimate
 from ..detection.replicas import compare
-from ..results.trees import blanked
+from ..results.trees import blanked, for_all_entries
 
 
 class Received:
@@ -132,8 +132,8 @@ def compared(estimate: Estimate, task: int, first: Any, second: Any) -> tuple[bo
     exact = estimate.exact[task] & (verdict.votes > 0)
     estimate.exact[task] = exact
     if estimate.stderr is not None:
-        apart = np.maximum(estimate.stderr[task], verdict.stderr)
-        estimate.stderr[task] = apart
+        known = estimate.stderr[task]
+        known[:] = np.maximum(known, for_all_entries(verdict.stderr, known.shape[1:]))
     better = verdict.outliers[0] & exact
     estimate.values[task][better] = verdict.values[better]
     return bool(verdict.outliers[0].any()), bool(verdict.outliers[1].any())

@@ -87,8 +87,8 @@ def whole_column(part: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def for_all_entries(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers of rows (m,) for all entries of outputs of this shape, (m, *y); read-only, because they take no memory."""
-    return np.broadcast_to(rows.reshape(-1, *[1] * len(shape)), (len(rows), *shape))
+    """Numbers of rows (m,), or of groups (K, B), for all entries of outputs of this shape, (..., *y); read-only, because they take no memory."""
+    return np.broadcast_to(rows.reshape(*rows.shape, *[1] * len(shape)), (*rows.shape, *shape))
 
 
 def errors_name(name: str, named: bool) -> str:
