@@ -298,6 +298,35 @@ def test_what_fn_raises_for_workers_of_its_own_is_not_said_of_these(where, error
     assert result.calls.count("crashed") == result.calls.count("not started") == 0
 
 
+class OpensSlowly:
+    """Twice the rows; to open it takes half a second, which a file says."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return opened_slowly, (self.path,)
+
+    def __call__(self, batch):
+        return 2.0 * batch
+
+
+def opened_slowly(path):
+    with path.open("a") as file:
+        file.write("opened\n")
+    time.sleep(0.5)
+    return OpensSlowly(path)
+
+
+def test_a_function_that_takes_long_to_open_is_opened_where_there_are_rows_only(tmp_path):
+    path = tmp_path / "opened"
+    with cm.engines.Local(3) as engine:
+        cm.map(np.sin, np.zeros(6), engine=engine, chunk=1)  # all workers are there
+        result = cm.map(OpensSlowly(path), np.ones(1), engine=engine, hedge=None)
+    assert result.values == [2.0]
+    assert path.read_text() == "opened\n"
+
+
 def test_rows_that_end_their_worker_cost_only_themselves(local):
     def ends(row):
         if row[0] in (X[3, 0], X[12, 0]):
