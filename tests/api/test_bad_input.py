@@ -462,6 +462,7 @@ def nap_on(batch):
             r"exact that is no boolean .* \(2, 4\)",
         ),
         (lambda v, e: Estimate(v, e, np.zeros((2, 4)), ()), "not above 0 for each value"),
+        (lambda v, e: Estimate(v, e, [[0.0] * 4] * 2, ()), "not above 0 for each value"),
         (lambda v, e: Estimate(v, e, np.ones((2, 3)), ()), r"stderr of shape \(2, 3\)"),
         (lambda v, e: v, "a ndarray, and must return"),
     ],

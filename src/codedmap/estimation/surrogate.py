@@ -49,8 +49,8 @@ _TRIED, _REFINED = 60, 15  # of so many likelihoods, or so many where a kernel i
 _EXACT_QUICKLY = 2000  # points that are solved for at once, where it is to be quick
 _FEW = 100  # answers whose residuals may be small by chance
 _EACH = 5  # answers for each dimension from which it surely has a length scale of its own;
-_SURE = 10  # and up to which a process is nearer to the answers that have chosen it than to others
-_PARTS, _REFITTED = 8, 300  # of so many such answers, each of which has a kernel of the others
+_SURE = 10  # and up to which it is off by too little on the answers that have chosen it
+_PARTS, _REFITTED = 8, 300  # in which so many answers, at most, are then left out
 _TIED = 30  # dimensions that may have one length scale: of more few matter
 _SEVERAL = 12  # and answers from which several kinds of processes are compared,
 _SEVERAL_QUICKLY = 40  # or so many where it is to be quick, as for each wave of a few rows
@@ -290,7 +290,7 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     left, values = np.split(found.means, [len(targets)])
     left_variance, variance = np.split(found.variances, [len(targets)])
     lengths = len(found.scales)
-    # The errors of few answers are those of others already.
+    # Few answers are judged by kernels that they have not chosen.
     few = _inflation(len(answers), lengths if len(answers) >= _SURE * lengths else 1)
     stderr = calibrated(
         known.points[known.sample] * found.scales, targets - left, left_variance,
@@ -357,7 +357,7 @@ def _freedom(size: int, lengths: int) -> float:
 
 
 def _few(scales: np.ndarray, size: int) -> bool:
-    """Whether so many answers have chosen length scales (d,) that they are nearer to the process than others are."""
+    """Whether a process is off by too little on so many answers because these have chosen its length scales (d,)."""
     return size < _SURE * len(scales) and scales.max() > scales.min()
 
 

@@ -470,10 +470,12 @@ def _checked(found: Any, code: Code, shape: tuple[int, ...]) -> Estimate:
         wrong = f"an exact that is no boolean array (K, B) = {groups}"
     elif found.stderr is not None and np.shape(found.stderr) not in (groups, every):
         wrong = f"a stderr of shape {np.shape(found.stderr)}, and not (K, B, ...) = {every}"
-    elif found.stderr is not None and not (found.stderr[~found.exact] > 0).all():
+    elif found.stderr is not None and not (np.asarray(found.stderr)[~found.exact] > 0).all():
         wrong = "a stderr that is not above 0 for each value that is not exact"
     else:
-        return replace(found, stderr=None if found.stderr is None else _of_rows(found.stderr))
+        return replace(
+            found, stderr=None if found.stderr is None else _of_rows(np.asarray(found.stderr))
+        )
     raise InvalidArgument(f"decode of {type(code).__name__} returned {wrong}")
 
 
