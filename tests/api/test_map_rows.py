@@ -299,7 +299,7 @@ def test_what_fn_raises_for_workers_of_its_own_is_not_said_of_these(where, error
 
 
 class OpensSlowly:
-    """Twice the rows; to open it takes half a second, which a file says."""
+    """Twice the rows; to open it takes 2.5 s, which a file says."""
 
     def __init__(self, path):
         self.path = path
@@ -314,7 +314,7 @@ class OpensSlowly:
 def opened_slowly(path):
     with path.open("a") as file:
         file.write("opened\n")
-    time.sleep(0.5)
+    time.sleep(2.5)
     return OpensSlowly(path)
 
 

@@ -40,7 +40,10 @@ class CallTimes:
         """Of payload and answer, the most of a group so far."""
 
     def add(self, groups: int, seconds: float, overhead: float | None, nbytes: int = 0) -> None:
-        """A call of so many groups has been answered; ``overhead``: seconds not spent in ``fn``, if known."""
+        """A call of so many groups has been answered.
+
+        ``overhead``: seconds not spent in ``fn``, infinite if not known; None for the first call of a worker.
+        """
         self._each.append(seconds / groups)
         if overhead is not None:
             self._overhead = min(overhead, self._overhead)

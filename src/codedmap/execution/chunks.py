@@ -405,6 +405,9 @@ class ChunkScheduler(Scheduler):
         self._open(now)
         return self._piece_for(name, now)
 
+    def _sends_ahead(self) -> bool:
+        return True
+
     def _open(self, now: float) -> None:
         begin = self._next
         self._next = begin + self._size()

@@ -81,6 +81,8 @@ class Call:
     """Whether its answer is still of use."""
     sent: float = 0.0
     """When it was sent to its worker, in seconds of the job."""
+    ahead: bool = False
+    """Whether its worker had another call then."""
 
     @property
     def groups(self) -> int:
@@ -157,6 +159,8 @@ class Tick(NamedTuple):
     """Calls that their workers were sent, and have not begun because of what is not the engine's."""
     free: frozenset[Hashable] = frozenset()
     """Workers that have no call at all, where calls wait for those of others and this is known."""
+    opening: frozenset[int] = frozenset()
+    """Calls whose workers have none of others: they are being started, or open what ``fn`` is."""
 
 
 class Added(NamedTuple):

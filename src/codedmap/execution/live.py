@@ -278,8 +278,10 @@ class LiveJob:
             began, futures = tuple(self._late_beginnings(now)), self._futures.items()
             waiting = frozenset(n for n, future in futures if getattr(future, "waits", False))
             unbegun = [self._calls[number] for number, when in began if when == now]
-            behind = [now - call.sent for call in unbegun if self._load(call.worker) > 1]
-            self._handle(events.Tick(now, began, stopped, waiting, self._free(now, behind)))
+            loads = {call.number: self._load(call.worker) for call in unbegun}
+            free = self._free(now, [now - call.sent for call in unbegun if loads[call.number] > 1])
+            opening = frozenset(n for n, load in loads.items() if load == 1) - waiting
+            self._handle(events.Tick(now, began, stopped, waiting, free, opening))
         if not happened:
             return
         if self._behind is not None:
@@ -323,7 +325,7 @@ class LiveJob:
     def _carry_out(self, decision: Decision) -> None:
         match decision:
             case events.Start(call):
-                if call.started == call.sent and self._load is not _unloaded:
+                if not call.ahead and self._load is not _unloaded:
                     self.wake_at(self.seconds + _FREED)  # it may be behind those of others
                 future = self._work.submit(self._engine, call)
                 self._calls[call.number], self._futures[call.number] = call, future

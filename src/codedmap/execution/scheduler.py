@@ -26,6 +26,7 @@ _DRIVER = 0.004  # least seconds of a call for each worker, because one driver s
 _BYTES = 32 << 20  # most bytes of payload and answer; for more, malloc takes new memory each time
 _SHARES = 8  # a call leaves so many others for each worker, so that all end together,
 _LEAST_OVERHEADS = 10  # unless it would take less than so many overheads
+_SENT_AHEAD = 20  # and is sent ahead if it takes less than so many: longer ones would gain little, and wait for slow rows
 _OWN = 4  # a call of a batch takes so many times what it takes by itself, at least
 _TRIED = 4  # groups of every other call, until it is known what a call takes by itself
 _ERRORS = 2.0  # standard errors of that time which are not relied on
@@ -52,7 +53,11 @@ _LATEST = 8.0  # times as late as for the first hedge, at most
 _COPIES = 4  # of a row that run without an answer: rather the row hangs than all of their workers,
 _RARER = 16.0  # and each further copy waits so many times as long
 _LATE_AGAIN = 4  # times what makes a call late, at most, for which copies of a call that failed are waited for
-_QUEUED = 2.0  # seconds that a call waits for those of other jobs before another worker may have it
+_QUEUED = (
+    2.0  # seconds that a call waits for those of other jobs before another worker may have it,
+)
+_OPENED = 2  # and so many times what it took elsewhere for what fn is to be opened,
+_OPENING = 60.0  # or as long if that is not known: another worker would begin with it anew
 
 
 @dataclass(slots=True, eq=False)
@@ -176,11 +181,13 @@ class Scheduler:
         worker = self._workers.get(call.worker)
         overhead = None
         if worker is not None:
-            if worker.ready:
-                overhead = max(0.0, event.now - call.started - event.seconds)
-            else:  # from when it was sent: what is imported may come before the call
+            if not worker.ready:  # from when it was sent: what is imported may come before the call
                 first = event.now - call.sent - event.seconds
                 self._first_overhead = max(first, self._first_overhead)
+            else:
+                overhead = (
+                    math.inf if call.ahead else max(0.0, event.now - call.started - event.seconds)
+                )
             worker.ready, worker.failed = True, False
         self._times.add(call.groups, event.seconds, overhead, event.nbytes)
         if call.wanted:
@@ -345,20 +352,24 @@ class Scheduler:
                 self._wait_no_longer(call, loss)
 
     def _take_back(self, number: int, event: events.Tick, free: set[Hashable]) -> None:
-        """A call that waits for one of another job, which may never end: one of the ``free`` workers may have it, and no other then.
+        """A call has not begun, and perhaps never will.
 
-        Where none is known to be free, any other may have it after a time, later each time.
+        If it waits for one of another job, one of the ``free`` workers may have it, and no other then. Where none is known to be
+        free, or its own function is being opened, any other may have it after a time, later each time.
         """
         call, now = self._calls.get(number), event.now
         if call is None or number in self._withdrawn or not call.wanted:
             return
+        opening, patience = number in event.opening, _QUEUED
+        if opening:
+            patience = max(_QUEUED, _OPENED * self._first_overhead) if self._answered else _OPENING
         takers = [name for name in self._idle if self._may_take(name, call.piece)]
-        taker = next((name for name in takers if name in free), None)
+        taker = next((name for name in takers if name in free and not opening), None)
         if taker is not None:
             free.remove(taker)
             for name in self._idle.keys() - event.free:
                 self._taken(name, call, now)
-        elif now - call.sent < _QUEUED * 2 ** min(call.piece.never_begun, _NEVER_BEGUN):
+        elif now - call.sent < patience * 2 ** min(call.piece.never_begun, _NEVER_BEGUN):
             return
         if takers:
             self._withdrawn.add(number)
@@ -434,7 +445,7 @@ class Scheduler:
         if len(worker.calls) == 1:
             self._begin(call, now)
         else:
-            self._ahead[call.number] = call
+            call.ahead, self._ahead[call.number] = True, call
         self._set_room(name, worker)
         self._out.append(events.Start(call))
 
@@ -525,6 +536,7 @@ class Scheduler:
         if self._alone is not None:
             self.wake = sooner(self._due_stop(now), self._alone + self.job.patience)
             return
+        self._free_from_stuck(now)
         self._send(now)
         self._ask_for_more()
         wake = self._due_stop(now)
@@ -600,7 +612,7 @@ class Scheduler:
     def _send(self, now: float) -> None:
         """Give calls to workers that are idle, then ahead to those that have one."""
         for room in (self._idle, self._single):
-            if room is self._single and self._trying:
+            if room and room is self._single and not self._sends_ahead():
                 return
             for name in list(room) if self._waiting or self._next < self.job.groups else ():
                 if room is self._single and self._stuck(name, now):
@@ -638,6 +650,18 @@ class Scheduler:
         begin = self._next
         self._next = begin + self._size()
         return Piece(begin, self._next)
+
+    def _free_from_stuck(self, now: float) -> None:
+        """Take back what was sent ahead to a worker that is stuck, for whichever is free next.
+
+        Only the first in order of sending is looked at: mostly the call before it has begun first, too.
+        """
+        for number, call in self._ahead.items():
+            if number not in self._withdrawn:
+                if self._stuck(call.worker, now) and len(self._workers) > 1 and call.wanted:
+                    self._withdrawn.add(number)
+                    self._out.append(events.Withdraw(call))
+                return
 
     def _only_stuck(self, held: set[Hashable], now: float) -> bool:
         """Whether all workers but these are stuck."""
@@ -687,11 +711,13 @@ class Scheduler:
             most = int(self.job.memory / times.nbytes)
         return min(left, max(1, most))
 
-    @property
-    def _trying(self) -> bool:
-        """Whether what a call takes by itself may soon be known: one sent ahead would be too small."""
+    def _sends_ahead(self) -> bool:
+        """Whether the next call may go to a worker that still runs one."""
+        times = self._times
         first = self.started < _TRIED * len(self._workers)
-        return first and self.job.batches and self.job.size is None and self._times.fit() is None
+        if first and self.job.batches and self.job.size is None and times.fit() is None:
+            return False  # what a call takes by itself may soon be known, and this one would be too small
+        return times.mean * max(1, self._size()) < _SENT_AHEAD * times.overhead
 
     def _together(self, left: int) -> int:
         """Groups of a call that takes most of its time for them, and not for itself."""
@@ -712,21 +738,7 @@ class Scheduler:
         return most if call + group * most <= timeout else 1
 
     def _hasten(self, now: float) -> float | None:
-        """With nothing left to start: take calls sent ahead back, and send late ones again.
-
-        Returns when the next call is late.
-        """
-        free = list(self._idle)[len(self._withdrawn) :]
-        for number, call in self._ahead.items() if free else ():
-            taker = next((name for name in free if name not in call.piece.held), None)
-            if taker is None and self._stuck(call.worker, now):
-                taker = free[0]
-            if taker is not None and number not in self._withdrawn and call.wanted:
-                free.remove(taker)
-                self._withdrawn.add(number)
-                self._out.append(events.Withdraw(call))
-            if not free:
-                break
+        """With nothing left to start, send late calls again; returns when the next one is late."""
         if self._withdrawn:
             return None
         stuck = self._next_stuck(now) if self._ahead or self._waiting else None
