@@ -17,6 +17,7 @@ _OVERHEADS = 4
 _SHORTEST = 1e-9  # seconds, of a call
 _NOISE = 0.1  # share of their time by which calls differ at least, as if known
 _KNOWN = 2  # from so many others
+_COLD = 4  # times as long as others are first calls that compile or load something
 _FITTED = 64  # last calls to which the time of a call itself, and of each of its groups, is fitted
 
 
@@ -30,8 +31,10 @@ class CallTimes:
         self._judged = 0.0, 1.0  # as `_fit`, when quantiles were last taken
         self._raised: deque[float] = deque(maxlen=_SAMPLES)
         self._overhead = math.inf
-        self._seconds = 0.0
-        self._groups = 0
+        self._first, self._others = (
+            [0.0, 0],
+            [0.0, 0],
+        )  # seconds and groups: of the first calls of workers, and of all others
         self._stale = 0
         self._high = math.inf
         self.largest = 0
@@ -49,8 +52,9 @@ class CallTimes:
             self._overhead = min(overhead, self._overhead)
             if self._calls is not None and seconds < math.inf:  # as in virtual time
                 self._calls.append((groups, seconds))
-        self._seconds += max(seconds, _SHORTEST)
-        self._groups += groups
+        sums = self._first if overhead is None else self._others
+        sums[0] += max(seconds, _SHORTEST)
+        sums[1] += groups
         self._stale -= 1
         self.nbytes = max(self.nbytes, nbytes / groups)
         self.largest = max(self.largest, groups)
@@ -63,8 +67,14 @@ class CallTimes:
 
     @property
     def mean(self) -> float:
-        """Seconds a group, infinite before the first answer."""
-        return self._seconds / self._groups if self._groups else math.inf
+        """Seconds a group, infinite before the first answer.
+
+        Without the first calls of workers if those took much longer than others, because they compile or load something.
+        """
+        (seconds, groups), (first, begun) = self._others, self._first
+        if groups and first * groups > _COLD * seconds * begun:
+            return seconds / groups
+        return (seconds + first) / (groups + begun) if groups + begun else math.inf
 
     @property
     def overhead(self) -> float:

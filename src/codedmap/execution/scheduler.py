@@ -26,7 +26,7 @@ _DRIVER = 0.004  # least seconds of a call for each worker, because one driver s
 _BYTES = 32 << 20  # most bytes of payload and answer; for more, malloc takes new memory each time
 _SHARES = 8  # a call leaves so many others for each worker, so that all end together,
 _LEAST_OVERHEADS = 10  # unless it would take less than so many overheads
-_SENT_AHEAD = 20  # and is sent ahead if it takes less than so many: longer ones would gain little, and wait for slow rows
+_AHEAD = 20  # overheads: rows that take less, or less than such a call, are sent ahead
 _OWN = 4  # a call of a batch takes so many times what it takes by itself, at least
 _TRIED = 4  # groups of every other call, until it is known what a call takes by itself
 _ERRORS = 2.0  # standard errors of that time which are not relied on
@@ -612,7 +612,7 @@ class Scheduler:
     def _send(self, now: float) -> None:
         """Give calls to workers that are idle, then ahead to those that have one."""
         for room in (self._idle, self._single):
-            if room and room is self._single and not self._sends_ahead():
+            if room is self._single and not self._sends_ahead():
                 return
             for name in list(room) if self._waiting or self._next < self.job.groups else ():
                 if room is self._single and self._stuck(name, now):
@@ -712,12 +712,14 @@ class Scheduler:
         return min(left, max(1, most))
 
     def _sends_ahead(self) -> bool:
-        """Whether the next call may go to a worker that still runs one."""
-        times = self._times
-        first = self.started < _TRIED * len(self._workers)
+        """Whether calls may go to workers that still run one: long rows would gain little, and wait for slow ones."""
+        times, workers = self._times, len(self._workers)
+        if self._answered < workers:
+            return False  # the first answers are those of short rows
+        first = self.started < _TRIED * workers
         if first and self.job.batches and self.job.size is None and times.fit() is None:
             return False  # what a call takes by itself may soon be known, and this one would be too small
-        return times.mean * max(1, self._size()) < _SENT_AHEAD * times.overhead
+        return times.mean < max(_SECONDS, _AHEAD * times.overhead)
 
     def _together(self, left: int) -> int:
         """Groups of a call that takes most of its time for them, and not for itself."""
