@@ -15,9 +15,9 @@ from codedmap.execution.virtual import Ending
 from codedmap.planning import errors as errors_module
 from codedmap.planning import ways as ways_module
 from codedmap.planning.errors import Errors, Expected
-from codedmap.planning.pilot import Pilot, Timed
+from codedmap.planning.pilot import Pilot, Timed, after_first
 from codedmap.planning.replays import Coded, Exact, run_coded, run_exact
-from codedmap.planning.times import Drawn, Measured, _after_first, _fitted, _running, _speeds
+from codedmap.planning.times import Drawn, Measured, _fitted, _running, _speeds
 from codedmap.planning.ways import Question, _range, _Ways, budget_of
 from codedmap.results import PlanRow
 
@@ -283,7 +283,7 @@ def test_the_first_call_of_each_worker_is_left_out():
         Timed(worker, rows, 1.0)
         for worker, rows in ((0, 1), (1, 2), (0, 3), (2, 4), (1, 5), (0, 6))
     ]
-    assert [call.rows for call in _after_first(calls)] == [3, 5, 6]
+    assert [call.rows for call in after_first(calls)] == [3, 5, 6]
 
 
 @pytest.mark.parametrize(("call", "fits"), [(0.5, True), (0.09, False)])
@@ -472,6 +472,19 @@ def test_which_codes_suit_inputs_and_answers(inputs, values, copied, mixed):
     assert found == [(1, copied, mixed), (3, copied, mixed)]
     assert none.copied >= copied
     assert not none.mixed
+
+
+@pytest.mark.parametrize(("cold", "left"), [(3.0, 12), (0.25, 16)])
+def test_first_calls_that_compile_something_are_left_out_and_it_is_said(cold, left):
+    first = [Timed(worker, 2, 0.1 + cold) for worker in range(4)]
+    others = [Timed(number % 4, 1, 0.05) for number in range(10)]
+    running = [Timed(number, 1, 0.02, False) for number in range(2)]
+    inputs = np.arange(20.0)[:, None]
+    exact = np.arange(20) < 18
+    known = Pilot.of(InputRows(inputs), exact, inputs, [*first, *others, *running], **PLAIN)
+    assert len(known.timed) == left
+    text = "the first call of each worker took 3 s more than others, which is left out"
+    assert known.remarks == ((text,) if left == 12 else ())
 
 
 def test_a_thousand_rows_with_an_answer_are_looked_at():

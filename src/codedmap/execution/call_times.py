@@ -17,7 +17,7 @@ _OVERHEADS = 4
 _SHORTEST = 1e-9  # seconds, of a call
 _NOISE = 0.1  # share of their time by which calls differ at least, as if known
 _KNOWN = 2  # from so many others
-_COLD = 4  # times as long as others are first calls that compile or load something
+COLD = 4  # times as long as others are first calls that compile or load something
 _FITTED = 64  # last calls to which the time of a call itself, and of each of its groups, is fitted
 
 
@@ -72,7 +72,7 @@ class CallTimes:
         Without the first calls of workers if those took much longer than others, because they compile or load something.
         """
         (seconds, groups), (first, begun) = self._others, self._first
-        if groups and first * groups > _COLD * seconds * begun:
+        if groups and first * groups > COLD * seconds * begun:
             return seconds / groups
         return (seconds + first) / (groups + begun) if groups + begun else math.inf
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..execution.call_times import COLD
 from ..execution.inputs import InputRows
 from ..results.trees import leaves
 
@@ -80,6 +81,10 @@ class Pilot:
             text = f"{(~sound).sum()} of {len(sound)} answers are not finite"
             remarks = (*remarks, text)
             points = answers = nothing
+        timed, cold = _warm(timed)
+        if cold:
+            text = f"the first call of each worker took {cold:.3g} s more than others, which is left out"
+            remarks = (*remarks, text)
         dtype = inputs.dtype
         # A code takes one array of answers, with an output at least.
         one = not len(rows) or (isinstance(values, np.ndarray) and values.size > 0)
@@ -98,6 +103,25 @@ class Pilot:
             remarks=remarks,
             batches=batches,
         )
+
+
+def after_first(calls: Sequence[Timed]) -> list[Timed]:
+    """Calls but for the first of each worker, which imports what it needs."""
+    first = {call.worker: at for at, call in reversed(list(enumerate(calls)))}
+    return [call for at, call in enumerate(calls) if first[call.worker] != at]
+
+
+def _warm(timed: Sequence[Timed]) -> tuple[Sequence[Timed], float]:
+    """Calls without the first of each worker where those compile or load something; and the seconds of that, else 0."""
+    later = after_first(timed)
+    each = [call.seconds / call.rows for call in later if call.ended]
+    first = [call for call in timed if call.ended and call not in later]
+    if not each or not first:
+        return timed, 0.0
+    row = float(np.median(each))
+    if float(np.median([call.seconds / call.rows for call in first])) <= COLD * row:
+        return timed, 0.0
+    return later, float(np.median([call.seconds - call.rows * row for call in first]))
 
 
 def numbers(columns: Sequence[np.ndarray], rows: int) -> np.ndarray | None:

@@ -12,7 +12,7 @@ from ..execution.events import Call
 from ..execution.virtual import Ending
 from ..latency import LatencyModel
 from ..latency.scheduled import in_turn
-from .pilot import Timed
+from .pilot import Timed, after_first
 
 _EACH = 16
 """Calls of a worker that are drawn from a model; later ones take the same times again."""
@@ -49,7 +49,7 @@ class Measured:
     ) -> None:
         self.overhead = overhead
         ended = [call for call in timed if call.ended]
-        self._later = _after_first(ended)
+        self._later = after_first(ended)
         self._call, self._row = _fitted(self._later, _ERRORS) if batches else (0.0, 1.0)
         self.batches = self._call > 0.0
         """Whether calls take a time of their own."""
@@ -126,12 +126,6 @@ class Drawn:
     def replay(self, number: int) -> Times:
         """Times of one job."""
         return in_turn(self._calls[:, number % self._calls.shape[1]])
-
-
-def _after_first(calls: Sequence[Timed]) -> list[Timed]:
-    """Calls but for the first of each worker, which imports what it needs."""
-    first = {call.worker: at for at, call in reversed(list(enumerate(calls)))}
-    return [call for at, call in enumerate(calls) if first[call.worker] != at]
 
 
 def _fitted(calls: Sequence[Timed], errors: float) -> tuple[float, float]:
