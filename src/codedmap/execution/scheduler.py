@@ -57,7 +57,7 @@ _QUEUED = (
     2.0  # seconds that a call waits for those of other jobs before another worker may have it,
 )
 _OPENED = 2  # and so many times what it took elsewhere for what fn is to be opened,
-_OPENING = 60.0  # or as long if that is not known: another worker would begin with it anew
+_OPENING = 600.0  # or as long if that is not known: another worker would begin with it anew
 
 
 @dataclass(slots=True, eq=False)
