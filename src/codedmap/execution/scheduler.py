@@ -53,9 +53,7 @@ _LATEST = 8.0  # times as late as for the first hedge, at most
 _COPIES = 4  # of a row that run without an answer: rather the row hangs than all of their workers,
 _RARER = 16.0  # and each further copy waits so many times as long
 _LATE_AGAIN = 4  # times what makes a call late, at most, for which copies of a call that failed are waited for
-_QUEUED = (
-    2.0  # seconds that a call waits for those of other jobs before another worker may have it,
-)
+_QUEUED = 2.0  # seconds that a call waits for other jobs before another worker may have it,
 _OPENED = 2  # and so many times what it took elsewhere for what fn is to be opened,
 _OPENING = 600.0  # or as long if that is not known: another worker would begin with it anew
 
@@ -184,10 +182,10 @@ class Scheduler:
             if not worker.ready:  # from when it was sent: what is imported may come before the call
                 first = event.now - call.sent - event.seconds
                 self._first_overhead = max(first, self._first_overhead)
+            elif call.ahead:
+                overhead = math.inf
             else:
-                overhead = (
-                    math.inf if call.ahead else max(0.0, event.now - call.started - event.seconds)
-                )
+                overhead = max(0.0, event.now - call.started - event.seconds)
             worker.ready, worker.failed = True, False
         self._times.add(call.groups, event.seconds, overhead, event.nbytes)
         if call.wanted:
