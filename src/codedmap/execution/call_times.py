@@ -31,10 +31,8 @@ class CallTimes:
         self._judged = 0.0, 1.0  # as `_fit`, when quantiles were last taken
         self._raised: deque[float] = deque(maxlen=_SAMPLES)
         self._overhead = math.inf
-        self._first, self._others = (
-            [0.0, 0],
-            [0.0, 0],
-        )  # seconds and groups: of the first calls of workers, and of all others
+        self._first: list[float] = [0.0, 0]  # seconds and groups of the first calls of workers,
+        self._others: list[float] = [0.0, 0]  # and of all others
         self._stale = 0
         self._high = math.inf
         self.largest = 0
