@@ -143,24 +143,11 @@ def test_answers_to_equal_payloads_count_once_and_a_majority_outvotes():
 def test_points_are_those_of_the_payloads_in_their_space(columns):
     rng = np.random.default_rng(0)
     payloads = rng.normal(size=(4, 50, columns)) @ rng.normal(size=(columns, columns))
-    made = []
-
-    def points_of(slots, groups):
-        made.append(len(slots))
-        return payloads[slots, groups]
-
     slots, groups = np.repeat(np.arange(4), 50), np.tile(np.arange(50), 4)
-    points = judging._Points(points_of, slots, groups)
+    points = judging._points(lambda *at: payloads[at], slots, groups)
     flat = payloads[slots, groups]
     expected = Space.of(flat[np.random.default_rng(0).permutation(200)], most=0).seen(flat)
-    assert len(points) == 200
-    np.testing.assert_allclose(points[:], expected)
-    made.clear()
-    some = np.array([3, 150, 8])
-    np.testing.assert_allclose(points[some], expected[some])
-    np.testing.assert_allclose(points[10:60], expected[10:60])
-    # Wide payloads are not made again, and others need not be kept.
-    assert bool(made) == (columns < 30)
+    np.testing.assert_allclose(points, expected)
 
 
 def held(groups: np.ndarray, columns: int = 3) -> judging._Answers:
@@ -169,7 +156,7 @@ def held(groups: np.ndarray, columns: int = 3) -> judging._Answers:
     payloads = rng.normal(size=(len(groups), columns))
     answers = np.sin(3 * payloads[:, :1]) + 1e-3 * rng.normal(size=(len(groups), 2))
     numbers = np.arange(len(groups))
-    points = judging._Points(lambda slots, _: payloads[slots], numbers, groups)
+    points = judging._points(lambda slots, _: payloads[slots], numbers, groups)
     return judging._Answers(points, judging._scaled(answers), groups, 1e-8)
 
 
@@ -308,22 +295,28 @@ def test_without_a_wrong_worker_the_others_are_judged_anew(monkeypatch):
     payloads, homes, answers = wave(12)
     answers[13] = np.random.default_rng(1).normal(size=answers[13].shape)
     answers[10, 2] += 100.0
-    chosen, kept = [], []
+    placed, chosen, kept = [], [], []
+    points = judging._points
     kernel, judged_by = judging._Answers.kernel, judging._Answers.judged
 
+    def points_of(payloads_of, slots, groups):
+        placed.append(slots)
+        return points(payloads_of, slots, groups)
+
     def by(self, some, before):
-        chosen.append((self._points._slots, some.copy(), before))
+        chosen.append((some.copy(), before))
         return kernel(self, some, before)
 
     def judged_anew(self, process, begin):
         kept.append((process, begin.copy(), judged_by(self, process, begin)))
         return kept[-1][2]
 
+    monkeypatch.setattr(judging, "_points", points_of)
     monkeypatch.setattr(judging._Answers, "kernel", by)
     monkeypatch.setattr(judging._Answers, "judged", judged_anew)
     assert judge(payloads, homes, answers).wrong[13].all()
-    slots, some, before = chosen[-1]
-    others, (process, _, (expected, _)) = slots != 13, kept[-2]
+    some, before = chosen[-1]
+    others, (process, _, (expected, _)) = placed[0] != 13, kept[-2]
     assert before is process
     np.testing.assert_array_equal(some, expected & others)
     assert some.sum() < others.sum()

@@ -101,7 +101,7 @@ def judged(
     flat = flat[:, _varied(flat)]
     if not flat.shape[1]:
         return none
-    points = _Points(points_of, slots[order // groups], order % groups)
+    points = _points(points_of, slots[order // groups], order % groups)
     flat = sketched(flat[:, None], CLOSER)[:, 0]
     with one_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
         known = _Answers(points, _scaled(flat), order % groups, math.sqrt(rounding))
@@ -175,37 +175,21 @@ def _alone(homes: np.ndarray, usable: np.ndarray, off: np.ndarray) -> np.ndarray
     return found
 
 
-class _Points:
-    """Points (n, r) of payloads: kept if they are fewer numbers than these, else made when they are needed."""
-
-    def __init__(self, points_of: PointsOf, slots: np.ndarray, groups: np.ndarray) -> None:
-        self._points_of, self._slots, self._groups = points_of, slots, groups
-        self._many = rows_at_once(points_of(slots[:1], groups[:1]))
-        some = np.random.default_rng(0).permutation(len(slots))[: self._many]
-        # With a length scale for each pixel of an image, correct answers were rejected more often.
-        self._space = Space.of(self._points_of(slots[some], groups[some]), most=0)
-        wide = self._space.directions is not None
-        self._seen = self._made(slice(None)) if wide else None
-
-    def __len__(self) -> int:
-        return len(self._slots)
-
-    def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
-        return self._made(at) if self._seen is None else self._seen[at]
-
-    def _made(self, at: slice | np.ndarray) -> np.ndarray:
-        slots, groups = self._slots[at], self._groups[at]
-        parts = [slice(i, i + self._many) for i in range(0, len(slots), self._many)]
-        return np.concatenate(
-            [self._space.seen(self._points_of(slots[part], groups[part])) for part in parts]
-        )
+def _points(points_of: PointsOf, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Points (n, r) of the payloads of slots (n,) in groups (n,)."""
+    many = rows_at_once(points_of(slots[:1], groups[:1]))
+    some = np.random.default_rng(0).permutation(len(slots))[:many]
+    # With a length scale for each pixel of an image, correct answers were rejected more often.
+    space = Space.of(points_of(slots[some], groups[some]), most=0)
+    parts = [slice(i, i + many) for i in range(0, len(slots), many)]
+    return np.concatenate([space.seen(points_of(slots[part], groups[part])) for part in parts])
 
 
 class _Answers:
     """Answers (n, q) at points (n, r), so ordered that neighbours can predict each other, and their groups (n,)."""
 
     def __init__(
-        self, points: _Points, answers: np.ndarray, groups: np.ndarray, least: float
+        self, points: np.ndarray, answers: np.ndarray, groups: np.ndarray, least: float
     ) -> None:
         self._points, self._answers, self._least = points, answers, least
         self._blocks = _blocks(groups)
