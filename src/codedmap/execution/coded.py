@@ -37,7 +37,7 @@ from ..results.summary import undecoded
 from ..results.trees import Rows, blanked, for_all_entries, map_leaves
 from .chunk_rows import ChunkRows
 from .chunks import ChunkScheduler, CodedJob
-from .encoded import EncodedRows
+from .encoded import EncodedRows, Rejections
 from .events import Call, Decode, Decoded, Event, Job, Loss, More
 from .failures import Failures
 from .hedge import Hedge, check_begins
@@ -51,7 +51,6 @@ from .missing import (
     time_for_estimates,
     warn_of_losses,
 )
-from .rejections import Rejections
 from .task import Batch, Itemwise
 from .uncoded import KeptTasks, RowsJob
 
