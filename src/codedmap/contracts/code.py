@@ -29,21 +29,17 @@ class Code(Protocol):
     @property
     def tasks(self) -> int:
         """K, tasks in a group."""
-        ...
 
     @property
     def workers(self) -> int:
         """N, payloads made of a group."""
-        ...
 
     @property
     def stragglers(self) -> int:
         """S, answers that may be missing when the default stopping rule stops."""
-        ...
 
     def encode(self, inputs: np.ndarray) -> Encoding:
         """Encode B groups of K tasks, (K, B, *x)."""
-        ...
 
 
 class Encoding(Protocol):
@@ -60,11 +56,9 @@ class Encoding(Protocol):
     @property
     def payloads(self) -> np.ndarray:
         """The payloads of the N slots, (N, B, *x)."""
-        ...
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these slots can be decoded. True remains true with more answers."""
-        ...
 
     def decode(self, answers: Mapping[int, np.ndarray]) -> Estimate:
         """K estimates from answers by slot, each (B, *y).
@@ -76,7 +70,6 @@ class Encoding(Protocol):
         InvalidAnswer
             If most answers are not one array with B rows.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

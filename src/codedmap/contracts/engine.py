@@ -77,7 +77,6 @@ class Engine(Protocol):
     @property
     def workers(self) -> int:
         """How many workers there are now."""
-        ...
 
     def submit(self, worker: int, fn: Any, payload: Any, /) -> Future[Any]:
         """Compute ``fn(payload)`` on a worker. Either may be a `Kept`, in place of what is kept.
@@ -89,15 +88,12 @@ class Engine(Protocol):
         engine's first: the time is added again when it begins. And ``nbytes``, of the payload and the answer, by which calls
         are kept within the memory there is.
         """
-        ...
 
     def keep(self, worker: int, value: Any, /) -> Kept:
         """Keep a value on a worker for later calls, which fail with `KeptLost` if it dies."""
-        ...
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Give up these calls. Returns at once, and ends no worker by itself."""
-        ...
 
 
 class Watched:

@@ -44,28 +44,23 @@ class MatrixCode(Protocol):
     @property
     def tasks(self) -> int:
         """K, blocks of rows that the matrix is cut into."""
-        ...
 
     @property
     def workers(self) -> int:
         """N, workers, each with one coded block."""
-        ...
 
     @property
     def stragglers(self) -> int:
         """S: any N - S answers give the product; often fewer do."""
-        ...
 
     def weights(self, worker: int) -> np.ndarray:
         """Weights of the K blocks in this worker's coded block, (K,)."""
-        ...
 
     def decodable(self, answered: frozenset[int], dtype: np.dtype[Any]) -> bool:
         """Whether answers of these workers can be decoded. True remains true with more answers.
 
         They can if rounding in ``dtype``, the matrix's, leaves half of its digits.
         """
-        ...
 
     def decode(self, answers: Mapping[int, np.ndarray], dtype: np.dtype[Any]) -> Decoded:
         """The products of K blocks from finite answers of one shape and dtype, by worker.
@@ -80,7 +75,6 @@ class MatrixCode(Protocol):
         InvalidAnswer
             If the answers contradict one another, and it cannot be found which are wrong.
         """
-        ...
 
 
 def check_matrix_budget(tasks: int, workers: int) -> None:

@@ -76,7 +76,6 @@ class StoppingRule(Protocol):
 
     def verdict(self, seen: Progress, /) -> Outcome | None:
         """The reason to stop now, or None to wait."""
-        ...
 
     def wake_after(self, seen: Progress, /) -> float | None:
         """Seconds until the verdict can change without a new answer; None, the default, if it cannot."""

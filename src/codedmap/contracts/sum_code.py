@@ -28,17 +28,14 @@ class SumCode(Protocol):
     @property
     def workers(self) -> int:
         """N, workers and parts."""
-        ...
 
     @property
     def stragglers(self) -> int:
         """S: any N - S answers give the sum; with many workers, rarely, one more is needed."""
-        ...
 
     @property
     def reduction(self) -> int:
         """m: an answer has 1/m as many numbers as the sum."""
-        ...
 
     @property
     def amplification(self) -> float:
@@ -46,19 +43,15 @@ class SumCode(Protocol):
 
         The largest that was found, where there are too many sets of stragglers to try all.
         """
-        ...
 
     def held(self, worker: int) -> tuple[int, ...]:
         """The d parts that this worker holds."""
-        ...
 
     def coefficients(self, worker: int) -> np.ndarray:
         """Coefficients of each slice of each of these parts in this worker's answer, (d, m)."""
-        ...
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these workers give the sum. True remains true with more answers."""
-        ...
 
     def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
         """Weights of each answer in the m slices of the sum: worker to (m,).
@@ -70,7 +63,6 @@ class SumCode(Protocol):
         NotEnoughAnswers
             Where `decodable` is false.
         """
-        ...
 
 
 def check_sum_budget(workers: int, stragglers: int, reduction: int = 1) -> None:

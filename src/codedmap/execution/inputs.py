@@ -33,7 +33,6 @@ class RowSource(Protocol):
 
     def take(self, at: slice | np.ndarray) -> Any:
         """Some rows, in memory."""
-        ...
 
 
 class InputRows:

@@ -57,11 +57,9 @@ class LatencyModel(Protocol):
 
     def sample(self, rng: np.random.Generator, waves: int, workers: int, /) -> np.ndarray:
         """Seconds of one call of each worker in each wave, (waves, workers); infinite: no answer."""
-        ...
 
     def quantile(self, share: float, /) -> float:
         """The shortest time within which this share of all calls has answered."""
-        ...
 
     def calls(self, rng: np.random.Generator, waves: int, workers: int, each: int) -> np.ndarray:
         """Seconds of several calls of each worker, one after another, (each, waves, workers).
