@@ -789,7 +789,7 @@ def test_codes_that_copy_take_rows_of_different_lengths(code):
 def test_why_a_slot_failed_is_not_that_an_earlier_call_of_it_had_not_begun():
     """Where one was taken back, the error did not say that the setup of the workers had failed."""
     chunk = object.__new__(ChunkRows)
-    chunk.errors, chunk.encoded = {}, SimpleNamespace(is_raw=lambda slot: False)
+    chunk.errors, chunk.encoded = {}, SimpleNamespace(task_of={})
     failed = cm.EngineError("could not be set up")
     for error, loss in ((CancelledError(), Loss.NOT_STARTED), (failed, Loss.RAISED)):
         chunk.lose(SimpleNamespace(slot=1, groups=1), error, loss, record=False)

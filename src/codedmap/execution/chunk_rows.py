@@ -58,7 +58,7 @@ class ChunkRows:
 
         An answer to a mixture that raised for some groups is none.
         """
-        answer, raw = reply.values, self.encoded.is_raw(call.slot)
+        answer, raw = reply.values, call.slot in self.encoded.task_of
         if reply.raised:
             errors: dict[int, BaseException] = {
                 place: raised.to_exception() for place, raised in reply.raised.items()
@@ -91,7 +91,7 @@ class ChunkRows:
             del self.errors[call.slot]
         self.errors.setdefault(call.slot, error)
         own = raised_by_fn(error) or not isinstance(error, BrokenExecutor | EngineError)
-        if loss is Loss.RAISED and own and self.encoded.is_raw(call.slot):
+        if loss is Loss.RAISED and own and call.slot in self.encoded.task_of:
             for row in self.encoded.rows_of(call.slot):
                 if call.groups == 1 and record:
                     self._raised.setdefault(row, (call, error))

@@ -45,12 +45,7 @@ from .job import MapJob
 from .job_estimates import JobEstimates
 from .job_rows import JobRows
 from .live import LiveJob, Looking, Work, patience_of
-from .missing import (
-    Effort,
-    Estimates,
-    time_for_estimates,
-    warn_of_losses,
-)
+from .missing import Effort, Estimates, time_for_estimates, warn_of_losses
 from .task import Batch, Itemwise
 from .uncoded import KeptTasks, RowsJob
 
@@ -290,13 +285,9 @@ class _Known:
         found: Sequence[Estimates],
     ) -> _Known:
         """An estimate, with others in place of some of its rows."""
-        values, stderr = estimate.values, _like(estimate.values, estimate.stderr)
-        if found and stderr is not None:
-            values, stderr = np.array(values), np.array(stderr)
-            for part in found:
-                values[part.rows], stderr[part.rows] = part.values, part.stderr
-        values = blanked(values, status >= Status.FAILED)
-        return cls(values, stderr, status, failures, rejected)
+        made = _with(estimate, found)
+        values = blanked(made.values, status >= Status.FAILED)
+        return cls(values, made.stderr, status, failures, rejected)
 
 
 class _CodedWork(Work):
@@ -431,7 +422,7 @@ class _CodedWork(Work):
             numbers = np.array([chunk.number_at(call.slot, group) for group in numbers])
         batch = Batch((payload,), len(payload), numbers)
         # That a mixture raises says nothing of rows.
-        if settings.retries and encoded.is_raw(call.slot):
+        if settings.retries and call.slot in encoded.task_of:
             batch = replace(batch, halve="all" if settings.record else "first")
         worker: Any = call.worker
         return engine.submit(worker, settings.tasks.on(worker), batch)
@@ -482,7 +473,9 @@ class _CodedWork(Work):
         # All inputs may have an answer and rows not be exact, because answers differ; or because they raised.
         early = False
         if outcome is Outcome.EXACT and estimate is not None and not estimate.exact.all():
-            early = any(map(rows.is_raw, seen.running)) or not _settled(chunk.judged(estimate)[1])
+            early = bool(seen.running & rows.task_of.keys()) or not _settled(
+                chunk.judged(estimate)[1]
+            )
         if again or (not final and (estimate is None or early)):
             rejected = frozenset(rows.rejected_workers)
             now = self._live.seconds
@@ -586,11 +579,7 @@ class _CodedWork(Work):
             if self._store is None:
                 self._found += [one._replace(rows=chunk.numbers[one.rows]) for one in made]
             else:
-                values, stderr = estimate.values, _like(estimate.values, estimate.stderr)
-                for found in made:
-                    values, stderr = np.array(values), np.array(stderr)
-                    values[found.rows], stderr[found.rows] = found.values, found.stderr
-                estimate = replace(estimate, values=values, stderr=stderr)
+                estimate = _with(estimate, made)
             lost = self._estimates.unknown(chunk, status)
         else:
             lost = self._estimates.unknown(chunk, status) | self._estimates.unanswered(
@@ -754,6 +743,16 @@ def _mark(status: np.ndarray, lost: np.ndarray, found: Sequence[Estimates]) -> N
     status[lost] = Status.MISSING
     for part in found:
         status[part.rows[lost[part.rows]]] = Status.ESTIMATED
+
+
+def _with(estimate: Estimate, found: Sequence[Estimates]) -> Estimate:
+    """An estimate of rows with others in place of some of them, and a standard error for each output."""
+    values, stderr = estimate.values, _like(estimate.values, estimate.stderr)
+    if found and stderr is not None:
+        values, stderr = np.array(values), np.array(stderr)
+        for part in found:
+            values[part.rows], stderr[part.rows] = part.values, part.stderr
+    return replace(estimate, values=values, stderr=stderr)
 
 
 def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:

@@ -62,13 +62,15 @@ class EncodedRows:
         self._estimate: Estimate | None = None
         self._blocks: list[np.ndarray] = []
         raw = getattr(self._encoding, "raw", ())
-        self._raw: dict[int, int] = {slot: t for slot, t in enumerate(raw) if t is not None}
-        self.owner = self._raw
+        self.task_of: dict[int, int] = {s: task for s, task in enumerate(raw) if task is not None}
         """For each slot whose payload is the own input of a task, that task; or, where groups have an
         order of their own, the place where that task stands."""
+        self.owner = self.task_of
+        """Those by which each task's own input can be sent."""
         if set(self.owner.values()) != set(range(code.tasks)):
             self._blocks = blocks
             self.owner = {code.workers + task: task for task in range(code.tasks)}
+            self.task_of |= self.owner
         self._rejected: set[tuple[int, int]] = set()
         self._raised: dict[tuple[int, int], frozenset[int]] = {}
         self._unfilled: set[int] = set()
@@ -172,10 +174,6 @@ class EncodedRows:
         """Whether the last decoding used an answer of this slot, or its worker is not known to answer wrongly."""
         return bool(self._received.kept(slot))
 
-    def is_raw(self, slot: int) -> bool:
-        """Whether the payload of a slot is the own input of a task."""
-        return slot in self.owner or slot in self._raw
-
     def count_rejected(self, exact: np.ndarray, counts: dict[Hashable, list[int]]) -> np.ndarray:
         """Add to the answers of each worker, and those that are rejected though finite and of the form of the others.
 
@@ -198,7 +196,7 @@ class EncodedRows:
                 kept = sheet[slot] if n == first and slot in sheet else as_array(answer)
                 if wrong and not _comparable(kept, sheet):
                     continue
-                task = self._task_of(slot) if self.is_raw(slot) else None
+                task = self.task_of.get(slot)
                 lost = self.groups if task is None else int((~own[task]).sum())
                 places.setdefault(worker, len(places))
                 count = counts.setdefault(worker, [0, 0])
@@ -219,7 +217,7 @@ class EncodedRows:
         slots = [
             slot
             for slot in sheet
-            if not self.is_raw(slot) and self._counts(slot, which.get(slot, 0))
+            if slot not in self.task_of and self._counts(slot, which.get(slot, 0))
         ]
         if not slots:
             return np.zeros((0, 0)), np.zeros((0, 0))
@@ -237,8 +235,8 @@ class EncodedRows:
         sheet, which, _ = self._usable_sheet()
         have = np.zeros((self.code.tasks, self.groups), dtype=bool)
         for slot in sheet:
-            if self.is_raw(slot) and self._counts(slot, which.get(slot, 0)):
-                have[self._task_of(slot)] = True
+            if slot in self.task_of and self._counts(slot, which.get(slot, 0)):
+                have[self.task_of[slot]] = True
         for slot, task in self.owner.items():
             if slot >= self.code.workers and any(
                 self._counts(slot, n) for n, _ in self._received.kept(slot)
@@ -255,9 +253,9 @@ class EncodedRows:
 
     def row(self, slot: int, group: int) -> int | None:
         """The row that this payload holds in this group; None if it is a mixture, or only fills up a group."""
-        if not self.is_raw(slot):
+        if slot not in self.task_of:
             return None
-        place = self._task_of(slot) * self.groups + group
+        place = self.task_of[slot] * self.groups + group
         if place >= self._rows:
             return None
         return place if self._place is None else int(self._row_at[place])
@@ -271,10 +269,6 @@ class EncodedRows:
     def _row_at(self) -> np.ndarray:
         """The row at each place, where groups have an order of their own."""
         return np.argsort(self._place if self._place is not None else np.arange(self._rows))
-
-    def _task_of(self, slot: int) -> int:
-        """Which task a slot with a raw payload computes."""
-        return (self._raw if slot < self.code.workers else self.owner)[slot]
 
     def _decoded(self) -> Estimate:
         sheet: Sheet | None = None
@@ -368,14 +362,14 @@ class EncodedRows:
             return sheet
         block = sheet.block.copy()
         at = {slot: place for place, slot in enumerate(sheet.slots)}
-        raw = [slot for slot in at if self.is_raw(slot)]
+        raw = [slot for slot in at if slot in self.task_of]
         for slot, groups in raised.items():
-            task = self._task_of(slot)
+            task = self.task_of[slot]
             for group in groups:
                 good = (
                     other
                     for other in raw
-                    if group not in raised.get(other, ()) and self._task_of(other) == task
+                    if group not in raised.get(other, ()) and self.task_of[other] == task
                 )
                 copy = next(good, None)
                 if copy is not None:
@@ -424,8 +418,8 @@ class EncodedRows:
                     joint, task, self._without_placeholders(slot, n, own, joint.values[task])
                 ):
                     rejected.add((slot, n))
-        for slot in filter(self.is_raw, self._received.several.intersection(sheet)):
-            first, task = which.get(slot, 0), self._task_of(slot)
+        for slot in self._received.several & sheet.keys() & self.task_of.keys():
+            first, task = which.get(slot, 0), self.task_of[slot]
             for n, later in self._received.kept(slot):
                 if n > first:
                     second = self._without_placeholders(slot, n, later, sheet[slot])
