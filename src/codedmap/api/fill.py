@@ -227,7 +227,8 @@ def _numbers(given: Any, name: str) -> np.ndarray:
     try:
         if array.dtype.kind != "O":
             raise TypeError
-        return _without_na(array).astype(np.float64)
+        absent = np.array([type(one).__name__ == "NAType" for one in array.flat], dtype=bool)
+        return np.where(absent.reshape(array.shape), np.nan, array).astype(np.float64)
     except (TypeError, ValueError) as error:
         step = "give numbers"
         if array.dtype.kind in "Mm":
@@ -235,12 +236,6 @@ def _numbers(given: Any, name: str) -> np.ndarray:
         if array.dtype.kind in "OUST" and not name.endswith("y"):
             step += ", which text and categories become by pandas.get_dummies(X) or polars.DataFrame.to_dummies(), and dates as days"
         raise InvalidArgument(f"{name} has no numbers, but dtype {array.dtype}: {step}") from error
-
-
-def _without_na(array: np.ndarray) -> np.ndarray:
-    """Objects with NaN in place of pandas.NA, which is no number."""
-    absent = np.array([type(one).__name__ == "NAType" for one in array.flat], dtype=bool)
-    return np.where(absent.reshape(array.shape), np.nan, array)
 
 
 def _inputs(given: Any, name: str) -> _Table:

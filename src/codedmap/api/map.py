@@ -17,7 +17,7 @@ import numpy as np
 
 from ..contracts.answers import has_text
 from ..contracts.arguments import check_whole, is_real
-from ..contracts.code import Code, kind_of_code
+from ..contracts.code import Code, no_code
 from ..contracts.inputs import check_columns, check_kind, shaped_rows
 from ..contracts.stopping import (
     Deadline,
@@ -338,8 +338,14 @@ class Options:
             total -= int((store.status == Status.EXACT).sum())
         show = stack.enter_context(job_progress(self.progress, total))
         engine = engine_of(self.engine, fn, stack)
-        size = rows.rows if self.chunk == "all" else self.chunk
-        job = replace(self._job_of(rows), stop=rule, size=size)
+        job = Job(
+            rows.rows,
+            hedge=None if self.hedge is None else self.hedge.budget,
+            retries=self.retries,
+            call_timeout=self.call_timeout or math.inf,
+            stop=rule,
+            size=rows.rows if self.chunk == "all" else self.chunk,
+        )
         known = self._known(rows.numbers, inputs)
         common: dict[str, Any] = {
             "record": self.on_error == "record",
@@ -369,12 +375,6 @@ class Options:
             coded=self.seed is None,
         )
         return PlannedRows(job, engine, tasks, rows, question=question, coded=coded, **common)
-
-    def _job_of(self, inputs: InputRows) -> Job:
-        """What is to be scheduled for rows without a code; hedges of a code's tasks are none of rows."""
-        hedge = None if self.hedge is None or self.hedge.after is not None else self.hedge.budget
-        timeout = self.call_timeout or math.inf
-        return Job(inputs.rows, hedge=hedge, retries=self.retries, call_timeout=timeout)
 
     def _check_auto(self, rows: InputRows) -> None:
         """Raise `InvalidArgument` for what a plan cannot be made for."""
@@ -460,9 +460,7 @@ class Options:
         source = opened(inputs, stack)
         lazy = self.out is not None or isinstance(source, RowSource)
         if not isinstance(code, Code):
-            raise InvalidArgument(
-                f'code={code!r} is {kind_of_code(code)}: give one such as Replication(8, 16), or "auto"'
-            )
+            raise no_code(code, 'one such as Replication(8, 16), or "auto"')
         if isinstance(inputs, tuple):
             raise InvalidArgument(
                 f"a code takes one array of inputs, and a tuple is {len(inputs)} of them, one for each argument of fn: "

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from ..codes import Replication, Uncoded
 from ..contracts.answers import all_finite
-from ..contracts.code import kind_of_code
+from ..contracts.code import no_code
 from ..contracts.inputs import array_of
 from ..contracts.matrix_code import Decoded, MatrixCode
 from ..contracts.memory import check_room, size
@@ -278,10 +278,8 @@ def _checked_code(code: Any) -> MatrixCode:
         return _CopiesCode(code)
     if isinstance(code, MatrixCode):
         return code
-    raise InvalidArgument(
-        f"code={code!r} is {kind_of_code(code)}: give one for a matrix, such as MDSCode(tasks=11, workers=16), PolarCode(12, 16), or "
-        "Replication(8, 16)"
-    )
+    instead = "MDSCode(tasks=11, workers=16), PolarCode(12, 16), or Replication(8, 16)"
+    raise no_code(code, f"one for a matrix, such as {instead}")
 
 
 def _check_room(blocks: CodedBlocks) -> None:

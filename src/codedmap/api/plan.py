@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.arguments import check_number, check_whole
-from ..contracts.code import Code, check_budget, kind_of_code
+from ..contracts.code import Code, check_budget, no_code
 from ..engines import Engine, Resident
 from ..errors import InvalidArgument, many
 from ..estimation.surrogate import import_what_is_used
@@ -164,9 +164,7 @@ def _named_codes(codes: Any) -> list[tuple[str, Code]]:
     named = list(codes.items()) if isinstance(codes, Mapping) else [(repr(c), c) for c in codes]
     for _, code in named:
         if not isinstance(code, Code):
-            raise InvalidArgument(
-                f"codes={code!r} is {kind_of_code(code)}: give one such as Replication(8, 16)"
-            )
+            raise no_code(code, "one such as Replication(8, 16)", "codes")
     if not named:
         raise InvalidArgument("codes= is empty: there is nothing to compare")
     return named

@@ -11,7 +11,7 @@ from typing import Any
 
 import scipy
 
-from ..contracts.code import kind_of_code
+from ..contracts.code import no_code
 from ..contracts.memory import check_room, size
 from ..contracts.stopping import Decodable, StoppingRule
 from ..contracts.sum_code import SumCode
@@ -150,9 +150,7 @@ class CodedParts:
 
     def __init__(self, parts: Any, *, code: SumCode, engine: Engine | Executor) -> None:
         if not isinstance(code, SumCode):
-            raise InvalidArgument(
-                f"code={code!r} is {kind_of_code(code)}: give one for sums, such as FractionalRepetition(12, 2)"
-            )
+            raise no_code(code, "one for sums, such as FractionalRepetition(12, 2)")
         self._parts = _cut(parts, code.workers)
         self.code = code
         """Which worker holds which parts."""

@@ -496,8 +496,9 @@ class _Task:
     def __call__(self, *parts: Any, **keywords: Any) -> dict[str, Any]:
         given: Any = dict(zip(self.names, parts, strict=False))
         if not self.frame:
-            # Python's own whole numbers, which do not overflow.
-            whole = {n: v.item() for n, v in given.items() if _is_whole(v)}
+            # Python's own whole numbers, which do not overflow; NumPy's durations are of a class of these.
+            numbers = {n: v for n, v in given.items() if isinstance(v, np.integer | np.bool_)}
+            whole = {n: v.item() for n, v in numbers.items() if not isinstance(v, np.timedelta64)}
             answer = self.fn(**{**given, **whole}, **keywords)
         else:
             answer = self.fn(parts[0] if hasattr(parts[0], "columns") else given, **keywords)
@@ -533,12 +534,6 @@ class _Task:
                         "another name, in a dict such as {'result': value}"
                     )
         return None
-
-
-def _is_whole(value: Any) -> bool:
-    """Whether a value is a whole number or flag of NumPy; its durations are of a class of whole numbers."""
-    whole = isinstance(value, np.integer | np.bool_)
-    return whole and not isinstance(value, np.timedelta64)
 
 
 def _axes(value: Any) -> int:

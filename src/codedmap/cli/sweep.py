@@ -10,8 +10,8 @@ import shutil
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -446,7 +446,9 @@ class _Sweep:
             path = options.journal.absolute()
             run = _Run(self.fn, self.columns, path, journal.identity, options.retries)
             start = engine_named("local", options.workers)
-            with start() as engine, options.warnings_noted(), _without_warning():
+            with start() as engine, options.warnings_noted():
+                # `map` sees the numbers of rows only, and warns that it cannot estimate any.
+                warnings.filterwarnings("ignore", "[0-9,]+ rows without an answer are MISSING")
                 try:
                     self.result = cm.map(
                         cm.itemwise(run),
@@ -606,14 +608,6 @@ class _Sweep:
         if np.isin(self.status, (Status.ESTIMATED, Status.MISSING)).any():
             steps.append("--resume and a later --deadline, or none, make the rest exact")
         return steps
-
-
-@contextmanager
-def _without_warning() -> Iterator[None]:
-    """`map` sees the numbers of rows only, and warns that it cannot estimate any."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "[0-9,]+ rows without an answer are MISSING")
-        yield
 
 
 def _arguments(fn: Callable[..., Any], table: Table) -> tuple[list[str], list[str]]:

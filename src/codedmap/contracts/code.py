@@ -123,13 +123,12 @@ def check_interpolable(dtype: np.dtype[Any], mixing: str, copying: str) -> None:
         )
 
 
-def kind_of_code(given: Any) -> str:
-    """What an object is that is no code for this use, for a message."""
-    if isinstance(given, Code):
-        return "a code for codedmap.map"
-    if isinstance(given, SumCode):
-        return "a code for codedmap.sum"
-    return "a code for codedmap.CodedMatrix" if isinstance(given, MatrixCode) else "no code"
+def no_code(given: Any, instead: str, name: str = "code") -> InvalidArgument:
+    """The error for an object that is no code for this use."""
+    kinds = {"map": Code, "sum": SumCode, "CodedMatrix": MatrixCode}
+    use = next((use for use, kind in kinds.items() if isinstance(given, kind)), None)
+    what = "no code" if use is None else f"a code for codedmap.{use}"
+    return InvalidArgument(f"{name}={given!r} is {what}: give {instead}")
 
 
 def check_budget(tasks: int, workers: int, stragglers: int) -> None:

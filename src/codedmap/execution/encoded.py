@@ -115,14 +115,9 @@ class EncodedRows:
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether every group can be decoded from answers of these slots."""
         payloads = frozenset(slot for slot in answered if slot < self.code.workers)
-        if len(payloads) < len(answered) and self.all_raw(answered):
+        if len(payloads) < len(answered) and self.owner.keys() <= answered:
             return True
         return bool(self._encoding.decodable(payloads))
-
-    def all_raw(self, answered: frozenset[int]) -> bool:
-        """Whether every task's own input is among the payloads of these slots."""
-        have = {task for slot, task in self.owner.items() if slot in answered}
-        return len(have) == self.code.tasks
 
     def decode(self) -> Estimate:
         """An estimate of all rows, from all answers so far; raises as `Encoding.decode`."""

@@ -238,15 +238,13 @@ class LiveJob:
         for worker in sorted(before.keys() - members.keys()):
             self._handle(events.Left(self.seconds, worker))
         joined = {worker: member for worker, member in members.items() if worker not in before}
-        for place, worker in enumerate(self._by_load(in_order(joined)), start=1):
+        names = in_order(joined)
+        if not getattr(self.scheduler.job, "bound", False):
+            # Those first that have the fewest calls of other jobs: many small jobs would all begin with the same.
+            names.sort(key=self._load)
+        for place, worker in enumerate(names, start=1):
             domain = joined[worker].domain
             self._handle(events.Joined(self.seconds, worker, domain, more=place < len(joined)))
-
-    def _by_load(self, workers: list[int]) -> list[int]:
-        """Workers, those first that have the fewest calls of other jobs: many small jobs would all begin with the same."""
-        if getattr(self.scheduler.job, "bound", False):
-            return workers
-        return sorted(workers, key=self._load)
 
     def _free(self, now: float, behind: list[float]) -> frozenset[int]:
         """Workers without any call, if calls have waited for those of others for so long."""

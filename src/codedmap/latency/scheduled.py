@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..contracts.arguments import check_whole
-from ..contracts.code import Code, kind_of_code
+from ..contracts.code import Code, no_code
 from ..contracts.inputs import array_of
 from ..contracts.stopping import Outcome, StoppingRule, asks_stderr
 from ..errors import InvalidArgument
@@ -117,9 +117,7 @@ def job_in_virtual_time(
             raise InvalidArgument(f"{hedge} is for codes: give Hedge() or Hedge(budget=0.1)")
         return Job(rows, hedge=None if hedge is None else hedge.budget, ahead=0)
     if not isinstance(code, Code):
-        raise InvalidArgument(
-            f"code={code!r} is {kind_of_code(code)}: give one such as Replication(8, 16)"
-        )
+        raise no_code(code, "one such as Replication(8, 16)")
     rule = checked_rule(stop, code)
     if asks_stderr(rule):
         raise InvalidArgument(
