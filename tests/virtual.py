@@ -75,7 +75,7 @@ class Clock:
 
         monkeypatch.setattr("codedmap.execution.live.SimpleQueue", Queue)
         timers = SimpleNamespace(**{**vars(threading), "Timer": Timer})
-        monkeypatch.setattr("codedmap.engines.scripted.threading", timers)
+        monkeypatch.setattr("codedmap.testing.threading", timers)
         read = lambda: own.now  # noqa: E731
         clock = SimpleNamespace(monotonic=read, perf_counter=read, time=read)
         for module in ("execution.live", "execution.task", "api.map", "api.piloted"):

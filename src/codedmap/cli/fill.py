@@ -1,6 +1,5 @@
 """The command ``fill``: estimates of what is missing in a table."""
 
-# ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
 import reprlib

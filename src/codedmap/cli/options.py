@@ -1,6 +1,5 @@
 """Options of the commands: the fields of a frozen dataclass for each command."""
 
-# ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
 import re

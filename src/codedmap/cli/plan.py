@@ -1,6 +1,5 @@
 """The command ``plan``: how to run a job, measured on some of its rows in one worker process."""
 
-# ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
 import inspect

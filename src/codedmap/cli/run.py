@@ -1,6 +1,5 @@
 """The command ``run``: a model on every row of a file, written at the end or as answers come."""
 
-# ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
 from collections.abc import Iterator

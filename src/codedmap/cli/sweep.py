@@ -1,6 +1,5 @@
 """The command ``sweep``: a program, or a function of a row's values, on every row of a table."""
 
-# ruff: noqa: RUF009  options are fields, also those that hold a Path
 from __future__ import annotations
 
 import hashlib
