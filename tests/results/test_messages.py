@@ -13,7 +13,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.contracts.stopping import Progress
-from codedmap.results.summary import outputs_lines, reason_and_steps, undecoded
+from codedmap.results.summary import outputs_lines, undecoded
 from codedmap.testing import Scripted, corrupt, crash, fail, never
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -142,9 +142,9 @@ def test_a_step_that_a_code_names_is_left_out_where_it_cannot_help():
 def test_a_code_of_ones_own_that_says_to_wait_is_not_repeated():
     reason = cm.NotEnoughAnswers("6 are needed: wait longer, or add copies")
     seen = Progress(frozenset(range(6)), frozenset(range(1, 6)), frozenset(), 0.02, False)
-    text = reason_and_steps(reason, seen, cm.Outcome.DEADLINE, {})
+    text = str(undecoded(reason, seen, cm.Outcome.DEADLINE, {}))
     assert text.lower().count("wait longer") == 1
-    other = reason_and_steps(cm.NotEnoughAnswers("6 are needed"), seen, cm.Outcome.DEADLINE, {})
+    other = str(undecoded(cm.NotEnoughAnswers("6 are needed"), seen, cm.Outcome.DEADLINE, {}))
     assert other.lower().count("wait longer") == 1
 
 

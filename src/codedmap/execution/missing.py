@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -114,11 +114,9 @@ def estimate_missing(
     if not inputs.numbers or len(exact) + others < 2 or not len(exact) or not len(missing):
         return
     points, tree = inputs.points(exact), map_leaves(_as_floats, answers(exact))
-    columns = leaves(tree)
-    if any(column.dtype.kind != "f" for column in columns):
+    flat = as_rows(leaves(tree), len(exact))
+    if flat is None:
         return
-    wide = [column.reshape(len(exact), -1) for column in columns]
-    flat = np.asarray(wide[0] if len(wide) == 1 else np.concatenate(wide, axis=1), np.float64)
     if more is not None and more[1].shape[1] != flat.shape[1]:
         warn_other_answers(more[1].shape[1], flat.shape[1])
     elif more is not None and len(more[0]):
@@ -262,6 +260,14 @@ def warn_other_answers(known: int, given: int) -> None:
     warn_caller(
         f"known answers have {many(known, 'number')} a row, and those of fn {given}: they are not used"
     )
+
+
+def as_rows(columns: Sequence[np.ndarray], rows: int) -> np.ndarray | None:
+    """Answers of several parts as rows of numbers (n, q); None if some are none, and cannot be estimated."""
+    if not columns or any(column.dtype.kind not in "biuf" for column in columns):
+        return None
+    parts = [column.reshape(rows, -1) for column in columns]
+    return np.asarray(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1), np.float64)
 
 
 def _as_floats(leaf: np.ndarray) -> np.ndarray:

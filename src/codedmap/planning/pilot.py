@@ -10,6 +10,7 @@ import numpy as np
 
 from ..execution.call_times import COLD
 from ..execution.inputs import InputRows
+from ..execution.missing import as_rows
 from ..results.trees import leaves
 
 _SEEN = 1000
@@ -67,7 +68,7 @@ class Pilot:
             np.sort(rng.permutation(np.flatnonzero(which))[:_SEEN]) for which in (exact, ~exact)
         )
         columns = [np.asarray(leaf)[rows] for leaf in leaves(values)] if len(rows) else []
-        answers = numbers(columns, len(rows))
+        answers = as_rows(columns, len(rows))
         nothing = np.zeros((0, 0))
         points, unseen = (
             inputs.points(some).astype(np.float64) if inputs.numbers and len(some) else nothing
@@ -122,11 +123,3 @@ def _warm(timed: Sequence[Timed]) -> tuple[Sequence[Timed], float]:
     if float(np.median([call.seconds / call.rows for call in first])) <= COLD * row:
         return timed, 0.0
     return later, float(np.median([call.seconds - call.rows * row for call in first]))
-
-
-def numbers(columns: Sequence[np.ndarray], rows: int) -> np.ndarray | None:
-    """Answers of several parts as rows of numbers (n, q); None if some are none, and cannot be estimated."""
-    if not columns or any(column.dtype.kind not in "biuf" for column in columns):
-        return None
-    parts = [column.reshape(rows, -1) for column in columns]
-    return np.concatenate(parts, axis=1).astype(np.float64)

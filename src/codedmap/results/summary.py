@@ -10,15 +10,7 @@ import numpy as np
 
 from ..contracts.arguments import is_real
 from ..contracts.stopping import Outcome, Progress
-from ..errors import (
-    WAIT,
-    Abandoned,
-    CodedmapError,
-    EngineError,
-    WorkerCrashed,
-    either,
-    many,
-)
+from ..errors import WAIT, Abandoned, CodedmapError, EngineError, WorkerCrashed, either, many
 from .status import Status
 
 _LONG = 500  # characters of an exception that are repeated
@@ -119,15 +111,27 @@ def undecoded(
     Of its steps those are kept that apply to the call as it has ended. ``more`` can be done if any worker has answered,
     ``raised`` if calls raised; ``given``: see `given_as`. The first failure is the cause.
     """
-    error: CodedmapError | None = _engine_error(seen, failures)
-    if error is None:
-        raised += batches_made_from(given, failures.values())
-        error = type(reason)(
-            f"stopped after {seen.seconds:.2f} s because {outcome.value}: {_facts(seen, failures, *unusable)}; "
-            + reason_and_steps(reason, seen, outcome, failures, *more, raised=raised)
-        )
-        error.__cause__ = next(iter(failures.values()), None)
-    return error
+    engines = _engine_error(seen, failures)
+    if engines is not None:
+        return engines
+    raised += batches_made_from(given, failures.values())
+    steps = [step for error in failures.values() if (step := _remedy(error, raised))]
+    problem = reason.problem.removeprefix(  # as `_facts` says
+        f"{len(seen.answered)} of {len(seen.asked)} workers gave a usable answer, and "
+    )
+    if seen.running and outcome is not Outcome.UNSATISFIABLE and WAIT not in problem:
+        steps.append(WAIT)
+    if seen.answered:
+        own = [step for step in reason.steps if step != WAIT]
+        steps += own or ["allow more stragglers"] * bool(seen.running or failures)
+        steps += more
+    text = either(list(dict.fromkeys(steps)), ";")
+    made = type(reason)(
+        f"stopped after {seen.seconds:.2f} s because {outcome.value}: {_facts(seen, failures, *unusable)}; {problem}"
+        + (f". {text[:1].upper()}{text[1:]}" if text else "")
+    )
+    made.__cause__ = next(iter(failures.values()), None)
+    return made
 
 
 def batches_made_from(given: str, errors: Iterable[BaseException]) -> str:
@@ -149,29 +153,6 @@ def _engine_error(seen: Progress, failures: Mapping[int, BaseException]) -> Engi
     error = EngineError(f"{_facts(seen, failures)}; {_remedy(first, '')}")
     error.__cause__ = first
     return error
-
-
-def reason_and_steps(
-    reason: CodedmapError,
-    seen: Progress,
-    outcome: Outcome,
-    failures: Mapping[int, BaseException],
-    *more: str,
-    raised: str = "",
-) -> str:
-    """Why a call has to raise and what to do about it: the end of its message."""
-    problem = reason.problem.removeprefix(  # as `_facts` has said
-        f"{len(seen.answered)} of {len(seen.asked)} workers gave a usable answer, and "
-    )
-    steps = [step for error in failures.values() if (step := _remedy(error, raised))]
-    if seen.running and outcome is not Outcome.UNSATISFIABLE and WAIT not in problem:
-        steps.append(WAIT)
-    if seen.answered:
-        own = [step for step in reason.steps if step != WAIT]
-        steps += own or ["allow more stragglers"] * bool(seen.running or failures)
-        steps += more
-    text = either(list(dict.fromkeys(steps)), ";")
-    return f"{problem}. {text[:1].upper()}{text[1:]}" if text else problem
 
 
 def _remedy(error: BaseException, raised: str) -> str:
