@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -75,7 +75,7 @@ class Replication:
 
 
 @dataclass(frozen=True)
-class Uncoded:
+class Uncoded(Replication):
     """One worker a task, as in a plain map. A lost answer is a lost task.
 
     Parameters
@@ -86,30 +86,14 @@ class Uncoded:
         As in `Replication`.
     """
 
-    tasks: int
-    fill: Fill = None
-    has_stderr: ClassVar[bool] = True
-    job_estimates: ClassVar[bool] = True
+    workers: int = field(init=False, repr=False)
+    """N = K."""
+    confirm: int = field(default=1, init=False, repr=False)
+    """Every answer is the only one of its task."""
 
     def __post_init__(self) -> None:
-        self._copies()
-
-    @property
-    def workers(self) -> int:
-        """N = K."""
-        return self.tasks
-
-    @property
-    def stragglers(self) -> int:
-        """0, since every answer is the only one of its task."""
-        return 0
-
-    def encode(self, inputs: np.ndarray) -> CopyEncoding:
-        """Encode B groups of K tasks, (K, B, *x): the payloads are the inputs themselves."""
-        return self._copies().encode(inputs)
-
-    def _copies(self) -> Replication:
-        return Replication(self.tasks, self.tasks, self.fill)
+        object.__setattr__(self, "workers", self.tasks)
+        super().__post_init__()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

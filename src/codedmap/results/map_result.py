@@ -152,19 +152,17 @@ class MapResult(OfRows):
     def _rows(self) -> str:
         total = len(self.status)
         exact, estimated, failed, missing = (int((self.status == s).sum()) for s in Status)
-        parts = [f"{exact:,} of {total:,} exact"]
-        if estimated and self.stderr is None:
-            parts.append(f"{estimated:,} estimated (this code has no standard errors)")
-        elif estimated:
-            parts.append(f"{estimated:,} estimated (standard error up to {self._worst():.3g})")
-        if failed:
-            parts.append(f"{failed:,} failed")
-        if missing:
-            parts.append(f"{missing:,} missing")
-        odd = self._odd()
-        if odd.any():
-            parts.append(f"{odd.sum():,} with entries that are not finite")
-        return ", ".join(parts)
+        errors = "this code has no standard errors"
+        if estimated and self.stderr is not None:
+            errors = f"standard error up to {self._worst():.3g}"
+        counts = {
+            f"estimated ({errors})": estimated,
+            "failed": failed,
+            "missing": missing,
+            "with entries that are not finite": self._odd().sum(),
+        }
+        parts = (f"{count:,} {what}" for what, count in counts.items() if count)
+        return ", ".join([f"{exact:,} of {total:,} exact", *parts])
 
     def _worst(self) -> float:
         """The largest standard error of an estimate."""
