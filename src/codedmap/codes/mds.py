@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ class MDSCode:
     def _shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         if len(answered) < self.tasks:
             return f"{len(answered)} usable answers, and {self.tasks} are needed"
-        growth, *_ = self._solver(tuple(sorted(answered)))
+        growth, *_ = self._solve(sorted(answered))
         if growth * rounding(dtype) <= rounding(dtype) ** 0.5:
             return None
         return (
@@ -106,7 +106,7 @@ class MDSCode:
         )
 
     def _solved(self, slots: list[int], rows: np.ndarray) -> np.ndarray:
-        _, missing, inverse = self._solver(tuple(slots))
+        _, missing, inverse = self._solve(slots)
         have = [slot for slot in slots if slot < self.tasks]
         values = np.empty((self.tasks, rows.shape[1]), rows.dtype)
         values[have] = rows[: len(have)]
@@ -116,12 +116,7 @@ class MDSCode:
             values[missing] = inverse.astype(kind) @ (rows[len(have) :] - known)
         return values
 
-    @cached_property
-    def _solver(self) -> Callable[[tuple[int, ...]], tuple[float, list[int], Any]]:
-        """`_solve` with its last result: a call tests and decodes one set, and often the next call does."""
-        return lru_cache(maxsize=1)(self._solve)
-
-    def _solve(self, slots: tuple[int, ...]) -> tuple[float, list[int], Any]:
+    def _solve(self, slots: Sequence[int]) -> tuple[float, list[int], Any]:
         """For these workers how rounding grows, the missing blocks, and the inverse that gives them."""
         missing = sorted(set(range(self.tasks)) - set(slots))
         growth, inverse = 1.0, None

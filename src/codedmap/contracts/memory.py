@@ -119,13 +119,10 @@ def check_memory(rows: int, row: int, tasks: int, workers: int) -> None:
 
 
 def _machine(root: Path) -> int | None:
-    try:
+    with suppress(OSError, StopIteration):
         lines = (root / "proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
+        found = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(found.split()[1]) * 1024
     return None
 
 

@@ -32,18 +32,16 @@ class Received:
 
     def add(self, slot: int, answer: Any, worker: int, *, again: bool) -> None:
         """Add an answer of this worker; ``again``: to a hedge or a retry."""
-        before = len(self._answers.get(slot, ()))
-        if before:
-            self._answers[slot].append(answer)
+        answers = self._answers.setdefault(slot, [])
+        if answers:
             self.several.add(slot)
-        else:
-            if slot < self._payloads:
-                answer, self._sheet = as_array(answer), None
-            self._answers[slot] = [answer]
-        if worker != slot or again:
-            self._workers[slot, before] = worker
+        elif slot < self._payloads:
+            answer, self._sheet = as_array(answer), None
+        which = slot, len(answers)
+        answers.append(answer)
+        self._workers[which] = worker
         if again:
-            self._hedges.add((slot, before))
+            self._hedges.add(which)
 
     def sheet(self, rows: int) -> tuple[Sheet, tuple[int, ...]]:
         """The first answers to payloads that are usable, and the slots of the others; see `usable_answers`."""
@@ -66,22 +64,17 @@ class Received:
         return [(n, answer) for n, answer in enumerate(answers) if (slot, n) not in self.left_out]
 
     def worker(self, slot: int, which: int) -> int:
-        return self._workers.get((slot, which), slot)
+        return self._workers[slot, which]
 
     def leave_out(self, rejected: Set[tuple[int, int]]) -> bool:
         """Leave out answers to hedges whose worker has another answer rejected; True if any is new.
 
         An answer that is the only rejected one of its worker is handled where it was rejected.
         """
-        if not self._hedges or not rejected:
-            return False
-        of_worker: dict[int, set[tuple[int, int]]] = {}
-        for which in rejected:
-            of_worker.setdefault(self.worker(*which), set()).add(which)
         new = {
-            which
-            for which in self._hedges - self.left_out
-            if not of_worker.get(self.worker(*which), set()) <= {which}
+            hedge
+            for hedge in self._hedges - self.left_out
+            if any(self.worker(*which) == self.worker(*hedge) for which in rejected - {hedge})
         }
         self.left_out |= new
         return bool(new)

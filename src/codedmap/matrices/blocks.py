@@ -174,12 +174,9 @@ def _coded_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _not_finite(array: Any) -> str:
-    if scipy.sparse.issparse(array):
-        coo = array.tocoo()
-        bad = ~np.isfinite(coo.data)
-        rows, columns = coo.row[bad], coo.col[bad]
-    else:
-        rows, columns = np.nonzero(~np.isfinite(array))
+    coo = scipy.sparse.coo_array(array)
+    bad = ~np.isfinite(coo.data)
+    rows, columns = coo.row[bad], coo.col[bad]
     return (
         f"{len(rows)} of the {array.shape[0]} x {array.shape[1]} entries of the matrix are NaN or infinite "
         f"(the first at row {rows[0]}, column {columns[0]}), which a mixture would spread to every worker: "
