@@ -601,8 +601,8 @@ class _CodedWork(Work):
             inputs = store.checksum(self._inputs.batch(rows))
             store.put(rows, len(rows), chunk.narrowed(estimate.values[exact]), inputs)
         if estimated.any():
-            stderr = None if estimate.stderr is None else estimate.stderr[estimated]
             numbers, values = chunk.numbers[estimated], estimate.values[estimated]
+            stderr = None if estimate.stderr is None else _like(values, estimate.stderr[estimated])
             if not store.put_estimates(numbers, values, stderr):
                 status[estimated] = Status.MISSING
         self._status[chunk.rows] = status  # not before they are written

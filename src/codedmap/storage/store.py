@@ -142,7 +142,7 @@ class Store(Closing):
     def put_estimates(self, rows: np.ndarray, answer: Any, stderr: Any) -> bool:
         """Write rows that are estimated; they are computed again if the job is resumed.
 
-        ``stderr`` is like ``answer``, or (e,) for an array, or None. Whether the output can hold them; if not, a warning says so.
+        ``stderr`` is like ``answer``, or None. Whether the output can hold them; if not, a warning says so.
         """
         try:
             self._write(rows, len(rows), answer)
@@ -157,7 +157,8 @@ class Store(Closing):
             self._without_stderr.append(rows)
         else:
             values = _columns(answer, len(rows))
-            errors = {n: _as_errors(e, values[n]) for n, e in _columns(stderr, len(rows)).items()}
+            errors = _columns(stderr, len(rows))
+            errors = {name: one.astype(values[name].dtype) for name, one in errors.items()}
             self._errors = self._errors or errors
             self._output.write_errors(runs_of(rows), errors)
         return True
@@ -375,12 +376,6 @@ class Store(Closing):
                     "journal and the outputs to begin anew"
                 )
         self._coming = left
-
-
-def _as_errors(errors: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Standard errors (e, *y) for values, of the same dtype; from (e,) each row's for all its entries."""
-    errors = errors.reshape(len(errors), *[1] * (values.ndim - errors.ndim), *errors.shape[1:])
-    return np.broadcast_to(errors, values.shape).astype(values.dtype)
 
 
 def _columns(answer: Any, count: int) -> Columns:
