@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import pickle
+import queue
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -157,6 +158,24 @@ def test_inputs_that_have_no_end_are_read_as_they_are_needed(pool, way):
     unused = getattr(pool, way)(lambda x: x * 2, itertools.count())
     del unused
     assert eventually(lambda: threading.active_count() <= before + 3)  # of the executor
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 3])
+def test_an_iterator_may_wait_for_the_answers_to_what_it_gave(pool, chunksize):
+    """An optimiser that makes its next proposal of the answers: the second was held back, and nothing ended."""
+    answers = queue.SimpleQueue()
+
+    def proposals():
+        x = 0
+        for _ in range(4):
+            yield x
+            x = answers.get(timeout=ANSWER)
+
+    found = []
+    for answer in pool.imap(lambda x: x + 1, proposals(), chunksize=chunksize):
+        found.append(answer)
+        answers.put(answer)
+    assert found == [1, 2, 3, 4]
 
 
 def failing_after(inputs):
@@ -320,6 +339,35 @@ def test_a_closed_pool_computes_nothing():
     ):
         with pytest.raises(cm.InvalidArgument, match="the pool is closed"):
             use()
+
+
+@pytest.mark.parametrize("inputs", [range(40), iter(range(40))])
+def test_answers_of_a_pool_that_is_closed_are_not_waited_for(inputs):
+    pool = cm.Pool()
+    answers = pool.imap(abs, inputs, chunksize=1)
+    assert next(answers) == 0
+    pool.close()
+    with pytest.raises(cm.EngineError, match="the pool was closed while answers"):
+        list(answers)
+
+
+def test_a_thread_that_computes_for_a_pool_computes_its_own_calls_of_it():
+    """No thread is free for them if all wait: this never ended."""
+
+    def nested(x):
+        return (
+            pool.map(abs, [-x, x]),
+            list(pool.imap(abs, [x])),
+            pool.submit(abs, -x).result(ANSWER),
+        )
+
+    def failing(x):
+        return pool.submit(divmod, x, 0).result(ANSWER)
+
+    with ThreadPoolExecutor(2) as executor, cm.Pool(executor) as pool:
+        assert pool.map(nested, range(4)) == [([x, x], [x], x) for x in range(4)]
+        with pytest.raises(ZeroDivisionError):
+            pool.map(failing, [1])
 
 
 def test_submit_starts_no_thread_for_a_call(monkeypatch):

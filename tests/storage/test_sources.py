@@ -150,7 +150,7 @@ def batches(sizes):
 
 
 def test_batches_are_read_as_they_are_needed_and_dropped_when_done(monkeypatch):
-    monkeypatch.setattr(source_module, "_SLOW", np.inf)
+    monkeypatch.setattr(source_module, "_SLOW", 60.0)
     read = []
 
     def counted():
@@ -181,6 +181,23 @@ def test_rows_of_a_slow_iterator_do_not_wait_for_the_next_ones():
 
     with Batches(slow()) as source:
         assert source.add(source.read(35).result()) == 5
+
+
+def test_rows_that_were_read_are_given_while_the_next_are_waited_for():
+    go_on = threading.Event()
+
+    def waiting():
+        yield from batches([5] * 3)
+        assert go_on.wait(30)
+        yield X[15:20]
+        raise KeyError("the end")
+
+    with Batches(waiting()) as source:
+        assert source.add(source.read(35).result(30)) == 10
+        again = source.read(35)
+        go_on.set()
+        with pytest.raises(cm.InvalidArgument, match="KeyError"):
+            again.result(30)
 
 
 @pytest.mark.parametrize("sizes", [[40], [1] * 40, [13, 0, 27], [39, 1]])

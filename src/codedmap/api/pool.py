@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack, aclosing, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, aclosing, closing, contextmanager
 from functools import partial
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from ..contracts.arguments import check_whole
 from ..engines import Engine, Resident
+from ..engines.executor import Inline
 from ..engines.transport.parcel import PickledOnce
 from ..errors import EngineError, InvalidArgument, RowFailed
 from ..execution.hedge import Hedge
@@ -27,7 +28,7 @@ from .map import HEDGE, Options, check_fn, check_hedge_of_rows, engine_of, map, 
 
 
 class Pool:
-    """Workers with the methods of ``multiprocessing.Pool``: a list of answers, each exact, or an exception.
+    """Workers with methods of ``multiprocessing.Pool``: a list of answers, each exact, or an exception.
 
     Each call is a job of `codedmap.map`: what crashes is made again, and what is late is sent to a second worker.
     Nothing is ever estimated. Functions take one input and return anything that can be pickled; lambdas and
@@ -175,6 +176,8 @@ class Pool:
         concurrent.futures.Future
             Cancelling it abandons the call, also one that runs.
         """
+        if getattr(self._engine, "runs_here", False):
+            return Inline().submit(fn, *args, **kwargs)
         with self._lock:
             self._check_open()
             if self._loop is None:
@@ -235,7 +238,7 @@ class Pool:
             if not items:
                 return []
             sealed = [_Sealed(item) for item in items]
-            with _naming_inputs(len(items)):
+            with self._while_open(), _naming_inputs(len(items)):
                 result = map(self._staying(task), sealed, chunk=chunksize, **self._given)
             return [sealed.value for sealed in result.values]
         answers = [None] * len(items)
@@ -262,13 +265,14 @@ class Pool:
                 return iter(())
             sealed = [_Sealed(item) for item in items]
             results = stream(self._staying(task), sealed, chunk=chunksize, **given)
-            return _arriving(results, len(items), ordered)
+            return _arriving(results, len(items), ordered, self._while_open)
         with _plainly():
             read = Batches((_Sealed(item) for item in iterable), single)
         if not read.rows:
             read.close()
             return iter(())
-        return _arriving(stream(self._staying(task), read, chunk=chunksize, **given), None, ordered)
+        results = stream(self._staying(task), read, chunk=chunksize, **given)
+        return _arriving(results, None, ordered, self._while_open)
 
     async def _one(self, task: _Task) -> Any:
         # As amap, in this thread, which has nothing else to do: starting others takes longer than a short call.
@@ -292,6 +296,19 @@ class Pool:
         if before is None or before[0] != digest:
             before = self._before = digest, Resident(made, self._engine)
         return before[1]
+
+    @contextmanager
+    def _while_open(self) -> Iterator[None]:
+        """Name the pool if its workers are gone because it was closed."""
+        try:
+            yield
+        except EngineError as error:
+            if not self._closed:
+                raise
+            raise EngineError(
+                "the pool was closed while answers were still to come: take them all before it is closed, or its with block "
+                "is left"
+            ) from error
 
     def _check_open(self) -> None:
         if os.getpid() != self._owner:
@@ -379,11 +396,14 @@ def _naming_inputs(items: int) -> Iterator[None]:
 
 
 def _arriving(
-    results: Generator[MapResult, None, None], items: int | None, ordered: bool
+    results: Generator[MapResult, None, None],
+    items: int | None,
+    ordered: bool,
+    while_open: Callable[[], AbstractContextManager[None]],
 ) -> Iterator[tuple[int, Any]]:
     seen = np.zeros(items or 0, dtype=bool)
     with closing(results):
-        with _plainly():
+        with while_open(), _plainly():
             for result in results:
                 seen = np.r_[seen, np.zeros(len(result.exact) - len(seen), dtype=bool)]
                 for place in np.flatnonzero(result.exact & ~seen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import (
@@ -52,8 +53,15 @@ class FromExecutor:
         """Whether calls may run in the caller's process."""
         return not isinstance(self._executor, ProcessPoolExecutor)
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether this is one of the executor's threads, which might all wait for calls that none is free for."""
+        if not isinstance(self._executor, ThreadPoolExecutor):
+            return False
+        return threading.current_thread() in self._executor._threads
+
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
-        """Compute ``fn(payload)`` somewhere.
+        """Compute ``fn(payload)`` somewhere; now, in a thread of the executor.
 
         Raises
         ------
@@ -64,6 +72,8 @@ class FromExecutor:
         """
         fn, payload = (v.key if isinstance(v, Kept) else v for v in (fn, payload))
         sent = _Sent(fn)
+        if self.runs_here:
+            return Inline().submit(sent, payload)
         if isinstance(self._executor, ProcessPoolExecutor):
             sent.packed()  # which it would do later, in a thread of its own
         try:

@@ -325,30 +325,47 @@ def _read(
     requests: SimpleQueue[tuple[int, Future[_Read]] | None],
 ) -> None:
     """Read as many rows as is requested, or what comes in a short time, until nothing is requested any more."""
-    read, first = 0, None
+    read, first, ended = 0, None, False
+    got: list[np.ndarray] = []  # and not given on yet
+    failure: BaseException | None = None
+    lock = threading.Lock()
+
+    def give(future: Future[_Read], *, late: bool = False) -> None:
+        with lock:
+            if future.done() or (late and not got):
+                return
+            if failure is None:
+                future.set_result((got.copy(), ended))
+                got.clear()
+            else:
+                future.set_exception(failure)
+
     while (request := requests.get()) is not None:
         wanted, future = request
-        got: list[np.ndarray] = []
-        ended = False
         enough, until = read + wanted, time.monotonic() + _SLOW
+        # While the next rows are waited for: the iterator may wait for the answers to these.
+        timer = threading.Timer(_SLOW, give, (future,), {"late": True})
+        timer.daemon = True
+        timer.start()
         try:
-            while read < enough and requests.empty() and not (got and time.monotonic() > until):
+            while not ended and read < enough and requests.empty() and not future.done():
+                if got and time.monotonic() > until:
+                    break
                 try:
                     batch = next(batches, _END)
                 except Exception as error:
                     raise _reading(error, read) from error
                 ended = batch is _END
-                if ended:
-                    break
-                array = checked(batch, first)
+                array = np.empty(0) if ended else checked(batch, first)
                 if len(array):
                     first = array if first is None else first
-                    got.append(array)
                     read += len(array)
+                    with lock:
+                        got.append(array)
         except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result((got, ended))
+            failure = error
+        timer.cancel()
+        give(future)
 
 
 def single(item: Any, first: np.ndarray | None) -> np.ndarray:
