@@ -445,6 +445,23 @@ def test_inside_a_worker_it_computes_there():
         assert pool.map(nested, [2]) == [([2], 1)]
 
 
+@pytest.mark.parametrize("way", ["map", "imap", "submit"])
+def test_a_function_that_cannot_be_sent_is_named(way):
+    lock = threading.Lock()
+
+    def locked(x):
+        return x, lock
+
+    with cm.engines.Local(1) as engine, cm.Pool(engine) as pool:
+        ways = {
+            "map": lambda: pool.map(locked, [1]),
+            "imap": lambda: list(pool.imap(locked, [1])),
+            "submit": lambda: pool.submit(locked, 1).result(ANSWER),
+        }
+        with pytest.raises(cm.errors.CannotSend, match=r"the function \S*\.locked cannot be sent"):
+            ways[way]()
+
+
 @pytest.mark.parametrize(("way", "chunksize"), [("imap", 1), ("imap", 5), ("imap_unordered", 5)])
 def test_answers_before_one_that_raises_are_given(way, chunksize, pool):
     raised = threading.Event()

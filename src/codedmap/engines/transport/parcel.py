@@ -231,9 +231,13 @@ def _unsendable(fn: Any) -> str:
     try:
         cloudpickle.dumps(fn)
     except Exception:
-        lifted = getattr(fn, "fn", fn)  # by itemwise
-        name = getattr(fn, "__qualname__", None) or getattr(lifted, "__qualname__", None)
-        return f"the function {name or type(fn).__qualname__}"
+        named = fn
+        # What itemwise, a pool or a partial holds.
+        while not hasattr(named, "__qualname__") and (
+            inner := getattr(named, "fn", None) or getattr(named, "func", None)
+        ):
+            named = inner
+        return f"the function {getattr(named, '__qualname__', None) or type(fn).__qualname__}"
     return ""
 
 
