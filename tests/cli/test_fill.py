@@ -105,6 +105,15 @@ def test_columns_are_filled_one_after_another(folder):
     assert [rows[k]["status"] for k in (3, 5, 9, 11)] == ["FAILED", *["ESTIMATED"] * 2, "EXACT"]
 
 
+def test_a_name_that_has_a_comma_is_quoted_as_in_the_table(folder):
+    text = Path("runs.csv").read_text()
+    Path("runs.csv").write_text(
+        text.replace("y,", '"y, m",', 1).replace("y_stderr", '"y, m_stderr"', 1)
+    )
+    _, rows = filled("--inputs", 'b, "a"', "--outputs", '"y, m"', exit_code=1)
+    assert any(float(row["y, m_stderr"] or 0.0) > 0.0 for row in rows)
+
+
 def test_rows_that_failed_are_filled_on_request(folder):
     _, rows = filled("--inputs", "a,b", "--failed")
     assert rows[3]["status"] == "ESTIMATED"
@@ -117,6 +126,9 @@ def test_rows_that_failed_are_filled_on_request(folder):
     [
         (("--inputs", "a,c"), "has no column 'c'"),
         (("--inputs", "a,,b"), "must be names of columns"),
+        (("--inputs", ""), "must be names of columns"),
+        (("--inputs", "a,b,a"), "must be names of different columns"),
+        (("--inputs", "a,b", "--outputs", "y,y"), "must be names of different columns"),
         (("--inputs", "a,error"), "row 0 of table runs.csv (counted from 0) has None as 'error'"),
         (("--inputs", "b,y"), "has None as 'y'"),
         (("--inputs", "a", "--outputs", "note"), "row 0 (counted from 0) has 'n' as 'note'"),

@@ -143,6 +143,7 @@ def test_what_is_read(tmp_path, read, text, value):
         ("out.json", "", "out.json cannot be read .No such file"),
         ("out.csv", "a,b\n1\n", "differ in the number"),
         ("out.csv", "a,b\n", "neither numbers nor names"),
+        ("stdout.json", '{"y": 1, "z": 2, "y": 3}', "two values are named 'y'"),
     ],
 )
 def test_what_cannot_be_read_is_an_error_that_shows_how_it_begins(tmp_path, read, text, says):
@@ -166,6 +167,14 @@ def test_a_program_that_fails_leaves_its_directory_and_says_why(tmp_path):
     assert not (tmp_path / "2").exists()
 
 
+@pytest.mark.parametrize("value", [b"x", {"u": 1}, [1, 2]])
+def test_a_value_that_is_no_text_is_not_written_as_python_would(tmp_path, value):
+    with pytest.raises(
+        cm.InvalidArgument, match=r"cannot be written in 'echo \{a\}': .* is of type"
+    ):
+        made("echo {a}", runs=tmp_path).line({"a": value})
+
+
 def test_a_signal_is_named(tmp_path):
     with pytest.raises(CommandFailed, match=r"^ended by SIGSEGV; see ") as error:
         sh("kill -SEGV $$", runs=tmp_path).run({}, "0")
@@ -180,6 +189,21 @@ def test_a_file_that_is_no_program_is_an_error_of_the_run(tmp_path):
     program.chmod(0o755)
     with pytest.raises(CommandFailed, match=r"cannot be started .Exec format error"):
         made(str(program), runs=tmp_path).run({}, "0")
+
+
+@pytest.mark.parametrize("first", ["echo {a}", "#!/bin/sh\r", "#!/no/such/shell"])
+def test_a_script_whose_first_line_names_no_program_is_told_apart_from_no_file(tmp_path, first):
+    script = tmp_path / "model"
+    script.write_text(f"{first}\necho 1\n")
+    script.chmod(0o755)
+    with pytest.raises(
+        CommandFailed, match=r"cannot be started .*; a script begins with a line such as"
+    ):
+        made(f"{script} 1", runs=tmp_path).run({}, "0")
+    with pytest.raises(
+        CommandFailed, match=r"cannot be started .No such file or directory.: 7; see"
+    ):
+        made("{a}", runs=tmp_path).run({"a": 7}, "1")
 
 
 # It starts a child in its session, and one in a session of its own without the mark of its worker.

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import codedmap as cm
 from codedmap.cli import cli
 from codedmap.cli.engines import ENGINES
 from codedmap.cli.program import WHY
@@ -296,6 +298,41 @@ def test_runs_that_are_ended_at_a_deadline_have_not_failed(folder, monkeypatch):
     assert not Path("runs.csv.runs").exists()
 
 
+def test_parts_of_a_library_are_not_imported_in_the_time_for_estimates(
+    folder, scripted, monkeypatch
+):
+    """They took half a second, of the 0.6 that a deadline of 6 s leaves for estimates: these were the mean."""
+    given = []
+
+    def noted(*args, called=cm.map, **more):
+        given.append(more["deadline"])
+        return called(*args, **more)
+
+    monkeypatch.setattr(cm, "map", noted)
+    module = sys.modules["codedmap.cli.sweep"]
+    monkeypatch.setattr(module, "import_what_is_used", lambda: time.sleep(1.0))
+    ran(*words("sweep_model.py:square"), "--deadline", "60s")
+    assert 0.0 < given[0] <= 53.0
+    ran(*words("sweep_model.py:square", out="again.csv"))
+    assert given[1] is None
+
+
+def test_a_directory_that_no_run_was_made_in_is_left(folder, scripted):
+    own = Path("runs.csv.runs/2020/results.txt")
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    (own.parent.parent / "3").mkdir()
+    ran(*echo("{a}"))
+    assert own.read_text() == "mine"
+    assert [path.name for path in own.parent.parent.iterdir()] == ["2020"]
+
+
+def test_where_no_directory_of_a_run_can_be_made_nothing_runs(folder, scripted):
+    said = refused(*echo("{a}"), "--keep-runs", "design.csv/runs")
+    assert "design.csv/runs, where the directories of runs are made, cannot be made" in said
+    assert not scripted
+
+
 def test_rows_that_are_equal_are_noted(folder, scripted):
     Path("x.csv").write_text("a,b\n1,2\n1,2\n1,3\n")
     assert "rows whose a, b equal those of an earlier row: 1" in ran(*words(design="x.csv"))
@@ -449,6 +486,22 @@ def test_a_design_that_cannot_be_used_is_refused(folder, scripted, design, says)
         Path("x.csv").write_text(design)
     assert re.search(says, refused(*words(design="x.csv")))
     assert not scripted
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("", "x.jsonl has no rows: give the names of columns, and a row for each run"),
+        ('{"a": 1}\n{"a": 1, "b": 2, "a": 3}\n', "line 2: two values are named 'a'"),
+        ('{"": 1}\n', "column 1 has no name"),
+        ("[1]\n", "line 1 is no JSON object"),
+        ('{"a": 1},\n', "line 1, column 9: Extra data"),
+        (b'{"\xfc": 1}\n', "save it as UTF-8"),
+    ],
+)
+def test_lines_of_json_that_cannot_be_used_are_refused(folder, scripted, lines, says):
+    Path("x.jsonl").write_bytes(lines if isinstance(lines, bytes) else lines.encode())
+    assert says in refused(*words(design="x.jsonl"))
 
 
 @pytest.mark.parametrize(

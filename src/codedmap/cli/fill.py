@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,12 @@ _STDERR = "_stderr"
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if "" in names:
+    # As in the first line of a CSV file, where a name may be quoted.
+    names = tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True), ()))
+    if not names or "" in names:
         raise click.BadParameter(f"{text!r} must be names of columns, such as a,b,c")
+    if len(set(names)) < len(names):
+        raise click.BadParameter(f"{text!r} must be names of different columns, such as a,b,c")
     return names
 
 
@@ -37,7 +41,7 @@ class FillOptions(Options):
     inputs: tuple[str, ...] = option(
         _names,
         "NAMES",
-        "The columns from which others are estimated, such as a,b,c.",
+        "The columns from which others are estimated, such as a,b,c; a name that has a comma is quoted.",
         required=True,
     )
     outputs: tuple[str, ...] | None = option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import math
 import os
@@ -196,6 +197,8 @@ def _found(program: str) -> str:
 def _text(value: Any, spec: str) -> str:
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, bytes | dict | list):
+        raise TypeError(f"{value!r:.60} is of type {type(value).__name__}, and no number or text")
     if spec:
         return format(value, spec)
     return repr(value) if isinstance(value, float) else str(value)
@@ -218,8 +221,12 @@ def _run(words: list[str], place: Path, timeout: float | None) -> None:
                 start_new_session=True,
             )
         except OSError as error:
+            script = error.errno in (errno.ENOENT, errno.ENOEXEC) and shutil.which(words[0])
+            hint = (
+                "; a script begins with a line such as #!/bin/sh, which names a program that exists"
+            )
             raise CommandFailed(
-                f"cannot be started ({error.strerror}): {shlex.join(words)[:_CHARACTERS]}"
+                f"cannot be started ({error.strerror}): {shlex.join(words)[:_CHARACTERS]}{hint if script else ''}"
             ) from error
     ended = False
     try:
@@ -297,7 +304,7 @@ def _read(place: Path, read: str) -> Any:
 
 def _from_json(text: str) -> Any:
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=json_object)
     except json.JSONDecodeError as error:
         raise ValueError(f"it is no JSON (line {error.lineno}: {error.msg})") from error
     if isinstance(value, dict):
@@ -307,6 +314,16 @@ def _from_json(text: str) -> Any:
     if isinstance(value, str):
         raise ValueError("it is a text, and must be an object, a list or a number")
     return _value(value, "it")
+
+
+def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; raises ValueError if two of its values have one name, of which Python would drop the first."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two values are named {twice!r:.60}")
+    return found
 
 
 def _value(value: Any, name: str) -> Any:

@@ -31,6 +31,7 @@ from ..api.sweep import (
 )
 from ..contracts.arguments import is_real
 from ..errors import many
+from ..estimation.surrogate import import_what_is_used
 from ..execution.missing import COMPUTING, estimate_missing, warn_of_losses
 from ..results.status import Status, counts_in_words
 from ..results.summary import outputs_lines, short
@@ -442,6 +443,9 @@ class _Sweep:
         self.errors = {}
         self._tidy(())
         if left:
+            self._make_place()
+            if options.deadline is not None:
+                import_what_is_used()  # or the time for estimates would go by with that
             path = options.journal.absolute()
             run = _Run(self.fn, self.columns, path, journal.identity, options.retries)
             start = engine_named("local", options.workers)
@@ -470,6 +474,19 @@ class _Sweep:
         self._take(journal.read())
         for row in self.done:
             self.errors.pop(row, None)
+
+    def _make_place(self) -> None:
+        """Make the directory of all runs of a program; raises `InvalidArgument`."""
+        options = self.options
+        if options.command is None:
+            return
+        try:
+            options.runs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cm.InvalidArgument(
+                f"{options.runs}, where the directories of runs are made, cannot be made ({error.strerror}): allow it, or "
+                "choose another place with --keep-runs"
+            ) from error
 
     def _time_left(self, share: float = 1.0) -> float | None:
         deadline = self.options.deadline
@@ -559,7 +576,7 @@ class _Sweep:
             return bool(options.keep_runs)
         for place in options.runs.glob("*"):
             name = place.name.partition(".")[0]
-            if not name.isdecimal():
+            if not (name.isdecimal() and _is_of_run(place)):
                 continue
             row = int(name)
             # A run that is ended at a deadline may have a reason too.
@@ -607,6 +624,12 @@ class _Sweep:
         if np.isin(self.status, (Status.ESTIMATED, Status.MISSING)).any():
             steps.append("--resume and a later --deadline, or none, make the rest exact")
         return steps
+
+
+def _is_of_run(place: Path) -> bool:
+    """Whether a directory is one that a run was made in, and not somebody's own with such a name."""
+    there = [one.name for one in place.iterdir()] if place.is_dir() else [""]
+    return not there or WHY in there or "stdout" in there
 
 
 def _arguments(fn: Callable[..., Any], table: Table) -> tuple[list[str], list[str]]:

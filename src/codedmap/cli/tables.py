@@ -19,7 +19,7 @@ from ..api.sweep import as_numbers
 from ..contracts.arguments import is_real
 from ..errors import many
 from ..storage.source import extra
-from .program import number_in
+from .program import json_object, number_in
 
 Table = dict[str, list[Any]]
 """Columns of one length by name: numbers, texts, booleans, and None where there is nothing."""
@@ -51,7 +51,7 @@ def read_table(name: str, path: Path) -> Table:
         raise cm.InvalidArgument(f"{name} {path} cannot be read: {error}{hint}") from error
     if not table or not next(iter(table.values())):
         raise cm.InvalidArgument(
-            f"{name} {path} has no rows: give a line with the names of columns, and a line for each run"
+            f"{name} {path} has no rows: give the names of columns, and a row for each run"
         )
     return table
 
@@ -138,9 +138,13 @@ def _read_lines(file: IO[bytes]) -> Table:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=json_object)
+        except UnicodeDecodeError:
+            raise
         except json.JSONDecodeError as error:
             raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from error
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is no JSON object")
         rows.append(row)
@@ -219,7 +223,7 @@ def _as_text(column: Sequence[Any]) -> list[str | None]:
 
 def _check_names(names: list[str]) -> None:
     if "" in names:
-        raise ValueError(f"column {names.index('') + 1} has no name in the first line")
+        raise ValueError(f"column {names.index('') + 1} has no name")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"two columns are named {twice[0]}")
