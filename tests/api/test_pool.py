@@ -492,3 +492,21 @@ def test_a_child_that_was_forked_off_can_neither_use_nor_end_it(tmp_path):
     out = run_script(tmp_path, source).out
     assert sorted(out.split("\n"))[1:3] == ["1", "2"]
     assert "from which this one was forked" in out
+
+
+def test_an_interruption_while_calls_are_waited_for_abandons_them(tmp_path):
+    """Python printed of each that it was destroyed but pending."""
+    source = """
+        import signal, threading, time
+        # main
+        try:
+            with cm.Pool(cm.engines.Local(1)) as pool:
+                print(pool.submit(abs, -1).result(), flush=True)
+                calls = [pool.submit(time.sleep, 60.0) for _ in range(3)]
+                threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        except KeyboardInterrupt:
+            print([call.cancelled() for call in calls])
+        """
+    script = run_script(tmp_path, source)
+    assert script.out.endswith("[True, True, True]\n")
+    assert script.err == ""

@@ -218,7 +218,11 @@ class Pool:
             loop, self._loop = self._loop, None
         try:
             if loop is not None:
-                asyncio.run_coroutine_threadsafe(_ended(cancel=cancel), loop).result()
+                try:
+                    asyncio.run_coroutine_threadsafe(_ended(cancel=cancel), loop).result()
+                except BaseException:  # Ctrl-C
+                    asyncio.run_coroutine_threadsafe(_ended(cancel=True), loop).result()
+                    raise
         finally:
             if loop is not None:
                 self._stop()
