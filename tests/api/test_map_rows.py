@@ -1170,6 +1170,25 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds(pool, capsys, m
     assert capsys.readouterr().err == ""
 
 
+def test_calls_that_run_are_shown_before_the_first_answer(pool, monkeypatch):
+    """Workers were said to be starting until a row of the simulator was done, be it for an hour."""
+    from codedmap.results import progress_bar
+
+    monkeypatch.setattr(progress_bar, "_SELDOM", 0.0)
+    lines, seen = [], threading.Event()
+
+    def note(line, **_):
+        lines.append(line)
+        if " running" in line:
+            seen.set()
+
+    monkeypatch.setattr(progress_bar, "print", note, raising=False)
+    cm.map(lambda x: seen.wait(60) and x, X[:2], engine=pool, progress=True, chunk=1)
+    assert any(
+        re.search(r": 0 of 2 rows after \d+ s, 2 running \(row 0 for", line) for line in lines
+    )
+
+
 def test_progress_counts_crashes_before_the_first_answer(capsys, monkeypatch):
     """As long as a call runs for longer no row fails, and a job in which all others crash waits for it: which one is said."""
     from codedmap.results import progress_bar

@@ -154,6 +154,13 @@ def test_what_cannot_be_read_is_an_error_that_shows_how_it_begins(tmp_path, read
         command.run({}, "0")
 
 
+@pytest.mark.parametrize("makes", ["mkfifo out.txt", "ln -s /dev/zero out.txt", "mkdir out.txt"])
+def test_what_is_no_file_is_not_read(tmp_path, makes):
+    """A pipe was waited for without end, and a device filled the memory."""
+    with pytest.raises(cm.InvalidAnswer, match=r"out\.txt cannot be read .it is no file.; see"):
+        made(f"sh -c '{makes}'", "out.txt", runs=tmp_path).run({}, "0")
+
+
 def test_a_program_that_fails_leaves_its_directory_and_says_why(tmp_path):
     command = sh("echo one >&2; echo bad {a} >&2; exit 3", runs=tmp_path)
     with pytest.raises(CommandFailed) as error:

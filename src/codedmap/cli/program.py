@@ -289,6 +289,8 @@ def _last_lines(place: Path) -> str:
 
 def _read(place: Path, read: str) -> Any:
     path = place / ("stdout" if read == "stdout.json" else read)
+    if path.exists() and not path.is_file():  # a pipe, or a device, may have no end
+        raise InvalidAnswer(f"{read} cannot be read (it is no file)")
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from typing import Any
 
 _OFTEN = 0.1  # seconds between two changes of a bar
-_STARTING = "starting workers"  # until the first answer: they import what the function needs
+_STARTING = "starting workers"  # until a call has begun: they import what the function needs
+_BEGUN = 1.0  # seconds after which it has; that it has not is looked at more often
 _SELDOM = 10.0  # seconds between two lines where there is no terminal
 _CANNOT = OSError, ValueError  # a stream that is closed, or whose terminal is gone
 
@@ -74,9 +75,9 @@ def _printed(total: int | None, unit: str) -> Callable[[Any], None]:
 
 def _described(job: Any) -> str:
     done, failed, running, hedged = job.counts
-    if not done + failed + job.crashed:
-        return _STARTING
     longest, seconds = job.longest
+    if not done + failed + job.crashed and seconds < _BEGUN:
+        return _STARTING
     parts = [f"{running:,} running{f' ({longest} for {seconds:.0f} s)' * (seconds >= _SELDOM)}"]
     if failed:
         parts.append(f"{failed:,} failed")
