@@ -142,6 +142,8 @@ def test_what_is_read(tmp_path, read, text, value):
         ("stdout", "banner\ny=2", "'banner' is no line name=value with a name of its own"),
         ("out.json", "", "out.json cannot be read .No such file"),
         ("out.csv", "a,b\n1\n", "differ in the number"),
+        ("out.csv", "a;b\n1,5;2,5\n", "its first line has semicolons, and no commas"),
+        ("out.csv", "a\tb\n1\t2\n", "its first line has tabs, and no commas"),
         ("out.csv", "a,b\n", "neither numbers nor names"),
         ("stdout.json", '{"y": 1, "z": 2, "y": 3}', "two values are named 'y'"),
     ],

@@ -362,6 +362,7 @@ def _from_csv(text: str) -> Any:
     rows = [row for row in csv.reader(text.splitlines()) if row]
     if not rows:
         raise ValueError("there is no number")
+    check_commas(rows[0])
     if len({len(row) for row in rows}) > 1:
         raise ValueError("its lines differ in the number of their values")
     try:
@@ -377,6 +378,15 @@ def _from_csv(text: str) -> Any:
         return {name: unrounded(np.array(cells), cells) for name, cells in lists.items()}
     table = unrounded(np.array(numbers), numbers)
     return table.squeeze() if table.size > 1 else table.item()
+
+
+def check_commas(first: list[str]) -> None:
+    """Raise ValueError if the first line of a CSV file is not cut by commas."""
+    for sign, word in {";": "semicolons", "\t": "tabs"}.items():
+        if len(first) == 1 and sign in first[0]:
+            raise ValueError(
+                f"its first line has {word}, and no commas: put commas between columns, and write decimals with a point"
+            )
 
 
 def _number(text: str, otherwise: str | None = None) -> Any:

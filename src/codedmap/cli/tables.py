@@ -19,7 +19,7 @@ from ..api.sweep import as_numbers
 from ..contracts.arguments import is_real
 from ..errors import many
 from ..storage.source import extra
-from .program import json_object, number_in
+from .program import check_commas, json_object, number_in
 
 Table = dict[str, list[Any]]
 """Columns of one length by name: numbers, texts, booleans, and None where there is nothing."""
@@ -78,11 +78,7 @@ def _read_csv(file: IO[bytes]) -> Table:
         raise ValueError(f"line {lines.line_num}: {error}") from error
     names = [name.strip() for name in rows[0][1]] if rows else []
     _check_names(names)
-    for sign, word in {";": "semicolons", "\t": "tabs"}.items():
-        if len(names) == 1 and sign in names[0]:
-            raise ValueError(
-                f"its first line has {word}, and no commas: put commas between columns, and write decimals with a point"
-            )
+    check_commas(names)
     columns: list[list[str]] = [[] for _ in names]
     for number, row in rows[1:]:
         if len(row) != len(names):
