@@ -509,6 +509,7 @@ class _Task:
     def _wrong(self, answer: Any, outputs: Mapping[Any, Any], rows: int | None) -> str | None:
         if answer is None or not outputs:
             return f"fn returned {answer!r}: return a number, an array, or a dict of these"
+        axes_of: dict[str, int] = {}
         for name, value in outputs.items():
             if not isinstance(name, str):
                 return f"fn returned an output that is called {name!r}: give it a name that is text"
@@ -524,16 +525,27 @@ class _Task:
                     f"fn returned {got} for {many(rows, 'row')} of the design: with frame=True it returns a row for each; "
                     "leave frame out for a function of one row"
                 )
-            axes -= self.frame
-            parts = r"(_\d+)" * axes if self.apart else r"(_dim_\d+)?" * (axes > 0)
-            made = re.compile(re.escape(name) + parts + "(_stderr)?")
-            for other in (*self.taken, *(other for other in outputs if other != name)):
-                if str(other).startswith(name) and made.fullmatch(other):
+            axes_of[name] = axes - self.frame
+        for other in (*self.taken, *outputs):
+            for name in _named_by(str(other), axes_of, self.apart):
+                if name != other or other in self.taken:
                     return (
                         f"fn returned the output {name!r}, and there is {other!r} beside it in the table: return it by "
                         "another name, in a dict such as {'result': value}"
                     )
         return None
+
+
+def _named_by(column: str, axes_of: Mapping[str, int], apart: bool) -> Iterator[str]:
+    """The outputs, by their numbers of axes, that have a column, dimension or standard errors of this name."""
+    for base in dict.fromkeys((column, column.removesuffix("_stderr"))):
+        name, cut, number = base, 0, "0"
+        while number.isdecimal() and (apart or cut < 2):
+            axes = axes_of.get(name)
+            if axes is not None and (axes == cut if apart else axes or not cut):
+                yield name
+            name, _, number = name.rpartition("_" if apart else "_dim_")
+            cut += 1
 
 
 def _axes(value: Any) -> int:
