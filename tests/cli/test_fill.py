@@ -105,6 +105,13 @@ def test_columns_are_filled_one_after_another(folder):
     assert [rows[k]["status"] for k in (3, 5, 9, 11)] == ["FAILED", *["ESTIMATED"] * 2, "EXACT"]
 
 
+def test_a_table_may_have_very_many_columns(folder):
+    """Each name was counted among all: 100,000 took minutes."""
+    names = [f"v_{k}" for k in range(100_000)]
+    Path("runs.csv").write_text(",".join(["a", *names]) + "\n" + ",".join(["1"] * 100_001) + "\n")
+    assert "no number is missing" in filled("--inputs", "a", exit_code=2)[0]
+
+
 def test_a_name_that_has_a_comma_is_quoted_as_in_the_table(folder):
     text = Path("runs.csv").read_text()
     Path("runs.csv").write_text(

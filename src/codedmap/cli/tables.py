@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -220,9 +221,9 @@ def _as_text(column: Sequence[Any]) -> list[str | None]:
 def _check_names(names: list[str]) -> None:
     if "" in names:
         raise ValueError(f"column {names.index('') + 1} has no name")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ValueError(f"two columns are named {twice[0]}")
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise ValueError(f"two columns are named {name}")
 
 
 _KINDS: dict[
