@@ -346,8 +346,8 @@ def _read(
         # While the next rows are waited for: the iterator may wait for the answers to these.
         timer = threading.Timer(_SLOW, give, (future,), {"late": True})
         timer.daemon = True
-        timer.start()
         try:
+            timer.start()
             while not ended and read < enough and requests.empty() and not future.done():
                 if got and time.monotonic() > until:
                     break
