@@ -452,6 +452,13 @@ def test_a_function_that_cannot_be_sent_is_named(way):
     def locked(x):
         return x, lock
 
+    class Wrapper:
+        def __init__(self):
+            self.lock = lock
+
+        def __call__(self, x):
+            return x
+
     with cm.engines.Local(1) as engine, cm.Pool(engine) as pool:
         ways = {
             "map": lambda: pool.map(locked, [1]),
@@ -460,6 +467,8 @@ def test_a_function_that_cannot_be_sent_is_named(way):
         }
         with pytest.raises(cm.errors.CannotSend, match=r"the function \S*\.locked cannot be sent"):
             ways[way]()
+        with pytest.raises(cm.errors.CannotSend, match=r"the function \S*\.Wrapper cannot be sent"):
+            pool.map(Wrapper(), [1])
 
 
 @pytest.mark.parametrize(("way", "chunksize"), [("imap", 1), ("imap", 5), ("imap_unordered", 5)])

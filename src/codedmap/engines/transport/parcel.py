@@ -237,7 +237,7 @@ def _unsendable(fn: Any) -> str:
             inner := getattr(named, "fn", None) or getattr(named, "func", None)
         ):
             named = inner
-        return f"the function {getattr(named, '__qualname__', None) or type(fn).__qualname__}"
+        return f"the function {getattr(named, '__qualname__', type(named).__qualname__)}"
     return ""
 
 
