@@ -305,6 +305,46 @@ def test_no_program_goes_on_without_its_child(tmp_path, monkeypatch):
     descendants.end_descendants(name)  # what was just being started
 
 
+def starting_again(path):
+    while True:
+        subprocess.run(["sh", "-c", f"echo >> {path}; sleep 100"], check=False)
+
+
+def test_a_worker_that_is_ended_starts_nothing_again(tmp_path):
+    """It saw that what it had started was killed, and went on for a moment."""
+    for n in range(5):
+        path = tmp_path / f"{n}"
+        with Local(1) as engine:
+            engine.submit(0, starting_again, path)
+            assert eventually(path.exists)
+        assert path.read_text() in ("", "\n")
+
+
+def test_what_a_program_starts_while_it_is_searched_for_ends_with_it(tmp_path, monkeypatch):
+    """A child that it started between the search and its end was left: at a deadline, a command's."""
+    name = f"{uuid.uuid4().hex}:"
+    starts = f"read line < {tmp_path / 'go'}; setsid sh -c 'echo $$ > {tmp_path / 'child'}; sleep 100'; sleep 100"
+    os.mkfifo(tmp_path / "go")
+    program = subprocess.Popen(["sh", "-c", starts], env={**os.environ, descendants.MARK: name})
+    searches = []
+
+    def then_started(*given, search=descendants._found):
+        found = search(*given)
+        if not searches:
+            assert found == [program.pid]
+            (tmp_path / "go").write_text("go\n")
+            assert eventually((tmp_path / "child").exists)
+        searches.append(found)
+        return found
+
+    monkeypatch.setattr(descendants, "_found", then_started)
+    descendants.end_descendants(name)
+    assert program.wait(ANSWER) == -signal.SIGKILL
+    assert eventually((tmp_path / "child").read_text)
+    child = int((tmp_path / "child").read_text())
+    assert eventually(lambda: not alive(child))
+
+
 def test_processes_are_searched_once_for_all_workers_that_are_ended(monkeypatch):
     searches = []
     for module in (local, local_worker):

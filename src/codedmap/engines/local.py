@@ -237,6 +237,9 @@ class _Processes:
         self.closing = True
         self.starter.do(self.starter.end)
         try:
+            for queue in self._queues.values():
+                if queue.worker is not None:
+                    queue.worker.stop()  # it might start again what has ended
             end_descendants(
                 f"{self.run}:", pids=[pid for queue in self._queues.values() for pid in queue.pids]
             )

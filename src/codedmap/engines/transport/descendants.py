@@ -15,6 +15,7 @@ MARK = "CODEDMAP_WORKER"
 SHARED = Path("/dev/shm")
 """Where segments are, whose names begin with `segments_of` the process that has the engine."""
 _PROC = Path("/proc")
+_SEARCHES = 5  # at most; the caller's own threads may go on to start others
 
 
 def segments_of(pid: int) -> str:
@@ -52,6 +53,22 @@ def end_descendants(*names: str, pids: Collection[int] = ()) -> None:
     found by its mark. Does nothing where there is no ``/proc``.
     """
     marked = tuple(name.encode() for name in names)
+    ended: dict[int, None] = {}
+    # All are stopped first: a program whose child was killed would go on, and might answer without it. What they have
+    # started while they were searched for, which takes tenths of a second among many processes, is found next.
+    for _ in range(_SEARCHES):
+        new = [pid for pid in _found(marked, {*pids, *ended}) if pid not in ended]
+        if not new:
+            break
+        _send(new, signal.SIGSTOP)
+        ended |= dict.fromkeys(new)
+    if ended:
+        _send(ended, signal.SIGKILL)
+        discard_of(*ended)
+
+
+def _found(marked: tuple[bytes, ...], pids: Collection[int]) -> list[int]:
+    """The descendants of some processes and of those that are marked, and these."""
     children: dict[int, list[int]] = {}
     found = []
     entries: list[Path] = []
@@ -68,14 +85,13 @@ def end_descendants(*names: str, pids: Collection[int] = ()) -> None:
         found += children.get(pid, ())
     for pid in found:  # which grows
         found += children.pop(pid, ())
-    ended = set(found) - {os.getpid()}
-    # All are stopped first: a program whose child was killed would go on, and might answer without it.
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in ended:
-            with contextlib.suppress(OSError):
-                os.kill(pid, number)
-    if ended:
-        discard_of(*ended)
+    return [pid for pid in dict.fromkeys(found) if pid != os.getpid()]
+
+
+def _send(pids: Collection[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
 
 
 if __name__ == "__main__":
