@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .faults import Fault
-from .rooms import ROWS, WANTED, every_fault
+from .rooms import WANTED, every_fault, every_file
 from .runs import Copy, Run
 
 _LIMIT = 900.0  # seconds that tests may take without a fault
@@ -24,7 +24,7 @@ Reasons = dict[tuple[str, str, str], str]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw faults, run the tests, report; 1 if fewer are found than wanted."""
-    rooms = list(dict.fromkeys(sources.partition("/")[0] for sources, _ in ROWS))
+    rooms = list(dict.fromkeys(path.parent.name for path, _ in every_file()))
     parser = argparse.ArgumentParser(prog="python -m mutants", description=__doc__)
     parser.add_argument("--faults", type=int, default=100, help="in all (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which ones (default %(default)s)")

@@ -19,8 +19,12 @@ ROWS = [
     ("contracts/answers.py contracts/inputs.py", "contracts/test_answers.py api/test_bad_input.py api/test_map.py contracts/test_estimates.py"),
     ("contracts/stopping.py", "contracts/test_stopping.py api/test_map.py api/test_tolerance.py"),
     ("contracts/arguments.py contracts/c*.py contracts/m*.py contracts/sum_code.py", "contracts/test_memory.py contracts/test_estimates.py api/test_bad_input.py coding/test_groups.py api/test_matrix.py api/test_sum.py contracts/test_codes.py"),
+    ("contracts/engine.py errors.py __init__.py", "test_face.py results/test_messages.py execution/test_members.py topology/test_topology.py"),
+    ("estimation/threads.py", "estimation/test_threads.py"),
     ("results/*_result.py results/summary.py results/status.py", "results/test_printed.py results/test_messages.py results/test_scatter.py api/test_sweep.py api/test_map.py api/test_sum.py api/test_matrix.py"),
     ("results/plan.py", "results/test_plan.py"),
+    ("results/scatter.py", "results/test_scatter.py"),
+    ("results/progress_bar.py", "results/test_progress_bar.py"),
     ("coding/ordering.py", "coding/test_ordering.py"),
     ("coding/points.py coding/spline.py coding/precision.py", "contracts/test_codes.py coding/test_spline.py codes/test_linear_outliers.py"),
     ("coding/operators.py coding/groups.py", "coding/test_groups.py api/test_map.py coding/test_operators.py"),
@@ -51,23 +55,33 @@ ROWS = [
     ("planning/*.py", "planning/test_parts.py planning/test_ways.py api/test_plan.py"),
     ("api/map.py", "api/test_map.py api/test_bad_input.py api/test_map_rows.py api/test_map_out.py"),
     ("execution/missing.py contracts/warning.py", "execution/test_missing.py api/test_map_rows.py"),
-    ("execution/uncoded.py api/piloted.py", "execution/test_live.py api/test_map_rows.py api/test_tolerance.py api/test_plan.py api/test_auto.py"),
+    ("execution/uncoded.py", "execution/test_live.py api/test_map_rows.py api/test_tolerance.py api/test_plan.py api/test_auto.py"),
     ("api/matrix.py", "api/test_matrix_rounding.py api/test_matrix.py"),
     ("api/sum.py", "api/test_sum_given.py api/test_sum.py"),
-    ("api/plan.py", "api/test_plan.py api/test_auto.py"),
+    ("api/plan.py api/piloted.py", "api/test_plan.py api/test_auto.py"),
     ("api/sweep.py", "api/test_sweep.py"),
+    ("api/fill.py", "api/test_fill.py"),
+    ("api/pool.py", "api/test_pool.py"),
+    ("api/joblib_backend.py", "api/test_joblib_backend.py"),
+    ("api/amap.py", "api/test_amap.py"),
+    ("api/onnx.py", "api/test_onnx.py"),
     ("topology/*.py", "topology/test_topology.py"),
     ("training/*.py", "training/test_training.py"),
 ]  # fmt: skip
 
 
-def every_fault() -> Iterator[tuple[str, str, Fault]]:
-    """Room, tests and fault, for all that the files of the rooms can be given."""
+def every_file() -> Iterator[tuple[Path, str]]:
+    """The files of the rows, and their tests."""
     for sources, tests in ROWS:
         for glob in sources.split():
             paths = sorted((ROOT / "src" / "codedmap").glob(glob))
             if not paths:
                 raise FileNotFoundError(f"mutants/rooms.py: {glob!r} fits no file of src/codedmap")
-            for path in paths:
-                for fault in faults(path.relative_to(ROOT), path.read_text()):
-                    yield path.parent.name, tests, fault
+            yield from ((path, tests) for path in paths)
+
+
+def every_fault() -> Iterator[tuple[str, str, Fault]]:
+    """Room, tests and fault, for all that the files of the rooms can be given."""
+    for path, tests in every_file():
+        for fault in faults(path.relative_to(ROOT), path.read_text()):
+            yield path.parent.name, tests, fault

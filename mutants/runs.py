@@ -17,8 +17,9 @@ from .rooms import ROOT
 
 _LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "_build", "dist")
 _PYTEST = """
-import resource, pytest
+import resource, threading, pytest
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # a fault may fill any memory
+threading.stack_size(2 << 20)  # of which a test has a thousand
 raise SystemExit(pytest.main())
 """
 _OPTIONS = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=0")

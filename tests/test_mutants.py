@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mutants.__main__ import drawn_faults, equivalent, report
 from mutants.faults import Fault, faults
-from mutants.rooms import ROOT, ROWS, every_fault
+from mutants.rooms import ROOT, ROWS, every_fault, every_file
 from mutants.runs import Copy, Run
 
 FILE = Path("a.py")
@@ -115,6 +115,15 @@ def test_what_the_tables_name_is_there(every):
     assert all(known.values())
     stale = set(known) - {fault.key for _, _, fault in every}
     assert not stale, "these lines have changed: judge them again in mutants/equivalent.txt"
+
+
+def test_every_file_whose_tests_start_no_processes_stands_in_one_row():
+    package = ROOT / "src" / "codedmap"
+    listed = [path for path, _ in every_file()]
+    assert len(listed) == len(set(listed))
+    for path in set(package.rglob("*.py")) - set(listed):
+        room = path.relative_to(package).parts[0]
+        assert room in ("engines", "cli", "__main__.py") or not list(faults(path, path.read_text()))
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from codedmap.results import (
     MapResult,
     MatrixResult,
     SumResult,
-    progress_bar,
 )
 from codedmap.results.summary import first_line, short
 from codedmap.testing import Scripted, fail
@@ -294,16 +292,6 @@ def test_a_notebook_shows_a_table_and_never_the_arrays():
         assert "<no>" not in page
     assert "<td>rows</td>" in result._repr_html_()
     assert "<td>exact with hedging</td>" in plan._repr_html_()
-
-
-def test_a_bar_in_a_narrow_terminal_has_its_times(monkeypatch, capsys):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setattr(progress_bar, "_is_shown", lambda: True)
-    with progress_bar.job_progress(True, 29) as show:
-        show(SimpleNamespace(counts=(17, 0, 2, 0), longest=("", 0.0), crashed=0, seconds=1.0))
-    assert re.search(r"17/29 rows .*2 running .*0:00:00.*-:--:--", capsys.readouterr().err)
 
 
 def test_one_thing_is_named_in_the_singular():

@@ -111,7 +111,6 @@ class OnnxModel:
             ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
             session = onnxruntime.InferenceSession(
