@@ -19,7 +19,7 @@ ROWS = [
     ("contracts/answers.py contracts/inputs.py", "contracts/test_answers.py api/test_bad_input.py api/test_map.py contracts/test_estimates.py"),
     ("contracts/stopping.py", "contracts/test_stopping.py api/test_map.py api/test_tolerance.py"),
     ("contracts/arguments.py contracts/c*.py contracts/m*.py contracts/sum_code.py", "contracts/test_memory.py contracts/test_estimates.py api/test_bad_input.py coding/test_groups.py api/test_matrix.py api/test_sum.py contracts/test_codes.py"),
-    ("contracts/engine.py errors.py __init__.py", "test_face.py results/test_messages.py execution/test_members.py topology/test_topology.py"),
+    ("contracts/engine.py errors.py __init__.py", "test_face.py results/test_messages.py results/test_printed.py execution/test_members.py topology/test_topology.py"),
     ("estimation/threads.py", "estimation/test_threads.py"),
     ("results/*_result.py results/summary.py results/status.py", "results/test_printed.py results/test_messages.py results/test_scatter.py api/test_sweep.py api/test_map.py api/test_sum.py api/test_matrix.py"),
     ("results/plan.py", "results/test_plan.py"),

@@ -39,6 +39,7 @@ def test_what_is_known_stays_and_what_is_lost_is_estimated():
     assert np.abs(result.values - Y).max() < 0.01
     assert (result.left_out < 0.01).all()
     assert "80 rows: 68 exact, 12 estimated" in str(result)
+    np.testing.assert_allclose(result.deviation, Y[~LOST].std(axis=0), rtol=0.02)
     assert pickle.loads(pickle.dumps(result)).methods == result.methods
 
 
@@ -51,6 +52,49 @@ def test_entries_that_are_missing_alone_are_filled_alone():
     assert result.stderr[3, 1] > 0
     assert result.values[3, 1] == pytest.approx(Y[3, 1], abs=0.01)
     assert result.status[3] == Status.ESTIMATED
+
+
+def test_outputs_without_gaps_are_left_alone():
+    answers = np.concatenate([Y[:, :1], lossy()], axis=1)
+    result = cm.fill(X, answers)
+    assert result.methods[0] == "nothing is missing"
+    assert np.isnan(result.left_out[0])
+    assert (result.stderr[:, 0] == 0).all()
+    np.testing.assert_array_equal(result.values[:, 1:], cm.fill(X, lossy()).values)
+    assert cm.fill(X, Y).methods == ("nothing is missing",) * 2
+
+
+def test_a_complex_number_is_lost_if_either_part_is():
+    answers = np.stack([Y[:, 0], Y[:, 1], Y[:, 0] + Y[:, 1]], axis=1) * (1 + 0.5j)
+    lost = answers.copy()
+    lost.real[3, 0] = lost.imag[5, 0] = lost.real[6, 1] = lost.imag[9, 1] = lost.imag[12, 2] = (
+        np.nan
+    )
+    result = cm.fill(X, lost)
+    np.testing.assert_array_equal(result.stderr != 0, np.isnan(lost))
+    np.testing.assert_allclose(result.values, answers, atol=0.02)
+
+
+def test_one_run_that_is_there_is_enough_if_none_is_lost():
+    result = cm.fill([[1.0]], [2.0])
+    assert (result.values, result.status) == ([2.0], [Status.EXACT])
+
+
+@pytest.mark.parametrize(
+    ("answers", "names"),
+    [
+        (lossy(), ("y0", "y1")),
+        (lossy()[:, 0], ("y",)),
+        (lossy()[:, :1], ("y",)),
+        (pd.Series(lossy()[:, 0]), ("y",)),
+        (pd.Series(lossy()[:, 0], name="flow"), ("flow",)),
+        (pd.Series(lossy()[:, 0], name=0), ("0",)),
+        (polars.Series(lossy()[:, 0]), ("y",)),
+    ],
+)
+def test_outputs_without_names_have_numbers_if_they_are_several(answers, names):
+    result = cm.fill(X[:, :1], answers)
+    assert (result.inputs, result.outputs) == (("x0",), names)
 
 
 def test_answers_of_any_shape_and_kind():
@@ -122,6 +166,10 @@ def test_outputs_that_are_lost_in_many_ways_are_estimated_quickly(monkeypatch):
         cm.fill(X, answers)
         assert len(thorough) == outputs
         assert all(thorough) == (outputs < 100)
+    monkeypatch.setattr(sys.modules["codedmap.api.fill"], "_LONG", 0.0)
+    thorough.clear()
+    cm.fill(X, lossy()[:, :1])  # one group is worth its time
+    assert thorough == [True]
 
 
 def test_known_answers_help():
@@ -158,15 +206,25 @@ def test_rows_that_failed_are_not_filled():
         assert np.isnan(result.values[[0, 7]]).all()
         assert np.isinf(result.stderr[[0, 7]]).all()
         assert result.status[14] == Status.ESTIMATED
+    last = lossy()
+    last[-1] = np.nan
+    np.testing.assert_array_equal(
+        cm.fill(X, last, failed=[79]).status[78:], [Status.EXACT, Status.FAILED]
+    )
+    assert cm.fill(X, lossy(), failed=[]).status[0] == Status.ESTIMATED
+    every = cm.fill(X, np.full(80, np.nan), failed=range(80))
+    assert (every.status == Status.FAILED).all()
 
 
 def test_with_too_few_answers_rows_are_missing():
-    for answered in ([], [3]):
+    for answered in ([], [3], [3, 5]):
         answers = np.full(80, np.nan)
         answers[answered] = 1.0
         result = cm.fill(X, answers)
-        expected = np.full(80, Status.MISSING)
+        few = len(answered) < 2
+        expected = np.full(80, Status.MISSING if few else Status.ESTIMATED)
         expected[answered] = Status.EXACT
+        assert (result.methods == ("too few answers",)) == few
         np.testing.assert_array_equal(result.status, expected)
         assert np.isinf(result.stderr[expected == Status.MISSING]).all()
 
@@ -228,6 +286,11 @@ def test_an_output_that_has_the_name_of_another_is_drawn_by_its_number():
     np.testing.assert_array_equal(np.transpose(drawn), Y[~LOST])
 
 
+WITHOUT = X.copy()
+WITHOUT[5, 1] = WITHOUT[7, 0] = np.inf
+DATES = np.full(80, "2026-01-01", "M8[D]")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -242,15 +305,25 @@ def test_an_output_that_has_the_name_of_another_is_drawn_by_its_number():
             (pd.DataFrame({"soil": ["clay", "sand"] * 40}), Y),
             "column 'soil' of X has no numbers.*get_dummies",
         ),
-        ((np.where(X > 0.99, np.nan, X), Y), "NaN or infinite .the first is x. of row"),
+        ((WITHOUT, Y), r"2 of 240 entries of X are NaN or infinite \(the first is x1 of row 5\)"),
+        ((np.ma.array(X, mask=X > 0.9), Y), "of 240 numbers of X are masked"),
         ((X, ["a"] * 80), "y has no numbers, but dtype"),
-        ((X, np.full(80, "2026-01-01", "M8[D]")), "y has no numbers.*the days since the first"),
+        ((X, DATES), "y has no numbers.*: give numbers, such as the days since the first$"),
+        ((DATES, Y), "X has no numbers.*: give numbers, such as the days since the first$"),
         ((X, {"s": [1.0] * 80}), r"y is a dict, and has no rows: give pandas.DataFrame\(y\)"),
         ((polars.DataFrame(X).lazy(), Y), r"not polars.LazyFrame: give X.collect\(\)"),
         ((X, pyarrow.table({"s": Y[:, 0]})), r"not pyarrow.Table: give y.to_pandas\(\)"),
         ((X, 3.0), r"y of shape \(\) must have a row for each run"),
         (([[1.0, 2.0], [3.0]], [1.0, np.nan]), "X cannot be made an array.*the same shape"),
         ((np.zeros(0), np.zeros(0)), "row for each run"),
+        (
+            (np.zeros((80, 0)), Y),
+            r"X of shape \(80, 0\) must have a row for each run, of one number",
+        ),
+        ((pd.DataFrame(index=range(80)), Y), r"X of shape \(80, 0\) must have a row for each run"),
+        ((X, pd.DataFrame(index=range(80))), r"y of shape \(80, 0\) must have a row for each run"),
+        ((pd.DataFrame({"a": []}), []), r"X of shape \(0, 1\) must have a row for each run"),
+        ((polars.DataFrame({"a": []}), []), r"X of shape \(0, 1\) must have a row for each run"),
     ],
 )
 def test_bad_input_is_one_clear_error(arguments, said):
@@ -261,7 +334,8 @@ def test_bad_input_is_one_clear_error(arguments, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"failed": [1]}, "row 1 is failed, and has an answer"),
+        ({"failed": [7, 9, 11]}, "row 9 is failed, and has an answer"),
+        ({"failed": [True] * 79}, "must be 80 of True and False, or numbers of rows"),
         ({"failed": [80]}, "names row 80 of 80"),
         ({"failed": [3, -1]}, "names row -1 of 80"),
         ({"failed": [0.5]}, "numbers of rows"),
@@ -348,6 +422,25 @@ def test_answers_that_vary_by_chance_are_named(scale):
     with pytest.warns(UserWarning, match=said.replace("+", r"\+")):
         result = cm.fill(twice, answers)
     assert (result.stderr[::16, 1] > 0.05 * scale).all()
+
+
+def test_their_standard_deviation_is_that_of_all_inputs_that_are_equal():
+    times = np.array([1, 2, 3, 5, 2, 1, 1])
+    which = np.repeat(np.arange(7), times)
+    answers = np.sin(which) + np.random.default_rng(1).normal(size=len(which))
+    groups = [answers[which == k] for k in range(7) if times[k] > 1]
+    pooled = np.sqrt(sum(len(g) * g.var() for g in groups) / sum(len(g) - 1 for g in groups))
+    with pytest.warns(UserWarning, match=rf"those in y by a standard deviation of {pooled:.3g}:"):
+        cm.fill(which[:, None], answers)
+
+
+def test_answers_that_are_lost_or_infinite_differ_from_none(recwarn):
+    twice = np.repeat(X[:20], 2, axis=0)
+    answers = np.repeat(WAVE[:20], 2)
+    answers[::8], answers[4::8] = np.nan, np.inf
+    cm.fill(twice, answers)
+    cm.fill(X[:20], WAVE[:20])
+    assert not [one for one in recwarn if "equal inputs" in str(one.message)]
 
 
 @pytest.mark.parametrize("dtype", first(1, [np.float32, np.complex64, np.complex128]))

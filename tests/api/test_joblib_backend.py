@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -15,6 +18,8 @@ from sklearn.svm import SVC
 
 import codedmap as cm
 from codedmap.testing import Scripted, crash
+
+from ..processes import eventually
 
 
 def test_searches_and_forests_of_scikit_learn():
@@ -65,3 +70,27 @@ def test_what_cannot_be_used():
         cm.JoblibBackend(engine).effective_n_jobs(0)
     with pytest.raises(cm.InvalidArgument, match=r"give codedmap\.engines\.Local"):
         cm.JoblibBackend(None)
+
+
+@pytest.mark.parametrize(("level", "below"), [(None, 1), (0, 1), (2, 3)])
+def test_calls_inside_of_calls_are_one_level_deeper(level, below):
+    with Scripted(1) as engine:
+        nested, jobs = cm.JoblibBackend(engine, nesting_level=level).get_nested_backend()
+    assert (nested.nesting_level, jobs) == (below, None)
+
+
+def test_what_was_computed_is_not_kept_and_what_is_aborted_is_abandoned():
+    called = threading.Event()
+    with ThreadPoolExecutor(2) as executor:
+        backend = cm.JoblibBackend(executor, hedge=None)
+        done = backend.submit(lambda: np.ones(3))
+        answer = weakref.ref(backend.retrieve_result_callback(done))
+        assert answer() is not None
+        del done
+        assert eventually(lambda: not gc.collect() and answer() is None)
+        late = backend.submit(lambda: called.wait(60))
+        try:
+            backend.abort_everything()
+            assert late.cancelled()
+        finally:
+            called.set()

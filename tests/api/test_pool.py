@@ -103,8 +103,11 @@ def test_answers_may_have_different_shapes(pool):
 
 
 def test_without_inputs_nothing_is_computed(pool):
-    for found in (pool.map(print, []), pool.starmap(print, ()), list(pool.imap(print, []))):
-        assert found == []
+    before = threading.active_count()
+    for inputs in ([], iter(())):
+        assert pool.map(print, inputs) == pool.starmap(print, inputs) == []
+        assert [*pool.imap(print, inputs)] == [*pool.imap_unordered(print, inputs)] == []
+    assert eventually(lambda: threading.active_count() <= before)
 
 
 def test_arguments_of_submit_may_have_any_name(pool):
@@ -217,8 +220,37 @@ def test_what_the_function_raises_is_raised(way):
             }[way]()
         assert caught.value.number == 3
         notes = getattr(caught.value, "__notes__", [])
-        assert any("input 2 of 4" in note for note in notes) is (way != "submit")
+        named = [note for note in notes if note.startswith("for ")]
+        assert named == ["for input 2 of 4"] * (way != "submit")
         assert any("in even" in str(part) for part in (*notes, caught.value.__cause__))
+
+
+@pytest.mark.parametrize("way", ["map", "imap", "imap_unordered"])
+@pytest.mark.parametrize(("inputs", "notes"), [([0], []), ([1, 0], ["for input 1 of 2"])])
+def test_an_input_is_named_where_there_are_several(way, inputs, notes, pool):
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(getattr(pool, way)(lambda x: 1 / x, inputs))
+    assert [n for n in getattr(caught.value, "__notes__", []) if n.startswith("for ")] == notes
+
+
+@pytest.mark.parametrize("way", ["imap_unordered", "callback"])
+def test_what_is_raised_first_is_raised_at_once_where_the_order_is_that_of_arrival(way):
+    go_on = threading.Event()
+
+    def wait(x):
+        assert x or go_on.wait(60)
+        return 1 / (x - 1)
+
+    with ThreadPoolExecutor(2) as executor, cm.Pool(executor, hedge=None) as pool:
+        ways = {
+            "callback": lambda: pool.map(wait, range(4), chunksize=1, callback=print),
+            "imap_unordered": lambda: list(pool.imap_unordered(wait, range(4), chunksize=1)),
+        }
+        try:
+            with pytest.raises(ZeroDivisionError):
+                ways[way]()
+        finally:
+            go_on.set()
 
 
 def test_what_would_end_the_caller_is_an_error(pool):
@@ -277,6 +309,10 @@ def test_other_functions_may_return_none(pool):
         (lambda pool: pool.map(max, [1], [2]), r"give pool.starmap\(fn, zip"),
         (lambda pool: pool.imap(max, [1], [2]), r"give pool.starmap\(fn, zip"),
         (lambda pool: pool.map(abs, [1], 0), "chunksize=0 must be a whole number"),
+        (lambda pool: pool.map(abs, [], 0), "chunksize=0 must be a whole number"),
+        (lambda pool: pool.imap(abs, [], 0), "chunksize=0 must be a whole number"),
+        (lambda pool: pool.imap(abs, iter([1]), 0.5), "chunksize=0.5 must be a whole number"),
+        (lambda pool: pool.map("abs", []), "fn='abs' cannot be called"),
         (lambda pool: pool.starmap(max, [(1, 2), 3]), "input 1 of starmap is of type int"),
     ],
 )
@@ -327,6 +363,26 @@ def test_leaving_waits_for_calls_and_an_exception_abandons_them():
             call.result(0)
 
 
+def test_closing_waits_for_calls_and_raises_nothing_of_theirs(pool):
+    def inverse(x):
+        time.sleep(0.05 + 0.2 * abs(x))
+        return 1 / x
+
+    failed, called = pool.submit(inverse, 0), pool.submit(inverse, 1)
+    pool.join()
+    assert called.result(0) == 1.0
+    with pytest.raises(ZeroDivisionError):
+        failed.result(0)
+
+
+def test_a_pool_shows_no_progress(pool, monkeypatch, capsys):
+    monkeypatch.setattr("codedmap.results.progress_bar._is_shown", lambda: True)
+    pool.map(abs, range(3))
+    list(pool.imap(abs, range(3)))
+    pool.submit(abs, 1).result(ANSWER)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_closed_pool_computes_nothing():
     pool = cm.Pool()
     pool.close()
@@ -335,6 +391,7 @@ def test_a_closed_pool_computes_nothing():
         lambda: pool.map(abs, [1]),
         lambda: pool.map(abs, []),
         lambda: pool.imap(abs, [1]),
+        lambda: pool.imap(abs, []),
         lambda: pool.submit(abs, 1),
     ):
         with pytest.raises(cm.InvalidArgument, match="the pool is closed"):
@@ -486,6 +543,16 @@ def test_answers_before_one_that_raises_are_given(way, chunksize, pool):
     with pytest.raises(ZeroDivisionError, match="division by zero"):
         found.extend(getattr(pool, way)(inverse, [1, 2, 0, 4, 5], chunksize=chunksize))
     assert found[:2] == [1, 0.5]
+
+
+def test_a_program_may_end_with_a_pool_that_is_open(tmp_path):
+    source = """
+        # main
+        pool = cm.Pool(cm.engines.Local(1))
+        print(pool.submit(abs, -1).result())
+        """
+    done = run_script(tmp_path, source)
+    assert (done.out.split(), done.err) == (["1"], "")
 
 
 def test_a_child_that_was_forked_off_can_neither_use_nor_end_it(tmp_path):

@@ -163,6 +163,23 @@ def test_steps_are_part_of_the_message_and_travel_with_the_error():
     assert str(cm.EngineError()) == ""
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        cm.errors.CommandFailed("the program ended with exit code 3", "look at it", returncode=3),
+        cm.errors.RowFailed("row 2 failed", "correct it", "leave it out", row=2),
+        cm.errors.Unreachable("no selection meets the targets", error=0.5, seconds=2.0),
+    ],
+    ids=repr,
+)
+def test_what_an_error_knows_travels_with_it(error):
+    known = dict(vars(error))
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), known)
+    assert {"returncode": 3, "row": 2, "error": 0.5}.items() & known.items()
+    assert str(error).startswith(error.problem)
+
+
 # Things that are no engine
 
 

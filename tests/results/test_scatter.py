@@ -47,10 +47,12 @@ def test_a_sweep_is_drawn_against_the_inputs_that_matter_first(engine):
         np.sort(marks.get_xdata()), np.sort(DESIGN.depth[DESIGN.depth > 0.9])
     )
     assert result.plot("pair_0").axes[0].get_xlabel() == "noise"
-    assert result.plot(np.int64(-2)).axes[0].get_ylabel() == "pair_1"
+    for number, name in enumerate(("flow", "pair_0", "pair_1", "word")[:3]):
+        for place in (number, np.int64(number - 4)):
+            assert result.plot(place).axes[0].get_ylabel() == name
 
 
-@pytest.mark.parametrize("output", ["pair", 4, None, "word"])
+@pytest.mark.parametrize("output", ["pair", 4, -5, None, "word"])
 def test_an_output_that_cannot_be_drawn_is_refused(engine, output):
     message = "only real numbers are drawn" if output == "word" else "flow, pair_0, pair_1, word"
     with pytest.raises(cm.InvalidArgument, match=message):
@@ -73,6 +75,57 @@ def test_estimates_have_bars_and_missing_rows_are_marked(engine):
     (panel,) = result.plot(words).axes
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["even", "odd"]
     assert drawn(panel) == {"exact": int(result.exact.sum()), "missing": int((~result.exact).sum())}
+
+
+def test_inputs_with_an_equal_influence_are_drawn_in_their_order(engine):
+    X = np.stack([np.arange(5.0)] * 3, axis=1)
+    for rows in (1, 2, 5):
+        axes = cm.map(np.sin, X[:rows], engine=engine).plot(X[:rows]).axes
+        assert [panel.get_xlabel() for panel in axes] == ["input 0", "input 1", "input 2"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "grid"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (4, (2, 3)), (9, (2, 3))]
+)
+def test_panels_stand_side_by_side_and_have_room(inputs, grid, engine):
+    X = RNG.random((20, inputs))
+    figure = cm.map(np.sin, X, engine=engine).plot(X)
+    places = [panel.get_subplotspec().get_geometry() for panel in figure.axes]
+    assert places == [(*grid, k, k) for k in range(min(inputs, 6))]
+    high, wide = figure.get_size_inches()[::-1] / grid
+    assert 2.4 < high < wide < 4.0
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["exact"]
+
+
+def test_axes_of_ones_own_have_as_many_inputs_as_there_are_axes(engine):
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    axes = figure.subplots(1, 2)
+    assert cm.sweep(model, DESIGN, engine=engine).plot("flow", axes=axes[:1]) is figure
+    assert [panel.get_xlabel() for panel in axes] == ["depth", ""]
+
+
+def test_answers_that_are_no_numbers_are_marked_as_missing(engine):
+    answers = np.array([1.0, 4.0, np.nan, np.inf, -np.inf])
+    (panel,) = cm.map(np.abs, answers, engine=engine).plot(np.arange(5.0)).axes
+    assert drawn(panel) == {"exact": 2, "missing": 3}
+
+
+def test_of_many_rows_some_are_drawn_and_of_many_categories_none_is_named(engine):
+    rows = 5000
+    words = np.array([f"{k % 13:02} of a long name of a category" for k in range(rows)])
+
+    def fn(batch):
+        if (batch[:, 0] < 10).any():
+            raise ValueError
+        return batch[:, 0]
+
+    X = np.arange(rows)[:, None]
+    result = cm.map(fn, X, engine=engine, on_error="record", chunk=10, hedge=None)
+    (panel,) = result.plot({"word": words}).axes
+    assert drawn(panel) == {"exact": 4000, "failed": 10}
+    assert len(panel.get_xticks()) != 13
+    (panel,) = result.plot({"word": np.where(words == words[12], words[0], words)}).axes
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == [w[:20] for w in words[:12]]
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr", ".parquet"])

@@ -207,16 +207,19 @@ def _table(given: Any, name: str, letter: str) -> _Table:
             _numbers(one_of[:, k], f"column {one!r} of {name}") for k, one in enumerate(names)
         ]
         array = np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))
-        return _Table(as_columns(array), names, given, array.shape, array.dtype)
-    array = _numbers(array, name)
+    else:
+        names = ()
+        array = _numbers(array, name)
     if array.size == 0 or array.ndim == 0:
         raise InvalidArgument(
             f"{name} of shape {array.shape} must have a row for each run, of one number or more"
         )
     rows = as_columns(array)
-    names = tuple(f"{letter}{k}" for k in range(rows.shape[1]))
-    if len(names) == 1 and letter == "y":
-        names = (str(getattr(given, "name", None) or "y"),)
+    if not names:
+        names = tuple(f"{letter}{k}" for k in range(rows.shape[1]))
+        if len(names) == 1 and letter == "y":
+            label = getattr(given, "name", None)  # of a series; polars has "" for none
+            names = ("y" if label in (None, "") else str(label),)
     return _Table(rows, names, given, array.shape, array.dtype)
 
 

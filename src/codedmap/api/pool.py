@@ -201,8 +201,8 @@ class Pool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        self._close(cancel=raised[1] is not None)
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._close(cancel=error is not None)
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -405,7 +405,7 @@ def _arriving(
     ordered: bool,
     while_open: Callable[[], AbstractContextManager[None]],
 ) -> Iterator[tuple[int, Any]]:
-    seen = np.zeros(items or 0, dtype=bool)
+    seen = np.array([], dtype=bool)
     with closing(results):
         with while_open(), _plainly():
             for result in results:

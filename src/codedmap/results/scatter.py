@@ -13,9 +13,15 @@ from ..errors import InvalidArgument
 from .calls import new_figure
 from .status import Status
 
-_PANELS = 6  # inputs that are drawn
+_PANELS, _BESIDE = 6, 3  # inputs that are drawn, and panels beside each other
+_WIDTH, _HEIGHT, _MARGIN = 3.2, 2.6, 0.6  # inches, of a panel and of the figure
 _ROWS = 4000  # that are drawn, at most, of those that are exact, and of others
-_CATEGORIES = 12  # that are named at an axis
+_CATEGORIES, _NAME = 12, 20  # that are named at an axis, and letters of such a name
+_PARTS = 10  # of the rows in the order of an input, whose means are compared
+_EXACT = {"color": "0.7", "markersize": 3, "label": "exact"}
+_ESTIMATED = {"color": "C0", "markersize": 4, "elinewidth": 0.8, "label": "estimated"}
+_EDGE = {"failed": {"color": "C3", "clip_on": False}, "missing": {"color": "C1", "clip_on": False}}
+_LEGEND = {"loc": "best", "frameon": False, "fontsize": "small"}
 
 
 def draw_rows(
@@ -47,30 +53,25 @@ def draw_rows(
     order = _strongest([at for at, _ in along.values()], values, exact)
     shown = order[: _PANELS if axes is None else len(axes)]
     if axes is None:
-        wide = min(3, len(shown))
+        wide = min(_BESIDE, len(shown))
         high = -(-len(shown) // wide)
-        figure = new_figure(width=3.2 * wide + 0.6, height=2.6 * high + 0.6)
+        figure = new_figure(width=_WIDTH * wide + _MARGIN, height=_HEIGHT * high + _MARGIN)
         axes = [figure.add_subplot(high, wide, k + 1) for k in range(len(shown))]
     for panel, label in zip(axes, [list(along)[k] for k in shown], strict=False):
         at, categories = along[label]
-        panel.plot(at[exact], values[exact], ".", color="0.7", markersize=3, label="exact")
+        panel.plot(at[exact], values[exact], ".", **_EXACT)
         if estimated.any():
-            bars = np.where(np.isfinite(stderr), stderr, 0.0)[estimated]
-            panel.errorbar(
-                at[estimated], values[estimated], bars, fmt=".", color="C0", markersize=4, elinewidth=0.8,
-                label="estimated",
-            )  # fmt: skip
+            bars = stderr[estimated]
+            panel.errorbar(at[estimated], values[estimated], bars, fmt=".", **_ESTIMATED)
         edge = panel.get_xaxis_transform()
-        for rows, colour, text in ((failed, "C3", "failed"), (missing, "C1", "missing")):
+        for rows, text in ((failed, "failed"), (missing, "missing")):
             if rows.any():
                 low = np.zeros(rows.sum())
-                panel.plot(
-                    at[rows], low, "|", color=colour, transform=edge, clip_on=False, label=text
-                )
+                panel.plot(at[rows], low, "|", transform=edge, label=text, **_EDGE[text])
         panel.set(xlabel=label, ylabel=name)
         if categories:
-            panel.set_xticks(range(len(categories)), [one[:20] for one in categories])
-    axes[0].legend(loc="best", frameon=False, fontsize="small")
+            panel.set_xticks(range(len(categories)), [one[:_NAME] for one in categories])
+    axes[0].legend(**_LEGEND)
     return axes[0].figure
 
 
@@ -84,13 +85,15 @@ def _positions(column: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def _strongest(inputs: Sequence[np.ndarray], values: np.ndarray, known: np.ndarray) -> list[int]:
-    """Inputs, those first with which the means of an output over tenths of the rows vary most."""
+    """Inputs, those first with which the means of an output over parts of the rows vary most."""
     values = values[known]
-    if len(values) < 2:
+    if not len(values):
         return list(range(len(inputs)))
     spread = []
     for at in inputs:
-        parts = np.array_split(values[np.argsort(at[known], kind="stable")], min(10, len(values)))
+        parts = np.array_split(
+            values[np.argsort(at[known], kind="stable")], min(_PARTS, len(values))
+        )
         spread.append(np.std([part.mean() for part in parts]))
     return [int(k) for k in np.argsort(-np.array(spread), kind="stable")]
 
