@@ -78,7 +78,7 @@ class Clock:
         monkeypatch.setattr("codedmap.testing.threading", timers)
         read = lambda: own.now  # noqa: E731
         clock = SimpleNamespace(monotonic=read, perf_counter=read, time=read)
-        for module in ("execution.live", "execution.task", "api.map", "api.piloted"):
+        for module in ("execution.live", "execution.task", "api.map", "api.piloted", "api.plan"):
             monkeypatch.setattr(f"codedmap.{module}.time", clock)
 
 

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import codedmap as cm
 from codedmap.api import map as options
 from codedmap.api import piloted as jobs
+from codedmap.execution import missing
 from codedmap.planning import errors, ways
 from codedmap.results import progress_bar
 from codedmap.testing import Scripted, ScriptedCluster, never
@@ -122,6 +124,107 @@ def test_rows_that_are_not_worth_their_time_are_estimated(slow):
     np.testing.assert_allclose(result.values[result.exact], smooth(X[result.exact]), rtol=1e-12)
     assert error(result) < 0.05
     assert result.plan.choice in str(result)
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """The rows, calls and seconds of which each plan is made, and what it says."""
+    made, real = [], jobs.planned
+
+    def planned(ask, pilot, *, budget, spent):
+        assert spent() < 1e-6
+        plan = real(ask, pilot, budget=budget, spent=spent)
+        made.append(SimpleNamespace(pilot=pilot, budget=budget, plan=plan))
+        return plan
+
+    monkeypatch.setattr(jobs, "planned", planned)
+    return made
+
+
+def test_plans_are_made_anew_by_twice_as_many_rows(slow, plans):
+    """The first by a twentieth of the rows, and none when most are computed."""
+    fn, engine, _ = slow
+    result = cm.map(fn, X, code="auto", engine=engine, hedge=None, tolerance=0.0)
+    assert result.exact.all()
+    assert [made.pilot.answered for made in plans] == [20, 40, 80, 160]
+    assert result.plan.computed == 160
+    for made in plans:
+        timed = made.pilot.timed
+        assert sum(call.rows for call in timed if call.ended) == made.pilot.answered
+        assert {call.worker for call in timed if not call.ended} == {0, 1, 2, 3}
+
+
+def test_rows_are_computed_until_there_are_as_many_as_a_plan_wants(slow, plans):
+    fn, engine, _ = slow
+    result = cm.map(fn, X, code="auto", engine=engine, hedge=None)
+    assert result.outcome is cm.Outcome.SHARE
+    wanted = result.plan.rows[0].exact * len(X)
+    assert wanted <= 1.05 * result.plan.computed < 1.1 * wanted
+    assert result.plan.computed <= result.exact.sum() <= result.plan.computed + 2 * 4
+    # Once there are few more than a plan was made of, it is made anew, and before twice as many.
+    assert [made.pilot.answered for made in plans] == [20, 40, result.plan.computed]
+
+
+@pytest.mark.parametrize(("slower", "left"), [(1, 0.2), (20, 1.0), (200, 10.0)])
+def test_estimates_have_the_last_tenth_of_the_time(slow, slower, left, monkeypatch):
+    fn, engine, _ = slow
+    times, real = [], missing.estimates
+
+    def estimates(*given, time_left, **options):
+        times.append(time_left())
+        return real(*given, time_left=time_left, **options)
+
+    def slower_fn(batch):
+        engine.sleep(0.04 * len(batch) * (slower - 1))
+        return fn(batch)
+
+    monkeypatch.setattr(missing, "estimates", estimates)
+    result = cm.map(slower_fn, X, code="auto", engine=engine, hedge=None)
+    assert times == [pytest.approx(max(0.2, result.seconds / 9))]
+    assert times == [pytest.approx(left, rel=0.2)]
+
+
+def test_plans_take_a_fiftieth_of_the_time(slow, plans):
+    fn, engine, _ = slow
+
+    def slower(batch):
+        engine.sleep(4.0 * len(batch))
+        return fn(batch)
+
+    cm.map(slower, X, code="auto", engine=engine, hedge=None)
+    assert [made.budget for made in plans] == [pytest.approx(0.02 * 4.04 * 100, rel=0.3)] * len(
+        plans
+    )
+    assert plans
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_one_row_is_computed_again_by_another_worker_if_there_is_one(workers):
+    with Scripted(workers) as engine:
+        cm.map(smooth, X[:60], code="auto", engine=engine, hedge=None, chunk=3, tolerance=0.0)
+    by, again = {}, []
+    for worker, batch in engine.calls:
+        again += [(row, worker, len(batch.numbers)) for row in batch.numbers if row in by]
+        by |= dict.fromkeys(batch.numbers, worker)
+    ((row, worker, rows),) = again
+    assert rows == 1
+    assert (worker != by_first(engine, row)) == (workers > 1)
+    assert len(by) == 60
+
+
+def by_first(engine, row):
+    """The worker that was the first to be sent a row."""
+    return next(worker for worker, batch in engine.calls if row in batch.numbers)
+
+
+def test_an_error_of_planning_is_raised(monkeypatch):
+    def planned(*given, **named):
+        assert threading.current_thread().daemon  # the end of a program does not wait for it
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(jobs, "planned", planned)
+    with Scripted(4) as engine, pytest.raises(ZeroDivisionError):
+        cm.map(smooth, X, code="auto", engine=engine)
 
 
 def test_no_row_is_computed_for_the_plan_alone(slow, monkeypatch):
@@ -274,8 +377,10 @@ def test_progress_is_shown_from_the_first_row(threads, capsys, monkeypatch):
     assert capsys.readouterr().err
 
 
-def test_progress_with_a_code_is_of_rows_too(slow, monkeypatch):
+@pytest.mark.parametrize("rows", [399, 400])
+def test_progress_with_a_code_is_of_rows_too(slow, rows, monkeypatch):
     """It began anew, and went on to the number of answers, more than there are rows."""
+    failing = np.arange(rows) % 5 == 2
     shown = []
 
     @contextmanager
@@ -285,12 +390,23 @@ def test_progress_with_a_code_is_of_rows_too(slow, monkeypatch):
     monkeypatch.setattr(options, "job_progress", progress)
     forced(monkeypatch, cm.Replication(2, 4))
     fn, engine, _ = slow
-    result = cm.map(fn, X, code="auto", engine=engine)
+
+    def some(batch):
+        if np.isin(batch[:, 0], X[:rows][failing, 0]).any():
+            raise ValueError
+        return fn(batch)
+
+    result = cm.map(some, X[:rows], code="auto", engine=engine, hedge=None, on_error="record")
     assert result.code is not None
-    totals, done, *_ = zip(*shown, strict=True)
-    assert set(totals) == {len(X)}
+    np.testing.assert_array_equal(result.status == cm.Status.FAILED, failing)
+    totals, done, failed, running, hedged = zip(*shown, strict=True)
+    assert set(totals) == {rows}
     assert list(done) == sorted(done)
-    assert len(X) / 2 < done[-1] <= len(X)
+    assert list(failed) == sorted(failed)
+    assert 0 < failed[-1] <= failing.sum()
+    assert max(running) <= rows
+    assert set(hedged) == {0}
+    assert rows / 4 < done[-1] <= rows - failed[-1]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,8 +12,12 @@ import pytest
 
 import codedmap as cm
 from codedmap.api.piloted import _apart
-from codedmap.errors import RowFailed, WorkerCrashed
-from codedmap.testing import Scripted, never
+from codedmap.errors import NotEnoughAnswers, RowFailed, WorkerCrashed
+from codedmap.execution import live
+from codedmap.planning import ways
+from codedmap.testing import Scripted, ScriptedCluster, never
+
+from ..virtual import Virtual
 
 RNG = np.random.default_rng(7)
 WEIGHTS = RNG.normal(size=(3, 2))
@@ -55,6 +60,30 @@ def test_it_takes_about_a_tenth_of_the_job_and_says_what_it_has_not_seen(slow):
     plan = cm.plan(fn, np.tile(X, (10, 1)), engine=engine)
     assert 10 < plan.computed < 600
     assert plan.remarks
+
+
+@pytest.mark.parametrize(
+    ("options", "computed"),
+    [
+        ({"rows": 4000}, 160),  # a job of 40 s: a tenth of it, of which four tenths are for calls
+        ({"rows": 4000, "workers": 8}, 80),
+        ({"rows": 1000}, 40),
+        ({"budget": 1.0}, 40),
+        ({"budget": 50.0}, 1000),  # enough for any plan
+    ],
+)
+def test_so_many_rows_are_computed_as_there_is_time_for(options, computed, monkeypatch):
+    engine = Virtual(4)
+    engine.install(monkeypatch)
+    monkeypatch.setattr(ways, "_MOST", 10)
+
+    def fn(batch):
+        engine.sleep(0.04 * len(batch))
+        return smooth(batch)
+
+    plan = cm.plan(fn, np.tile(X, (10, 1)), engine=engine, **options)
+    assert abs(plan.computed - computed) <= 8
+    assert plan.workers == options.get("workers", 4)
 
 
 def test_the_job_may_have_more_rows_and_workers_than_the_sample_and_the_engine():
@@ -182,6 +211,17 @@ def test_a_function_that_raises_is_named_with_its_row():
     ):
         cm.plan(fails, X, engine=engine)
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_sample_of_which_no_row_is_answered_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+
+    said = "0 of 300 rows of the sample were answered, because no call was left running.*: start more workers"
+    with ScriptedCluster([None] * 2, {0: never(), 1: never()}) as engine:
+        for worker in (0, 1):
+            threading.Timer(0.2, engine.leave, [worker]).start()
+        with pytest.raises(NotEnoughAnswers, match=said):
+            cm.plan(smooth, X, engine=engine)
 
 
 def test_a_resident_function_has_its_engine():
