@@ -168,6 +168,7 @@ def test_inputs_that_cannot_be_mixed(inputs):
 
 def test_arguments_that_are_no_code_function_engine_or_possible_rule():
     refused("is no code", code=3)
+    refused("'automatic' is no code.*or \"auto\"", code="automatic")
     refused("cannot be called", fn="model.onnx")
     refused("neither an engine nor an Executor", engine="local")
     refused("neither an engine nor an Executor", engine=cm.engines.Local)

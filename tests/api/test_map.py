@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codedmap as cm
-from codedmap.testing import Faulty, Scripted, corrupt, crash, fail, late, never
+from codedmap.testing import Faulty, Scripted, ScriptedCluster, corrupt, crash, fail, late, never
 
 from ..byhand import ByHand
 from ..contracts.codes import ROWS
@@ -382,6 +384,70 @@ def test_progress_offers_a_standard_error_where_the_code_has_one():
     with Scripted(4, {3: late(0.1)}) as engine:
         cm.map(affine, inputs(8), code=cm.Uncoded(4, "mean"), engine=engine, stop=Watching())
     assert offered[-1] is not None
+
+
+def test_progress_with_a_code_is_of_its_answers(capsys, monkeypatch):
+    monkeypatch.setattr("codedmap.results.progress_bar._SELDOM", 0.0)
+    with Scripted(6) as engine:
+        cm.map(affine, inputs(10), code=cm.Replication(4, 6), engine=engine, progress=True, **ONCE)
+    assert " of 18 answers" in capsys.readouterr().err  # of 3 groups
+
+
+@pytest.mark.parametrize(("chunk", "calls"), [("all", 4), (8, 5), (None, 5)])
+def test_payloads_that_are_bound_to_workers_are_not_sent_to_others(chunk, calls):
+    options = {"stop": cm.Everyone(), "hedge": None, "chunk": chunk}
+    with Scripted(4, {1: [crash()]}) as engine:
+        result = cm.map(affine, inputs(8), code=cm.Replication(2, 4), engine=engine, **options)
+        assert len(engine.calls) == calls
+    assert result.exact.all()
+
+
+@pytest.mark.parametrize(("numbers", "rows"), [(128, 4), (1024, 1), (2048, 1)])
+def test_a_row_larger_than_what_is_encoded_at_once_is_encoded_alone(
+    numbers, rows, tmp_path, monkeypatch
+):
+    seen = set()
+
+    def fn(batch):
+        seen.add(len(batch))
+        return batch[:, 0]
+
+    monkeypatch.setattr("codedmap.api.map._AT_ONCE", 1 << 14)
+    X, code = np.ones((8, numbers)), cm.Replication(2, 4)
+    with Scripted(4) as engine:
+        result = cm.map(fn, X, code=code, engine=engine, out=tmp_path / "out.npy", **ONCE)
+    assert result.exact.all()
+    assert seen == {rows}
+
+
+@pytest.mark.real_time
+def test_a_plan_may_be_made_before_there_is_a_worker():
+    with ScriptedCluster([None]) as engine:
+        engine.leave(0)
+        threading.Timer(0.05, engine.join).start()
+        result = cm.map(affine, inputs(8), code="auto", engine=engine)
+    assert result.exact.all()
+
+
+@pytest.mark.real_time
+def test_what_estimates_need_is_imported_before_the_time_begins():
+    source = """if True:
+        import sys
+        import numpy as np, codedmap as cm
+        from concurrent.futures import ThreadPoolExecutor
+
+        def fn(batch):
+            print("scipy.optimize" in sys.modules)
+            return batch
+
+        with ThreadPoolExecutor(1) as pool:
+            for deadline in (None, 60.0):
+                cm.map(fn, np.ones((3, 1)), engine=pool, deadline=deadline, chunk=3)
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True"]
 
 
 def test_a_resident_function_is_sent_once_and_again_after_a_crash():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.api import piloted
 from codedmap.api.piloted import _apart
 from codedmap.errors import NotEnoughAnswers, RowFailed, WorkerCrashed
 from codedmap.execution import live
@@ -69,13 +72,17 @@ def test_it_takes_about_a_tenth_of_the_job_and_says_what_it_has_not_seen(slow):
         ({"rows": 4000, "workers": 8}, 80),
         ({"rows": 1000}, 40),
         ({"budget": 1.0}, 40),
-        ({"budget": 50.0}, 1000),  # enough for any plan
+        ({"budget": 50.0}, 200),  # enough for any plan
+        ({"budget": 50.0, "_PLENTY": 50}, 160),  # by 150 calls, of which the first had several rows
     ],
 )
 def test_so_many_rows_are_computed_as_there_is_time_for(options, computed, monkeypatch):
+    options = dict(options)
     engine = Virtual(4)
     engine.install(monkeypatch)
-    monkeypatch.setattr(ways, "_MOST", 10)
+    monkeypatch.setattr(ways, "_MOST", 2)
+    monkeypatch.setattr(piloted, "_PLENTY", options.pop("_PLENTY", 200))
+    monkeypatch.setattr(piloted, "_PLENTY_CALLS", 150)
 
     def fn(batch):
         engine.sleep(0.04 * len(batch))
@@ -280,6 +287,23 @@ def test_calls_may_take_no_time():
     model = cm.latency.ShiftedExponential(0.0, 0.0)
     with Scripted(8) as engine:
         assert cm.plan(smooth, X, engine=engine, latency=model).rows[0].seconds == 0.0
+
+
+def test_what_a_plan_needs_is_imported_before_its_time_begins():
+    source = """if True:
+        import sys
+        import numpy as np, codedmap as cm
+
+        def fn(batch):
+            print("scipy.optimize" in sys.modules)
+            return batch
+
+        cm.plan(fn, np.ones((3, 1)), engine=cm.testing.Scripted(1))
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[0] == "True"
 
 
 def test_answers_may_be_as_large_as_numbers_can_be():

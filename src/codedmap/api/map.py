@@ -59,6 +59,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HEDGE = Hedge()
+_SHORTEST = 0.5  # seconds of a planned job: where it stops by itself, estimates have 0.2 s at least
 _AT_ONCE = 32 << 20  # bytes of inputs in a chunk, where not all rows are encoded at once
 
 
@@ -371,7 +372,7 @@ class Options:
             error=ERROR,
             tolerance=None if self.tolerance is None else Tolerance(self.tolerance).largest,
             deadline=self.deadline,
-            shortest=0.5,  # where it stops by itself, estimates have 0.2 s at least
+            shortest=_SHORTEST,
             coded=self.seed is None,
         )
         return PlannedRows(job, engine, tasks, rows, question=question, coded=coded, **common)
