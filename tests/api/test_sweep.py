@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
@@ -19,6 +20,7 @@ from codedmap import InvalidAnswer, InvalidArgument, NotEnoughAnswers, Status
 from codedmap.results.sweep_result import drawn_rows
 from codedmap.testing import Scripted, crash
 
+NAN = float("nan")
 DESIGN = {"a": np.arange(6.0), "b": np.array([3, 1, 4, 1, 5, 9])}
 
 
@@ -94,6 +96,11 @@ def test_none_among_numbers_is_nan_and_elsewhere_it_stays(sweep):
     for name, value in {"count": 10**400, "flag": True, "label": "even"}.items():
         assert table[name].tolist() == [value, None] * 3
     assert sweep(lambda a, b: 2**70, DESIGN).table["y"].tolist() == [2**70] * 6
+    for known, expected in ((0, [None] * 3), (1, [0.0, NAN, NAN]), (2, [0.0, 1.0, NAN])):
+        column = sweep(lambda a, n=known: {"y": a if a < n else None}, {"a": [0.0, 1.0, 2.0]})
+        np.testing.assert_array_equal(
+            column.table["y"], np.array(expected, object if not known else float)
+        )
 
 
 def test_where_every_row_fails_there_are_no_outputs(sweep):
@@ -303,6 +310,16 @@ def test_rows_that_are_equal_are_said(sweep):
     design = {"a": [1.0, 2.0, 1.0, 1.0], "b": ["u", "u", "u", "v"]}
     assert "rows that equal earlier ones: 1; unique=True" in repr(sweep(lambda a, b: a, design))
     assert "equal earlier" not in repr(sweep(lambda a: a, {"a": np.arange(5)}))
+
+
+def test_rows_that_cannot_be_compared_are_none_that_are_equal(sweep, monkeypatch):
+    design = {"a": [{"k": 1}, {"k": 1}]}
+    assert "equal earlier" not in repr(sweep(lambda a: 1, design))
+    with pytest.raises(InvalidArgument, match="unique=True compares rows, and the design has obj"):
+        sweep(lambda a: 1, design, unique=True)
+    monkeypatch.setattr("codedmap.api.sweep._COMPARED", 3)
+    for rows, said in ((3, True), (4, False)):
+        assert ("equal earlier" in repr(sweep(lambda a: 1, {"a": [1] * rows}))) == said
 
 
 def test_rows_without_an_answer_are_estimated_if_it_is_asked_for(sweep):
@@ -539,9 +556,6 @@ def test_a_column_that_a_file_cannot_hold_is_named_before_anything_runs(sweep, t
     assert not list(tmp_path.iterdir())
 
 
-NAN = float("nan")
-
-
 @pytest.mark.parametrize(
     ("design", "message"),
     [
@@ -561,8 +575,18 @@ NAN = float("nan")
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "2 columns .* 'a'"),
         ({"names": ["a", "b"], "bounds": [[0, 1]] * 2}, "without a sample"),
         (({"names": ["a", "b"]}, np.ones((3, 3))), r"2 names and the sample the shape \(3, 3\)"),
+        (({"names": ["a", "b"]}, np.ones(2)), r"2 names and the sample the shape \(2,\)"),
+        (({"names": ["a", "b"]}, np.ones((2, 2, 1))), r"the sample the shape \(2, 2, 1\)"),
         ((1, 2), r"give \(problem, sample\)"),
+        (({"names": ["a", "b"]},), r"give \(problem, sample\)"),
+        (({"names": ["a", "b"]}, np.ones((2, 2)), 3), r"give \(problem, sample\)"),
+        (({"a": [1]}, np.ones((2, 2))), r"give \(problem, sample\)"),
         (np.ones((3, 2)), "ndarray: give a data frame"),
+        (pyarrow.table({"a": [1], "b": [1]}), "type Table: give a data frame"),
+        (pd.Series([1, 2]), "type Series: give a data frame"),
+        ({"a": "uv", "b": [1, 2]}, r"'a' .* type str, .* kwargs=\{'a'"),
+        ({"a": ["u", NAN], "b": [1, 2]}, r"'a' .* no value in 1 of 2 rows .* row 1"),
+        ({"a": ["u", pd.NaT], "b": [1, 2]}, r"'a' .* no value in 1 of 2 rows .* row 1"),
         (DESIGN | {"c": np.ones(6)}, "fn does not take 'c', only 'a', 'b'"),
         ({"a": [1]}, "fn takes 'b', and the design has only 'a'"),
     ],
@@ -584,11 +608,21 @@ def test_a_design_that_cannot_be_computed_is_refused(sweep, design, message):
         (lambda a, b, /: a, {}, "by position only"),
         (cm.itemwise(product), {}, "of type Itemwise"),
         (product, {"out": "runs.npy"}, "zarr or .parquet"),
+        (product, {"out": 3}, "zarr or .parquet"),
+        (lambda a, /, b: a, {}, r"'a' by position only.*lambda a: fn\(a\)"),
+        (lambda a=1, /: a, {}, "does not take 'a', 'b', no argument by name"),
+        (lambda a, b, *, c: a, {}, "takes 'c', and the design has only 'a', 'b'"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(sweep, fn, options, message):
     with pytest.raises(InvalidArgument, match=message):
         sweep(fn, DESIGN, **options)
+
+
+@pytest.mark.parametrize(("count", "end"), [(12, "'c11': add"), (14, "'c11' and 2 more: add")])
+def test_no_more_than_twelve_columns_are_listed(sweep, count, end):
+    with pytest.raises(InvalidArgument, match=end):
+        sweep(lambda a: a, {f"c{k}": [1] for k in range(count)})
 
 
 def test_a_function_of_any_names_takes_any_columns(sweep):
@@ -605,6 +639,8 @@ def test_a_function_of_any_names_takes_any_columns(sweep):
 def test_text_beside_numbers_and_units_everywhere_are_no_mistake(sweep):
     assert sweep(lambda a: 1, {"a": ["scott", 0.5]}).status.tolist() == [0, 0]
     assert sweep(lambda a: 1, {"a": ["3 mm", "4 mm"]}).status.tolist() == [0, 0]
+    odd = np.array([1.0, (1, 2)], dtype=object)
+    assert sweep(lambda a: 1, {"a": odd}).status.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -647,6 +683,15 @@ def test_an_output_may_be_one_of_thousands(sweep):
     assert list(result.values) == outputs
     with pytest.raises(InvalidAnswer, match="output 'o', and there is 'o_0' beside it"):
         sweep(lambda a: {**dict.fromkeys(outputs, a), "o": [a]}, pd.DataFrame({"a": [1.0]}))
+
+
+@pytest.mark.parametrize(("name", "refused"), [("y_0", True), ("y_0_0", False), ("y0", False)])
+def test_a_column_of_a_batch_that_has_the_name_of_an_input_ends_the_sweep(sweep, name, refused):
+    design = pd.DataFrame({name: [1.0, 2.0]})
+    options = {"frame": True, "chunk": "all"}
+    assert sweep(lambda rows: rows[name] * 2, design, **options).table["y"].tolist() == [2, 4]
+    with pytest.raises(InvalidAnswer, match="output 'y'") if refused else nullcontext():
+        sweep(lambda rows: np.ones((len(rows), 2)), design, **options)
 
 
 def test_the_name_of_an_input_may_begin_like_a_number_of_an_array(sweep):

@@ -70,6 +70,8 @@ SAID = [
     (job(4, running=2), None, "4 rows after 8 s, 2 running"),
     (job(3, 1, 2), 20, "3 of 20 rows after 8 s, 2 running, 1 failed, about 32 s left"),
     (job(0, 2, 1), 4, "0 of 4 rows after 8 s, 1 running, 2 failed, about 8 s left"),
+    (job(2, 2, 1), 8, "2 of 8 rows after 8 s, 1 running, 2 failed, about 8 s left"),
+    (job(1, 0, 1, crashed=1), 2, "1 of 2 rows after 8 s, 1 running, 1 crashed, about 8 s left"),
     (job(running=1, crashed=2), 9, "0 of 9 rows after 8 s, 1 running, 2 crashed"),
     (job(2, 2, 1, crashed=4), 4, "2 of 4 rows after 8 s, 1 running, 2 failed, 4 crashed, about 0 s left"),
     (

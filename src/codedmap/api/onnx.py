@@ -49,11 +49,12 @@ class OnnxModel:
         if self._rows is None or len(batch) == self._rows:
             return self._run(batch)
         # A model with a fixed batch size: whole batches, the last one padded with its last row.
-        filled = batch[
-            np.minimum(np.arange(-(-len(batch) // self._rows) * self._rows), len(batch) - 1)
-        ]
-        parts = [self._run(part) for part in np.split(filled, len(filled) // self._rows)]
-        return np.concatenate(parts)[: len(batch)]
+        answers = []
+        for begin in range(0, len(batch), self._rows):
+            part = batch[begin : begin + self._rows]
+            padding = part[-1:].repeat(self._rows - len(part), axis=0)
+            answers.append(self._run(np.concatenate([part, padding])))
+        return np.concatenate(answers)[: len(batch)]
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -13,6 +13,7 @@ _OFTEN = 0.1  # seconds between two changes of a bar
 _STARTING = "starting workers"  # until a call has begun: they import what the function needs
 _BEGUN = 1.0  # seconds after which it has; that it has not is looked at more often
 _SELDOM = 10.0  # seconds between two lines where there is no terminal
+_TIME = len("0:00:00")
 _CANNOT = OSError, ValueError  # a stream that is closed, or whose terminal is gone
 
 
@@ -102,7 +103,7 @@ def _bar(total: int | None, unit: str) -> Iterator[Callable[[Any], None]]:
     from rich.table import Column
 
     console = Console(stderr=True)
-    whole = Column(no_wrap=True, min_width=7)  # in a narrow terminal the bar is shorter
+    whole = Column(no_wrap=True, min_width=_TIME)  # in a narrow terminal the bar is shorter
     of = "" if total is None else f"/{total:,}"
     columns = (
         TextColumn(f"{{task.completed:,.0f}}{of} {unit}"),
