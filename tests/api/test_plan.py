@@ -91,6 +91,9 @@ def test_so_many_rows_are_computed_as_there_is_time_for(options, computed, monke
     plan = cm.plan(fn, np.tile(X, (10, 1)), engine=engine, **options)
     assert abs(plan.computed - computed) <= 8
     assert plan.workers == options.get("workers", 4)
+    one = cm.plan(fn, X[:1], engine=engine, workers=1, budget=1.0)
+    assert (one.computed, one.workers) == (1, 1)
+    assert one.seconds < 0.1  # of this time, in which planning takes none
 
 
 def test_the_job_may_have_more_rows_and_workers_than_the_sample_and_the_engine():

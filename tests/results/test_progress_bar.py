@@ -168,6 +168,7 @@ def test_where_there_is_a_bar_and_where_there_are_lines(
 ):
     terminal = on_terminal(monkeypatch)
     monkeypatch.setattr(Terminal, "isatty", lambda self: tty)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setattr(progress_bar, "find_spec", lambda name: sys if widgets else None)
     if notebook:
         monkeypatch.setitem(sys.modules, "ipykernel", sys)
@@ -175,6 +176,7 @@ def test_where_there_is_a_bar_and_where_there_are_lines(
         clock.now = 10.0
         show(job(4, running=2))
         last = terminal.lines[-1:]
+    assert sys.stdout.getvalue() == ""
     kinds = {"codedmap:": "lines", "0/20": "a bar", "4/20": "a bar"}
     assert [kinds[line.split()[0]] for line in last] == [shown] * (shown != "nothing")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -106,8 +107,11 @@ def test_axes_of_ones_own_have_as_many_inputs_as_there_are_axes(engine):
 
 def test_answers_that_are_no_numbers_are_marked_as_missing(engine):
     answers = np.array([1.0, 4.0, np.nan, np.inf, -np.inf])
-    (panel,) = cm.map(np.abs, answers, engine=engine).plot(np.arange(5.0)).axes
+    result = cm.map(np.abs, answers, engine=engine)
+    (panel,) = result.plot(np.arange(5.0)).axes
     assert drawn(panel) == {"exact": 2, "missing": 3}
+    (panel,) = replace(result, status=np.array([0, 1, 1, 1, 1])).plot(np.arange(5.0)).axes
+    assert drawn(panel) == {"exact": 1, "estimated": 1, "missing": 3}
 
 
 def test_of_many_rows_some_are_drawn_and_of_many_categories_none_is_named(engine):
