@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
 import codedmap as cm
-from codedmap.testing import Scripted, crash
+from codedmap.testing import Scripted, ScriptedCluster, crash
 
 from ..processes import eventually
 
@@ -63,6 +63,9 @@ def test_generators_and_nested_calls():
 def test_as_many_jobs_as_there_are_workers(asked, jobs):
     with Scripted(3) as engine:
         assert cm.JoblibBackend(engine).effective_n_jobs(asked) == jobs
+    with ScriptedCluster([None]) as cluster:
+        cluster.leave(0)
+        assert cm.JoblibBackend(cluster).effective_n_jobs(asked) == 1
 
 
 def test_what_cannot_be_used():

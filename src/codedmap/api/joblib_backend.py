@@ -64,8 +64,8 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         size = self._pool.size
         if n_jobs is None or n_jobs < 0:
-            return max(1, size + 1 + (n_jobs or -1))
-        return min(n_jobs, size)
+            n_jobs = size + 1 + (n_jobs or -1)
+        return max(1, min(n_jobs, size))  # workers of a cluster may all be still to come
 
     def submit(
         self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None
