@@ -96,6 +96,18 @@ def test_so_many_rows_are_computed_as_there_is_time_for(options, computed, monke
     assert one.seconds < 0.1  # of this time, in which planning takes none
 
 
+def test_a_sample_ends_in_time_where_all_workers_stall(monkeypatch):
+    engine = Virtual(4, lambda worker, had: 0.0 if had < 7 else 1e6)
+    engine.install(monkeypatch)
+
+    def fn(batch):
+        engine.sleep(0.04)
+        return smooth(batch)
+
+    cm.plan(fn, X, engine=engine, budget=1.0)
+    assert engine.now == pytest.approx(0.4, abs=0.05)
+
+
 def test_the_job_may_have_more_rows_and_workers_than_the_sample_and_the_engine():
     with Scripted(2) as engine:
         plan = cm.plan(smooth, X, engine=engine, workers=24, rows=10_000)

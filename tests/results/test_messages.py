@@ -191,6 +191,8 @@ class Client:
 
 Cluster = type("Cluster", (), {"__module__": "distributed.deploy.cluster"})
 OwnCluster = type("OwnCluster", (Cluster,), {})
+Future = type("Future", (), {"__module__": "distributed.client"})
+OtherClient = type("Client", (), {"__module__": "httpx"})
 ActorPool = type("ActorPool", (), {"__module__": "ray.util.actor_pool"})
 
 
@@ -202,8 +204,10 @@ ActorPool = type("ActorPool", (), {"__module__": "ray.util.actor_pool"})
         (ActorPool(), "codedmap.engines.Ray()"),
         (types.ModuleType("ray"), "codedmap.engines.Ray()"),
         (3, "codedmap.engines.Local(workers=8)"),
+        (Future(), "codedmap.engines.Local(workers=8)"),
+        (OtherClient(), "codedmap.engines.Local(workers=8)"),
     ],
-    ids=["client", "cluster", "actors", "ray", "number"],
+    ids=["client", "cluster", "actors", "ray", "number", "future", "other client"],
 )
 def test_what_is_no_engine_is_answered_with_the_one_that_was_meant(given, instead):
     code = cm.Replication(3, 6)
@@ -216,7 +220,7 @@ def test_what_is_no_engine_is_answered_with_the_one_that_was_meant(given, instea
         with pytest.raises(cm.InvalidArgument, match=r"engine=.*is n") as caught:
             call()
         assert f"give {instead}" in str(caught.value) or f"as {instead}" in str(caught.value)
-    if given != 3:
+    if "Local" not in instead:
         with pytest.raises(cm.InvalidArgument) as caught:
             cm.map(np.sin, X, code="auto", engine=given)
         assert str(caught.value).endswith(f"give {instead}")
