@@ -3,8 +3,11 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from collections import defaultdict
+from dataclasses import fields
 
 import codedmap as cm
+from codedmap.api.map import Options
 
 FACE = """
 map stream amap astream fill sum sweep plan itemwise Pool JoblibBackend CodedMatrix CodedParts OnnxModel
@@ -22,6 +25,19 @@ def test_the_face_is_exactly_what_is_meant():
     assert sorted(cm.__all__) == sorted(FACE + MODULES)
     rooms = {"api", "coding", "detection", "execution", "matrices", "planning", "storage", "sums"}
     assert {name for name in vars(cm) if not name.startswith("_")} <= {*cm.__all__, *rooms, "cli"}
+
+
+def test_an_argument_has_one_default_wherever_it_is_taken():
+    defaults = defaultdict(set)
+    for taken in (cm.map, cm.sweep, cm.Pool, cm.JoblibBackend, cm.plan, cm.fill):
+        for name, parameter in inspect.signature(taken).parameters.items():
+            defaults[name].add(parameter.default)
+    for option in fields(Options):  # of stream, amap and astream
+        if option.name in defaults:
+            defaults[option.name].add(option.default)
+    for name in ("seed", "engine"):  # which some need
+        del defaults[name]
+    assert {name: found for name, found in defaults.items() if len(found) > 1} == {}
 
 
 def test_every_public_object_says_where_it_is_public():
