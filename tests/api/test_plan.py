@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -244,6 +244,56 @@ def test_a_sample_of_which_no_row_is_answered_is_one_clear_error(monkeypatch):
             threading.Timer(0.2, engine.leave, [worker]).start()
         with pytest.raises(NotEnoughAnswers, match=said):
             cm.plan(smooth, X, engine=engine)
+
+
+def test_a_sample_that_loses_its_workers_is_no_plan(monkeypatch):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    computed = []
+
+    def fn(batch):
+        computed.extend(batch)
+        if len(computed) > 20:
+            for worker in list(engine.members()):
+                engine.leave(worker)
+        return smooth(batch)
+
+    said = "[1-9][0-9]* of 300 rows of the sample were answered, because no call was left running"
+    with ScriptedCluster([None] * 2) as engine, pytest.raises(NotEnoughAnswers, match=said):
+        cm.plan(fn, X, engine=engine, budget=60.0)
+
+
+class Unanswered(Future):
+    """A call that has no answer, and how long it was waited for."""
+
+    waited = 0.0
+
+    def result(self, timeout=None):
+        self.waited += timeout
+        raise TimeoutError
+
+
+def test_a_second_answer_to_a_row_is_waited_for_in_a_quarter_of_the_time(monkeypatch):
+    second = Unanswered()
+
+    class Silent(Virtual):
+        seen = frozenset()
+
+        def submit(self, worker, fn, payload):
+            if self.seen & set(payload.numbers):
+                return second
+            self.seen |= set(payload.numbers)
+            return super().submit(worker, fn, payload)
+
+    engine = Silent(4)
+    engine.install(monkeypatch)
+    monkeypatch.setattr(ways, "_MOST", 2)
+
+    def fn(batch):
+        engine.sleep(0.04 * len(batch))
+        return smooth(batch)
+
+    cm.plan(fn, X, engine=engine, budget=2.0)
+    assert second.waited == pytest.approx((2.0 - 0.8) / 4, abs=0.02)
 
 
 def test_a_resident_function_has_its_engine():
