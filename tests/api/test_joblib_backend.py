@@ -68,6 +68,14 @@ def test_as_many_jobs_as_there_are_workers(asked, jobs):
         assert cm.JoblibBackend(cluster).effective_n_jobs(asked) == 1
 
 
+def test_by_default_all_workers_compute():
+    """Each call waits for the others."""
+    together = threading.Barrier(3)
+    with ThreadPoolExecutor(3) as executor, joblib.parallel_config(cm.JoblibBackend(executor)):
+        places = Parallel(batch_size=1)(delayed(together.wait)(10) for _ in range(3))
+    assert sorted(places) == [0, 1, 2]
+
+
 def test_what_cannot_be_used():
     with Scripted(3) as engine, pytest.raises(ValueError, match="no meaning"):
         cm.JoblibBackend(engine).effective_n_jobs(0)
