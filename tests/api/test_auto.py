@@ -167,6 +167,28 @@ def test_rows_are_computed_until_there_are_as_many_as_a_plan_wants(slow, plans):
     assert before < last == result.plan.computed < 2 * before
 
 
+def test_a_plan_is_followed_while_calls_still_run(monkeypatch):
+    """All workers stall after some rows, and the plan is content with these."""
+    engine = Virtual(4, lambda worker, had: 0.04 if had < 8 else 1e6)
+    engine.install(monkeypatch)
+    real, made = jobs.planned, Future()
+
+    def content(*given, **named):
+        plan = real(*given, **named)
+        best = replace(plan.rows[0], scheme="content", code=None, deadline=1.0, exact=0.05)
+        return replace(plan, rows=(best,))
+
+    def later(make):
+        engine.at(engine.now + 1.0, lambda: made.set_result(make()))
+        return made
+
+    monkeypatch.setattr(jobs, "planned", content)
+    monkeypatch.setattr(jobs, "_in_thread", later)
+    result = cm.map(smooth, X, code="auto", engine=engine, hedge=None, chunk=1)
+    assert result.outcome is cm.Outcome.SHARE
+    assert 1.0 < engine.now < 2.0
+
+
 @pytest.mark.parametrize(("slower", "left"), [(1, 0.2), (200, 10.0)])
 def test_estimates_have_the_last_tenth_of_the_time(slow, slower, left, monkeypatch):
     fn, engine, _ = slow

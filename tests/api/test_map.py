@@ -386,6 +386,47 @@ def test_progress_offers_a_standard_error_where_the_code_has_one():
     assert offered[-1] is not None
 
 
+@pytest.mark.parametrize("out", [None, "out.npy"])
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        ([1.0, 2.0, 3.0], float),
+        ([1, 2, 3], int),
+        (range(3), int),
+        (np.arange(3), np.int64),
+        ([[1.0], [2.0], [3.0]], np.ndarray),
+        (["a", "b", "c"], str),
+    ],
+)
+def test_a_batch_of_a_code_is_an_array_and_a_single_row_is_as_it_was_given(
+    rows, kind, out, tmp_path
+):
+    seen = []
+
+    def fn(given):
+        seen.append(type(given))
+        return len(given) * np.ones(len(given)) if batches else 1.0
+
+    for batches in (True, False):
+        with Scripted(4) as engine:
+            cm.map(
+                fn if batches else cm.itemwise(fn), rows, code=cm.Replication(2, 4), engine=engine,
+                out=out and tmp_path / f"{batches}{out}", **ONCE,
+            )  # fmt: skip
+        assert all(issubclass(one, np.ndarray if batches else kind) for one in seen)
+        seen.clear()
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_rows_of_which_every_call_crashed_are_computed_in_the_end_unless_retries_are_0(retries):
+    crashes = [crash()] * (retries + 1)
+    options = {"code": cm.Uncoded(2), "retries": retries, "hedge": None, "on_error": "record"}
+    with Scripted(2, {0: crashes, 1: crashes}) as engine:
+        result = cm.map(affine, inputs(4), engine=engine, **options)
+    assert result.exact.all() == (retries > 0)
+    assert result.calls.count("crashed") == 2 * (retries + 1)
+
+
 def test_progress_with_a_code_is_of_its_answers(capsys, monkeypatch):
     monkeypatch.setattr("codedmap.results.progress_bar._SELDOM", 0.0)
     with Scripted(6) as engine:
