@@ -169,6 +169,8 @@ def test_inputs_that_cannot_be_mixed(inputs):
 def test_arguments_that_are_no_code_function_engine_or_possible_rule():
     refused("is no code", code=3)
     refused("'automatic' is no code.*or \"auto\"", code="automatic")
+    refused("which have to be in memory, and answers without out", code="auto", out="answers.npy")
+    refused("tolerance", code="auto", tolerance={"flow": 0.1})
     refused("cannot be called", fn="model.onnx")
     refused("neither an engine nor an Executor", engine="local")
     refused("neither an engine nor an Executor", engine=cm.engines.Local)

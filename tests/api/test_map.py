@@ -417,6 +417,26 @@ def test_a_batch_of_a_code_is_an_array_and_a_single_row_is_as_it_was_given(
         seen.clear()
 
 
+@pytest.mark.parametrize(
+    ("fn", "rows", "code", "seconds"),
+    [
+        (affine, inputs(40), None, 0.9),
+        (cm.itemwise(len), ["a"] * 40, None, 1.0),
+        (affine, inputs(40), cm.KernelCode(2, 4, 1), 0.9),
+        (affine, inputs(40), cm.SplineCode(2, 4, 1), 1.0),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.* MISSING")
+def test_a_tenth_of_a_deadline_is_left_where_rows_are_estimated_at_its_end(
+    fn, rows, code, seconds, monkeypatch
+):
+    engine = Virtual(4, lambda worker, had: 0.04 if had < 5 and worker % 2 else 1e6)
+    engine.install(monkeypatch)
+    result = cm.map(fn, rows, code=code, engine=engine, deadline=1.0, hedge=None, chunk=2)
+    assert result.outcome is cm.Outcome.DEADLINE
+    assert engine.now == pytest.approx(seconds)
+
+
 @pytest.mark.parametrize("retries", [0, 1, 2])
 def test_rows_of_which_every_call_crashed_are_computed_in_the_end_unless_retries_are_0(retries):
     crashes = [crash()] * (retries + 1)

@@ -575,7 +575,7 @@ def engine_of(engine: Any, fn: Any, stack: ExitStack) -> Engine:
     return checked_engine(engine, fn)
 
 
-def _rule(options: Options, code: Any, share: float = 1.0) -> StoppingRule | None:
+def _rule(options: Options, code: Any, *, share: float) -> StoppingRule | None:
     """The stopping rule that the arguments amount to; it has this share of the deadline."""
     stop, deadline, tolerance = options.stop, options.deadline, options.tolerance
     rules: list[StoppingRule] = []
