@@ -323,8 +323,9 @@ def test_an_answer_that_cannot_be_meant_is_left_out(code, wrong, why):
     with Scripted(code.workers, dict.fromkeys(range(code.workers - 1), wrong)) as engine:
         shards = cm.CodedParts(X, code=code, engine=engine)
         if "shape" not in why:
-            with pytest.raises(cm.NotEnoughAnswers, match=why):
+            with pytest.raises(cm.NotEnoughAnswers, match=why) as error:
                 cm.sum(gradient, shards, args=(W,), stop=cm.Everyone())
+            assert f"any {code.workers - code.stragglers} would be enough" in str(error.value)
 
 
 def test_two_shapes_that_are_equally_frequent_are_an_error():

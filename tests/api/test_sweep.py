@@ -845,9 +845,10 @@ def test_a_call_that_crashes_is_made_three_times_by_default():
     assert str(result.run.calls) == "3 calls: 3 crashed (2 retries)"
 
 
-def test_lists_of_different_lengths_are_one_column_beside_which_others_are_free(sweep):
+@pytest.mark.parametrize("kind", [dict, pd.DataFrame])
+def test_lists_of_different_lengths_are_one_column_beside_which_others_are_free(sweep, kind):
     """An output "y_0" beside a list "y" was refused, as if its entries were columns."""
     lists = [[1.0], [2.0, 3.0]]
-    table = sweep(lambda a, b: {"y": lists, "y_0": a}, DESIGN).table
+    table = sweep(lambda a, b: {"y": lists, "y_0": a}, kind(DESIGN)).table
     assert list(table["y"]) == [lists] * 6
     np.testing.assert_array_equal(table["y_0"], DESIGN["a"])
