@@ -71,8 +71,10 @@ def test_as_many_jobs_as_there_are_workers(asked, jobs):
 def test_by_default_all_workers_compute():
     """Each call waits for the others."""
     together = threading.Barrier(3)
-    with ThreadPoolExecutor(3) as executor, joblib.parallel_config(cm.JoblibBackend(executor)):
-        places = Parallel(batch_size=1)(delayed(together.wait)(10) for _ in range(3))
+    with ThreadPoolExecutor(3) as executor:
+        backend = cm.JoblibBackend(executor, hedge=None)
+        with joblib.parallel_config(backend):
+            places = Parallel(batch_size=1)(delayed(together.wait)(10) for _ in range(3))
     assert sorted(places) == [0, 1, 2]
 
 
