@@ -72,13 +72,15 @@ def test_it_takes_about_a_tenth_of_the_job_and_says_what_it_has_not_seen(slow):
         ({"rows": 4000, "workers": 8}, 80),
         ({"rows": 1000}, 40),
         ({"budget": 1.0}, 40),
+        ({"budget": 1.0, "start": 5.0}, 40),  # of workers, which is not counted
         ({"budget": 50.0}, 200),  # enough for any plan
         ({"budget": 50.0, "_PLENTY": 50}, 160),  # by 150 calls, of which the first had several rows
     ],
 )
 def test_so_many_rows_are_computed_as_there_is_time_for(options, computed, monkeypatch):
     options = dict(options)
-    engine = Virtual(4)
+    start = options.pop("start", 0.0)
+    engine = Virtual(4, lambda worker, had: 0.0 if had else start)
     engine.install(monkeypatch)
     monkeypatch.setattr(ways, "_MOST", 2)
     monkeypatch.setattr(piloted, "_PLENTY", options.pop("_PLENTY", 200))
