@@ -308,6 +308,21 @@ def test_after_a_deadline_there_is_no_time_to_wait_for_a_plan(slow, monkeypatch)
     assert result.plan is None
 
 
+def test_a_job_that_ends_while_a_plan_is_made_has_that_one(slow, monkeypatch):
+    made = []
+
+    class Unready(Future):
+        def result(self, timeout=None):
+            return made[0]()
+
+    monkeypatch.setattr(jobs, "_in_thread", lambda make: made.append(make) or Unready())
+    fn, engine, _ = slow
+    result = cm.map(fn, X[:60], code="auto", engine=engine, hedge=None)
+    assert result.exact.all()
+    assert len(made) == 1
+    assert result.plan.computed < 20
+
+
 def forced(monkeypatch, code):
     """Have plans recommend a code."""
     real = jobs.planned
@@ -428,6 +443,7 @@ def test_progress_with_a_code_is_of_rows_too(slow, rows, monkeypatch):
     totals, done, failed, running, hedged = zip(*shown, strict=True)
     assert set(totals) == {rows}
     assert list(done) == sorted(done)
+    assert done[0] < 20  # before the code
     assert list(failed) == sorted(failed)
     assert 0 < failed[-1] <= failing.sum()
     assert max(running) <= rows
