@@ -66,6 +66,7 @@ ROWS = [
     ("api/joblib_backend.py", "test_face.py api/test_joblib_backend.py"),
     ("api/amap.py", "api/test_amap.py"),
     ("api/onnx.py", "api/test_onnx.py"),
+    ("testing.py", "engines/test_scripted.py"),
     ("topology/*.py", "topology/test_topology.py"),
     ("training/*.py", "training/test_training.py"),
 ]  # fmt: skip
