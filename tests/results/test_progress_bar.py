@@ -65,7 +65,8 @@ def job(done=0, failed=0, running=0, hedged=0, *, crashed=0, seconds=8.0, longes
 
 
 SAID = [
-    (job(running=2), 20, "0 of 20 rows after 8 s, starting workers"),
+    (job(running=2, longest=("", 0.9)), 20, "0 of 20 rows after 8 s, starting workers"),
+    (job(running=2, longest=("row 7", 1.0)), 20, "0 of 20 rows after 8 s, 2 running"),
     (job(4, running=2), 20, "4 of 20 rows after 8 s, 2 running, about 32 s left"),
     (job(4, running=2), None, "4 rows after 8 s, 2 running"),
     (job(3, 1, 2), 20, "3 of 20 rows after 8 s, 2 running, 1 failed, about 32 s left"),
