@@ -1061,6 +1061,19 @@ def test_a_call_behind_one_of_another_job_is_taken_back_for_a_worker_that_is_fre
     assert again.call.worker == 0
 
 
+def test_a_copy_of_a_call_that_ran_too_long_is_ended_at_once_too():
+    """Though it began a little later than was thought: with ``grace=600`` it would hold its worker for as long."""
+    scheduler = Scheduler(Job(2, hedge=0.05, call_timeout=1.0, size=1, ahead=0))
+    for worker in range(2):
+        scheduler.handle(Joined(0.0, worker))
+    scheduler.handle(Answered(0.1, 1, 0.1))
+    (hedge,) = scheduler.handle(Tick(0.7))
+    assert scheduler.handle(Tick(1.0)) == [Abandon(scheduler._calls[0], at_once=True)]
+    assert scheduler.handle(Tick(1.2, ((hedge.call.number, 0.8),))) == []
+    abandon, *_ = scheduler.handle(Tick(1.7))
+    assert abandon == Abandon(hedge.call, at_once=True)
+
+
 def opening(now: float, *numbers: int) -> Tick:
     return Tick(now, tuple((number, now) for number in numbers), opening=frozenset(numbers))
 

@@ -263,16 +263,16 @@ class Scheduler:
         piece = call.piece
         # A call that is made again whole would crash for ever by the same row of it.
         if loss is not Loss.CRASHED or (call.groups > 1 and self.job.retries):
-            self._drop_copies(piece)
+            self._drop_copies(piece, at_once=loss is Loss.TIMED_OUT)
             self._lose(call, loss)
         elif not piece.again:
             piece.again = True
             self._waiting.append(piece)
 
-    def _drop_copies(self, piece: Piece) -> None:
+    def _drop_copies(self, piece: Piece, *, at_once: bool = False) -> None:
         """Nothing that computes this piece is wanted any more."""
         for copy in piece.copies:
-            self._give_up(copy)
+            self._give_up(copy, at_once=at_once)
         piece.copies.clear()
         if piece.again:
             piece.again = False
