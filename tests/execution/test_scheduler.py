@@ -1061,6 +1061,22 @@ def test_a_call_behind_one_of_another_job_is_taken_back_for_a_worker_that_is_fre
     assert again.call.worker == 0
 
 
+def test_a_call_behind_others_goes_to_a_worker_that_computes_for_its_job():
+    """The first row of an endless input waited for as long as a call of another job took: no worker was ever idle."""
+    scheduler = Scheduler(Job(1000, hedge=None, size=1, ahead=0))
+    scheduler.handle(Joined(0.0, 0))
+    scheduler.handle(Joined(0.0, 1))
+    for number in range(1, 20):
+        scheduler.handle(Answered(0.1 * number, number, 0.1))
+    assert scheduler.handle(Tick(1.95, ((0, 1.95),))) == []
+    (withdraw,) = scheduler.handle(Tick(2.05, ((0, 2.05),)))
+    assert withdraw == Withdraw(withdraw.call)
+    scheduler.handle(CallFailed(2.06, 0, Loss.NOT_STARTED))
+    assert not scheduler._workers[0].calls  # it has others
+    *_, start = scheduler.handle(Answered(2.1, 20, 0.1))
+    assert (start.call.begin, start.call.worker) == (0, 1)
+
+
 def test_a_copy_of_a_call_that_ran_too_long_is_ended_at_once_too():
     """Though it began a little later than was thought: with ``grace=600`` it would hold its worker for as long."""
     scheduler = Scheduler(Job(2, hedge=0.05, call_timeout=1.0, size=1, ahead=0))

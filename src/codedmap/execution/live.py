@@ -124,6 +124,7 @@ class LiveJob:
         self._calls: dict[int, Call] = {}
         self._wake: float | None = None
         self._due = math.inf  # when to go on, if nothing happens before
+        self._ticked = 0.0  # when nothing had happened last
         self._behind: float | None = None  # when calls were last seen behind those of others
 
     @property
@@ -264,11 +265,13 @@ class LiveJob:
 
     def _step(self, wait: float) -> None:
         """Deal with the next event, or with the time if there is none."""
-        try:
-            happened = [self._events.get(timeout=wait)]
-        except Empty:
-            happened = []
+        happened = []
+        # Events that never cease do not hold up what is due.
+        if self.seconds < max(self._due, self._ticked + _FREED):
+            with suppress(Empty):
+                happened = [self._events.get(timeout=wait)]
         now = self.seconds
+        self._ticked = self._ticked if happened else now
         late = now - self._due
         stopped = late + _LONGEST_WAIT if late > _STOPPED else 0.0
         if stopped or not happened:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 
 from ..contracts.stopping import Outcome, Progress
@@ -361,17 +361,27 @@ class Scheduler:
         opening, patience = number in event.opening, _QUEUED
         if opening:
             patience = max(_QUEUED, _OPENED * self._first_overhead) if self._answered else _OPENING
-        takers = [name for name in self._idle if self._may_take(name, call.piece)]
-        taker = next((name for name in takers if name in free and not opening), None)
+        early = now - call.sent < patience * 2 ** min(call.piece.never_begun, _NEVER_BEGUN)
+        if early and (opening or not free):
+            return
+        may = [name for name in self._idle if self._may_take(name, call.piece)]
+        taker = next((name for name in may if name in free and not opening), None)
         if taker is not None:
             free.remove(taker)
             for name in self._idle.keys() - event.free:
                 self._taken(name, call, now)
-        elif now - call.sent < patience * 2 ** min(call.piece.never_begun, _NEVER_BEGUN):
+        elif early:
             return
-        if takers:
+        if may or any(self._may_take(name, call.piece) for name in self._computing(event)):
             self._withdrawn.add(number)
             self._out.append(events.Withdraw(call))
+
+    def _computing(self, event: events.Tick) -> Iterator[Hashable]:
+        """Workers that run a call of this job."""
+        waiting = {number for number, when in event.began if when == event.now}
+        for name, worker in self._workers.items():
+            if worker.calls and worker.calls[0].number not in waiting:
+                yield name
 
     def _taken(self, name: Hashable, call: Call, now: float) -> None:
         """A worker has calls of others: it is taken for as long again as this call has waited."""
