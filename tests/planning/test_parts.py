@@ -15,7 +15,7 @@ from codedmap.execution.virtual import Ending
 from codedmap.planning import errors as errors_module
 from codedmap.planning import ways as ways_module
 from codedmap.planning.errors import Errors, Expected
-from codedmap.planning.pilot import Pilot, Timed, after_first
+from codedmap.planning.pilot import Pilot, Timed, first_and_later
 from codedmap.planning.replays import Coded, Exact, run_coded, run_exact
 from codedmap.planning.times import Drawn, Measured, _fitted, _running, _speeds
 from codedmap.planning.ways import Question, _range, _Ways, budget_of
@@ -283,7 +283,8 @@ def test_the_first_call_of_each_worker_is_left_out():
         Timed(worker, rows, 1.0)
         for worker, rows in ((0, 1), (1, 2), (0, 3), (2, 4), (1, 5), (0, 6))
     ]
-    assert [call.rows for call in after_first(calls)] == [3, 5, 6]
+    first, later = first_and_later(calls)
+    assert [[call.rows for call in some] for some in (first, later)] == [[1, 2, 4], [3, 5, 6]]
 
 
 @pytest.mark.parametrize(("call", "fits"), [(0.5, True), (0.09, False)])

@@ -627,7 +627,7 @@ class _Sweep:
 
 
 def _is_of_run(place: Path) -> bool:
-    """Whether a directory is one that a run was made in, and not somebody's own with such a name."""
+    """Whether a directory is one that a run was made in, and not another one of such a name."""
     there = [one.name for one in place.iterdir()] if place.is_dir() else [""]
     return not there or WHY in there or "stdout" in there
 

@@ -106,17 +106,22 @@ class Pilot:
         )
 
 
-def after_first(calls: Sequence[Timed]) -> list[Timed]:
-    """Calls but for the first of each worker, which imports what it needs."""
-    first = {call.worker: at for at, call in reversed(list(enumerate(calls)))}
-    return [call for at, call in enumerate(calls) if first[call.worker] != at]
+def first_and_later(calls: Sequence[Timed]) -> tuple[list[Timed], list[Timed]]:
+    """The first call of each worker, which imports what it needs, and the others."""
+    workers: set[Hashable] = set()
+    first: list[Timed] = []
+    later: list[Timed] = []
+    for call in calls:
+        (later if call.worker in workers else first).append(call)
+        workers.add(call.worker)
+    return first, later
 
 
 def _warm(timed: Sequence[Timed]) -> tuple[Sequence[Timed], float]:
     """Calls without the first of each worker where those compile or load something; and the seconds of that, else 0."""
-    later = after_first(timed)
+    first, later = first_and_later(timed)
     each = [call.seconds / call.rows for call in later if call.ended]
-    first = [call for call in timed if call.ended and call not in later]
+    first = [call for call in first if call.ended]
     if not each or not first:
         return timed, 0.0
     row = float(np.median(each))

@@ -12,7 +12,7 @@ from ..execution.events import Call
 from ..execution.virtual import Ending
 from ..latency import LatencyModel
 from ..latency.scheduled import in_turn
-from .pilot import Timed, after_first
+from .pilot import Timed, first_and_later
 
 _EACH = 16
 """Calls of a worker that are drawn from a model; later ones take the same times again."""
@@ -49,7 +49,7 @@ class Measured:
     ) -> None:
         self.overhead = overhead
         ended = [call for call in timed if call.ended]
-        self._later = after_first(ended)
+        _, self._later = first_and_later(ended)
         self._call, self._row = _fitted(self._later, _ERRORS) if batches else (0.0, 1.0)
         self.batches = self._call > 0.0
         """Whether calls take a time of their own."""
