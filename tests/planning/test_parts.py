@@ -475,10 +475,12 @@ def test_which_codes_suit_inputs_and_answers(inputs, values, copied, mixed):
     assert not none.mixed
 
 
-@pytest.mark.parametrize(("cold", "left"), [(3.0, 12), (0.25, 16)])
-def test_first_calls_that_compile_something_are_left_out_and_it_is_said(cold, left):
-    first = [Timed(worker, 2, 0.1 + cold) for worker in range(4)]
-    others = [Timed(number % 4, 1, 0.05) for number in range(10)]
+@pytest.mark.parametrize(
+    ("cold", "row", "left"), [(3.0, 0.05, 12), (0.25, 0.05, 16), (0.04, 0.001, 16)]
+)
+def test_first_calls_that_compile_something_are_left_out_and_it_is_said(cold, row, left):
+    first = [Timed(worker, 2, 2 * row + cold) for worker in range(4)]
+    others = [Timed(number % 4, 1, row) for number in range(10)]
     running = [Timed(number, 1, 0.02, False) for number in range(2)]
     inputs = np.arange(20.0)[:, None]
     exact = np.arange(20) < 18

@@ -13,6 +13,8 @@ from ..execution.inputs import InputRows
 from ..execution.missing import as_rows
 from ..results.trees import leaves
 
+_LOADING = 0.05
+"""Seconds, at least, in which a worker compiles or loads something."""
 _SEEN = 1000
 """Rows with an answer, and others, that are looked at."""
 
@@ -125,6 +127,7 @@ def _warm(timed: Sequence[Timed]) -> tuple[Sequence[Timed], float]:
     if not each or not first:
         return timed, 0.0
     row = float(np.median(each))
-    if float(np.median([call.seconds / call.rows for call in first])) <= COLD * row:
+    longer = float(np.median([call.seconds - call.rows * row for call in first]))
+    if longer < _LOADING or np.median([call.seconds / call.rows for call in first]) <= COLD * row:
         return timed, 0.0
-    return later, float(np.median([call.seconds - call.rows * row for call in first]))
+    return later, longer
