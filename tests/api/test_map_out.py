@@ -315,6 +315,25 @@ def test_rows_that_fail_are_recorded_and_computed_again_on_resuming(out):
 
 
 @pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
+@pytest.mark.parametrize("iterator", [False, True])
+def test_what_a_call_gave_back_at_its_limit_is_not_computed_again(out, iterator):
+    def slow_at_hundred(x):
+        time.sleep(0.5 if x[0] in X[100:103, 0] else 0.001)
+        return x**2
+
+    def inputs():
+        return iter(np.array_split(X, 7)) if iterator else X
+
+    result = mapped(cm.itemwise(slow_at_hundred), inputs(), out=out, chunk=None, hedge=None)
+    sizes = [len(call.rows) for call in result.calls if set(call.rows) & {100, 101, 102}]
+    assert len(sizes) == 3
+    np.testing.assert_array_equal(content(out), X**2)
+    result = mapped(cm.itemwise(slow_at_hundred), inputs(), out=out, chunk=None, resume=True)
+    assert result.exact.all()
+    assert not len(result.calls)
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
 def test_rows_that_are_late_are_estimated_and_computed_again_on_resuming(out):
     def fn(x):
         return np.sin(x.sum(axis=1))

@@ -604,6 +604,27 @@ def test_calls_are_a_table():
     assert "6 calls: 5 answered, 1 raised" in str(result)
 
 
+class SlowHundreds:
+    """Rows 300 to 303 take so long that a call with one of them is to give back what it has."""
+
+    def __call__(self, row):
+        time.sleep(0.5 if 300 <= row < 304 else 0.001)
+        if row == 301:
+            raise ValueError("a slow row")
+        return -row
+
+
+def test_rows_behind_a_slow_one_of_their_call_go_elsewhere(local):
+    rows = np.arange(600.0)
+    result = cm.map(cm.itemwise(SlowHundreds()), rows, engine=local, on_error="record", hedge=None)
+    assert list(result.failures) == [301]
+    np.testing.assert_array_equal(np.delete(result.values, 301), -np.delete(rows, 301))
+    seen = [call.rows for call in result.calls if call.outcome == "answered"]
+    assert sorted(row for rows in seen for row in rows) == list(range(600))
+    assert max(len(rows) for rows in seen) > 4
+    assert max(sum(300 <= row < 304 for row in rows) for rows in seen) == 1
+
+
 # Stopping early -------------------------------------------------------------------------------------------
 
 

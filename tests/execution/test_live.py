@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.execution import live
+from codedmap.execution import events, live
 from codedmap.execution.events import Job
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.job_rows import JobRows
@@ -56,11 +56,11 @@ def test_a_live_run_replayed_gives_the_same_decisions(ahead):
     with ThreadPoolExecutor(3) as pool:
         live, _, log = run(cm.engines.FromExecutor(pool, 3), job, Itemwise(slow_at_three), 60)
     one, two = Scheduler(job), Scheduler(job)
-    decisions = [[plain(d) for d in one.handle(event)] for event in log]
-    assert decisions == [[plain(d) for d in two.handle(event)] for event in log]
+    replayed, again = ([who.handle(event) for event in log] for who in (one, two))
+    assert [[plain(d) for d in ds] for ds in replayed] == [[plain(d) for d in ds] for ds in again]
     assert one.outcome is live.scheduler.outcome
     assert one.started == live.scheduler.started == len(live.calls)
-    starts = {d[1:5] for ds in decisions for d in ds if d[0] == "Start"}
+    starts = {plain(d)[1:5] for ds in replayed for d in ds if isinstance(d, events.Start)}
     made = {(c.chunk, c.worker, c.rows.start, c.rows.stop) for c in live.calls}
     assert starts == made
 

@@ -6,8 +6,10 @@ import math
 import random
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from statistics import NormalDist
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -36,6 +38,7 @@ from codedmap.execution.events import (
 )
 from codedmap.execution.scheduler import Scheduler
 from codedmap.execution.virtual import Ending, Timeline, run_virtually
+from codedmap.latency.scheduled import one_by_one
 
 seeds = st.integers(0, 10_000)
 
@@ -60,16 +63,22 @@ class World:
         self.ahead = rng.choice([0, 1])
         self.hedge = rng.choice([None, 0.05])
         self.overhead = rng.choice([0.0, 0.05])  # with it, calls are sent ahead
+        self.limits = rng.random() < 0.5
 
     def ending(self, call: Call, now: float) -> Ending:
         rows = range(call.begin, call.end)
-        seconds = sum(self.times[row] for row in rows) * self.speed.get(call.worker, 1.0)
+        speed = self.speed.get(call.worker, 1.0)
+        ends = list(accumulate(self.times[row] * speed for row in rows))
+        seconds, done = ends[-1], None
+        if self.limits and call.limit <= ends[-2:][0] and self.by_row:
+            done = next(k for k, end in enumerate(ends, 1) if end >= call.limit)
+            seconds, rows = ends[done - 1], rows[:done]
         if self.rng.random() < self.chance or not self.crashing.isdisjoint(rows):
             return Ending(seconds * self.rng.random(), Loss.CRASHED)
         bad = tuple(row - call.begin for row in rows if row in self.raising)
         if bad and not self.by_row:
             return Ending(seconds, Loss.RAISED)
-        return Ending(seconds, None, bad)
+        return Ending(seconds, None, bad, done)
 
     def run(self, job: Job, **others) -> Timeline:
         return run_virtually(job, self.workers, self.ending, overhead=self.overhead, **others)
@@ -376,6 +385,57 @@ def test_slow_rows_that_stand_together_do_not_wait_for_each_other():
                 for n in (1, 0)
             )
             assert ahead.seconds < others.seconds + longer
+
+
+@pytest.mark.parametrize("slow", ["rows", "worker"])
+def test_a_call_ends_at_its_limit_and_all_workers_share_the_rest(slow):
+    """Six rows of 3 s in one call took 18 s, and each call of a worker 50 times slower 10 s."""
+    seconds = np.full(2000, 0.02)
+    if slow == "rows":
+        seconds[1000:1006] = 3.0
+
+    def ending(call, now):
+        speed = 50.0 if slow == "worker" and call.worker == 3 else 1.0
+        return one_by_one(call, seconds[call.begin : call.end] * speed)
+
+    watch = Watch()
+    timeline = run_virtually(Job(2000), 4, ending, overhead=0.005, watch=watch)
+    assert outcome_of_rows(timeline, 2000)[0] == [1] * 2000
+    assert max(call.groups for call in timeline.taken) == 10
+    ideal = seconds.sum() / 4 if slow == "rows" else seconds.sum() / 3
+    assert timeline.seconds < 1.1 * ideal + 2.0
+    assert sum(timeline.begun) < 2020
+    again = Scheduler(Job(2000))
+    for event, decisions in zip(watch.events, watch.decisions, strict=True):
+        assert [_plain(d) for d in again.handle(event)] == decisions
+
+
+def test_copies_of_a_call_that_ended_at_its_limit_are_given_up():
+    scheduler = Scheduler(Job(100, ahead=0))
+    scheduler.handle(Joined(0.0, 0, more=True))
+    scheduler.handle(Joined(0.0, 1))
+    scheduler.handle(Answered(0.01, 0, 0.01))
+    [late] = (call for call in scheduler._calls.values() if call.groups > 1)
+    assert late.limit == pytest.approx(0.02 * late.groups)
+    now = 0.01
+    while not scheduler.hedges:  # the other worker computes all the rest
+        now += 0.1
+        others = [n for n, call in scheduler._calls.items() if call is not late]
+        scheduler.handle(Answered(now, others[0], 0.01) if others else Tick(now))
+    [copy] = (call for call in late.piece.copies if call is not late)
+    decisions = scheduler.handle(Answered(now + 1.0, late.number, now, (0,), done=1))
+    assert [type(d) for d in decisions] == [Abandon, Take, FailRows, Start]
+    assert decisions[0].call is copy
+    assert (decisions[2].begin, decisions[2].end) == (late.begin, late.end)
+    assert late.groups == 1
+    assert (decisions[3].call.begin, decisions[3].call.kind) == (late.end, Kind.FIRST)
+
+
+def test_calls_of_batches_and_of_a_size_that_is_given_have_no_limit():
+    for job in (Job(1000, batches=True), Job(1000, size=10)):
+        limits = []
+        run_virtually(job, 2, lambda c, now, seen=limits: seen.append(c.limit) or Ending(0.01))
+        assert set(limits) == {math.inf}
 
 
 def test_calls_are_not_sized_by_what_a_worker_compiles_in_its_first():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
-from codedmap.execution.task import Batch, RowsTask
+from codedmap.execution.task import Batch, Itemwise, RowsTask
 
 
 def computed(fn):
@@ -67,3 +69,21 @@ def test_of_much_that_is_printed_the_beginning_is_kept_and_the_rest_is_counted()
     reply = RowsTask(prints, {}, None, True)(Batch((np.arange(1.0),), 1, range(1)))
     assert sizes == [100_000]
     assert reply.output == "x" * 99_999 + "\n\n... and 4,900,000 bytes more"
+
+
+def test_at_its_limit_a_call_ends_with_the_rows_that_it_has_computed():
+    def slow_from_two(x):
+        time.sleep(0.01 if x >= 2 else 0.0)
+        if x == 1:
+            raise ValueError("one")
+        return -x
+
+    task = RowsTask(Itemwise(slow_from_two), {}, None, capture=True)
+    batch = Batch((np.arange(5.0),), 5, range(5), limit=0.005)
+    reply = task(batch)
+    assert (reply.done, list(reply.raised)) == (3, [1])
+    np.testing.assert_array_equal(reply.values, [0.0, -2.0])
+    for whole in (batch.part(2, 3), replace(batch, limit=10.0)):
+        assert task(whole).done is None
+    raised = task(replace(batch.part(1, 3), limit=0.0))
+    assert (raised.done, raised.values, list(raised.raised)) == (1, None, [0])

@@ -42,6 +42,8 @@ class Reply:
     """By place in the batch: the `Failure` of an input for which ``fn`` raised."""
     output: str = ""
     """What ``fn`` printed."""
+    done: int | None = None
+    """How many inputs were computed, from the first, if the call has ended at its limit before the last."""
 
     def changed(self, change: Callable[[Any], Any]) -> Reply:
         """The reply of a worker that returns ``change`` of the right values."""

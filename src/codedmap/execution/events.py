@@ -83,6 +83,8 @@ class Call:
     """When it was sent to its worker, in seconds of the job."""
     ahead: bool = False
     """Whether its worker had another call then."""
+    limit: float = math.inf
+    """Seconds after which it ends with the groups that it has computed, if ``fn`` computes them one by one."""
 
     @property
     def groups(self) -> int:
@@ -135,6 +137,8 @@ class Answered(NamedTuple):
     """When its worker was sent it, if that is known: calls of other jobs may have been before it."""
     nbytes: int = 0
     """Of its payload and its answer."""
+    done: int | None = None
+    """Groups that it has computed, from its first, if it has ended at its limit."""
 
 
 class CallFailed(NamedTuple):

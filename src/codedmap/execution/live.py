@@ -372,6 +372,8 @@ class LiveJob:
                     "what fn(payload) returned: correct submit, which must change neither fn nor its answer"
                 )
             self.worker_seconds += reply.seconds
+            if reply.done is not None:
+                call.end = call.begin + reply.done
             for line in reply.output.splitlines():
                 show_line(f"[worker {call.worker}] {line}")
             answer = self._work.answered(call, reply)
@@ -381,7 +383,7 @@ class LiveJob:
                 self._note(call, reply.seconds, "answered" if call.wanted else "late", reply.host)
                 nbytes = getattr(future, "nbytes", 0)
                 return events.Answered(
-                    now, call.number, reply.seconds, answer, self.busy, began, nbytes
+                    now, call.number, reply.seconds, answer, self.busy, began, nbytes, reply.done
                 )
             error = answer
         loss = self._work.lost(call, error, _loss(call, error))

@@ -31,6 +31,8 @@ _OWN = 4  # a call of a batch takes so many times what it takes by itself, at le
 _TRIED = 4  # groups of every other call, until it is known what a call takes by itself
 _ERRORS = 2.0  # standard errors of that time which are not relied on
 _GROWTH = 8  # a call has so many times the groups of the largest one answered so far, at most
+_LIMIT = 2  # times what it was to take, after which a call ends with the rows that it has computed,
+_NOISE = 0.01  # seconds, at least
 _MANY = 1 << 62  # groups, more than any job has
 
 # Whether a row has caused its crashes, or workers crash whatever they compute. A call of several rows that crashes is halved
@@ -187,10 +189,23 @@ class Scheduler:
             else:
                 overhead = max(0.0, event.now - call.started - event.seconds)
             worker.ready, worker.failed = True, False
-        self._times.add(call.groups, event.seconds, overhead, event.nbytes)
+        if event.done is not None:
+            call.end = call.begin + event.done
+        nbytes = event.nbytes if event.done is None else 0  # of more groups
+        self._times.add(call.groups, event.seconds, overhead, nbytes)
         if call.wanted:
             call.piece.copies.remove(call)
+            if call.end < call.piece.end:
+                self._share_rest(call.piece, call.end)
             self._accept(call, event.raised, event.now)
+
+    def _share_rest(self, piece: Piece, begin: int) -> None:
+        """A call has ended at its limit: what it has not computed is shared out among all workers."""
+        self._drop_copies(piece)
+        size = -(-(piece.end - begin) // max(1, len(self._workers)))
+        for end in range(piece.end, begin, -size):
+            self._waiting.appendleft(Piece(max(begin, end - size), end, lineage=piece.lineage))
+        piece.end = begin
 
     def _accept(self, call: Call, raised: tuple[int, ...], now: float) -> None:
         """A wanted call has answered."""
@@ -442,7 +457,8 @@ class Scheduler:
         self._late_as_others(call).append(call)
 
     def _start(self, piece: Piece, name: Hashable, now: float, kind: Kind) -> None:
-        call = Call(self.started, name, piece.begin, piece.end, kind, piece, sent=now)
+        limit = self._limit(piece.end - piece.begin)
+        call = Call(self.started, name, piece.begin, piece.end, kind, piece, sent=now, limit=limit)
         self.started += 1
         self._calls[call.number] = call
         piece.copies.append(call)
@@ -718,6 +734,13 @@ class Scheduler:
         if times.nbytes * most > self.job.memory:
             most = int(self.job.memory / times.nbytes)
         return min(left, max(1, most))
+
+    def _limit(self, groups: int) -> float:
+        """Seconds after which a call ends with what it has computed."""
+        if groups == 1 or self.job.batches or self.job.size is not None:
+            return math.inf
+        times = self._times
+        return max(_NOISE, _LEAST_OVERHEADS * times.overhead, _LIMIT * groups * times.mean)
 
     def _sends_ahead(self) -> bool:
         """Whether calls may go to workers that still run one: long rows would gain little, and wait for slow ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import socket
 import sys
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ _SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.in
 _running = threading.local()
 _STREAMS = "stdout", "stderr"
 _ENDS = KeyboardInterrupt, Terminated  # whatever else ``fn`` raises costs its row
+Computed = tuple[Any, dict[int, Failure], int | None]  # as in `Reply`: values, raised and done
 
 
 def in_worker() -> bool:
@@ -61,7 +63,8 @@ class Itemwise:
 def itemwise(fn: Callable[..., Any]) -> Itemwise:
     """Lift a function of one input to one of a batch, as `map` needs it.
 
-    The inputs of a batch are computed one after another, and one that raises costs only itself.
+    The inputs of a batch are computed one after another. One that raises costs only itself, and those behind a slow one
+    are computed elsewhere.
 
     Examples
     --------
@@ -88,11 +91,13 @@ class Batch:
     """Of the rows among all inputs."""
     halve: Literal["", "first", "all"] = ""
     """Which rows to look for if ``fn`` raises, by halves: the first that it raises for, or all."""
+    limit: float = math.inf
+    """Seconds after which an `Itemwise` function is applied to no further row."""
 
     def part(self, begin: int, end: int) -> Batch:
         """Some of the rows."""
         parts = tuple(part[begin:end] for part in self.parts)
-        return Batch(parts, end - begin, self.numbers[begin:end], self.halve)
+        return replace(self, parts=parts, rows=end - begin, numbers=self.numbers[begin:end])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class RowsTask:
                 part.flags.writeable = False
         return _reply(lambda: self._computed(batch), capture=self.capture)
 
-    def _computed(self, batch: Batch) -> tuple[Any, dict[int, Failure]]:
+    def _computed(self, batch: Batch) -> Computed:
         keywords = dict(self.kwargs)
         rng = None if self.seed is None else [_stream(self.seed, row) for row in batch.numbers]
         if isinstance(self.fn, Itemwise):
@@ -134,31 +139,31 @@ class RowsTask:
         here = not self.capture  # fn may write its next answer into this one before it is received
         if not self.checked:
             array = as_array(values) if here else None
-            return array.copy() if isinstance(array, np.ndarray) else values, {}
+            return array.copy() if isinstance(array, np.ndarray) else values, {}, None
         values = _plain(values)
         check_parts(values)
         values = map_leaves(partial(_in_order, batch), values)
-        return map_leaves(own_copy, values) if here else values, {}
+        return map_leaves(own_copy, values) if here else values, {}, None
 
-    def _by_halves(self, batch: Batch, error: BaseException) -> tuple[Any, dict[int, Failure]]:
+    def _by_halves(self, batch: Batch, error: BaseException) -> Computed:
         """Answers to the rows for which ``fn`` does not raise, and why it does for the others."""
         if batch.rows == 1:
-            return None, {0: Failure.of(error)}
+            return None, {0: Failure.of(error)}, None
         answers, middle = Rows(batch.rows), batch.rows // 2
         raised: dict[int, Failure] = {}
         for begin, end in ((0, middle), (middle, batch.rows)):
-            values, failures = self._computed(batch.part(begin, end))
+            values, failures, _ = self._computed(batch.part(begin, end))
             raised |= {begin + place: failure for place, failure in failures.items()}
             if raised and batch.halve == "first":
-                return None, raised
+                return None, raised, None
             good = np.delete(np.arange(begin, end), list(failures))
             if len(good):
                 answers.put(good, len(good), values)
         if len(raised) == batch.rows:
-            return None, raised
+            return None, raised, None
         good = np.delete(np.arange(batch.rows), list(raised))
         whole = answers.values(np.zeros(batch.rows, dtype=bool))
-        return map_leaves(lambda leaf: leaf[good], whole), raised
+        return map_leaves(lambda leaf: leaf[good], whole), raised, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,20 +173,20 @@ class Measured:
     fn: Callable[[Any], Any]
 
     def __call__(self, payload: Any) -> Reply:
-        return _reply(lambda: (self.fn(payload), {}), capture=False)
+        return _reply(lambda: (self.fn(payload), {}, None), capture=False)
 
 
-def _reply(compute: Callable[[], tuple[Any, dict[int, Failure]]], *, capture: bool) -> Reply:
+def _reply(compute: Callable[[], Computed], *, capture: bool) -> Reply:
     began, start = time.time(), time.perf_counter()
     _running.depth = getattr(_running, "depth", 0) + 1
     try:
         with OnlyHere(), _captured() if capture else contextlib.nullcontext() as output:
-            values, raised = compute()
+            values, raised, done = compute()
     finally:
         _running.depth -= 1
     seconds = time.perf_counter() - start
     text = "" if output is None else output.text()
-    return Reply(values, seconds, began, socket.gethostname(), os.getpid(), raised, text)
+    return Reply(values, seconds, began, socket.gethostname(), os.getpid(), raised, text, done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +205,10 @@ def _one_by_one(
     batch: Batch,
     keywords: dict[str, Any],
     rng: Sequence[np.random.Generator] | None,
-) -> tuple[Any, dict[int, Failure]]:
+) -> Computed:
     answers: dict[int, Any] = {}
     raised: dict[int, Failure] = {}
-    here = OnlyHere()
+    here, done, end = OnlyHere(), None, time.perf_counter() + batch.limit
     for place, item in enumerate(zip(*map(_items, batch.parts), strict=True)):
         if rng is not None:
             keywords["rng"] = rng[place]
@@ -215,13 +220,16 @@ def _one_by_one(
             raise
         except BaseException as error:
             raised[place] = Failure.of(error)
+        if time.perf_counter() > end and place + 1 < batch.rows:
+            done = place + 1
+            break
     if not answers:
-        return None, raised
+        return None, raised, done
     try:
-        return stacked(list(answers.values())), raised
+        return stacked(list(answers.values())), raised, done
     except InvalidAnswer:
         alike, odd = _alike(answers)
-        return stacked(alike), {**raised, **odd}
+        return stacked(alike), {**raised, **odd}, done
 
 
 def _alike(answers: Mapping[int, Any]) -> tuple[list[Any], dict[int, Failure]]:

@@ -384,7 +384,7 @@ class RowsWork(Work):
         parts = self._rows.inputs.batch(self._at(call))
         if self._store is not None:
             self._checksums[call.number] = self._store.checksum(parts)
-        batch = Batch(parts, call.groups, self._numbers(call))
+        batch = Batch(parts, call.groups, self._numbers(call), limit=call.limit)
         worker: Any = call.worker
         task = self._tasks.on(worker)
         if self._sent.get(worker) is not task and self._tasks.task.capture:
@@ -455,22 +455,23 @@ class RowsWork(Work):
     def take(self, call: Call) -> None:
         """Rows are exact, except those that raised."""
         reply = self._replies[call.number]
+        inputs = self._checksums.pop(call.number, None)
         good = call.groups - len(reply.raised)
         at: Any = self._at(call)
         if reply.raised and good:
             places = np.delete(np.arange(call.groups), list(reply.raised))
             at = (np.arange(at.start, at.stop) if isinstance(at, slice) else at)[places]
         if good:
-            self._put(at, good, reply.values, None if reply.raised else call)
+            whole = not reply.raised and reply.done is None
+            self._put(at, good, reply.values, inputs if whole else None)
         if not reply.raised:
             del self._replies[call.number]
 
-    def _put(self, at: slice | np.ndarray, count: int, answer: Any, call: Call | None) -> None:
+    def _put(self, at: slice | np.ndarray, count: int, answer: Any, inputs: str | None) -> None:
         rows = self._rows
         if self._store is None:
             self.answers.put(at, count, answer)
         else:
-            inputs = None if call is None else self._checksums.pop(call.number, None)
             if inputs is None:
                 inputs = self._store.checksum(rows.inputs.batch(at))
             self._store.put(at, count, answer, inputs)

@@ -24,6 +24,8 @@ class Ending:
     """Why it has no answer, if so."""
     raised: tuple[int, ...] = ()
     """As in `Answered`."""
+    done: int | None = None
+    """As in `Answered`."""
 
 
 @dataclass(slots=True)
@@ -168,11 +170,11 @@ class _Clock:
             self._begin(call)
 
     def _begin(self, call: Call) -> None:
-        self.result.begun.append(call.groups)
         end = self.ending(call, self._now)
+        self.result.begun.append(end.done or call.groups)
         at = self._now + end.seconds + self.overhead
         event: Event = (
-            events.Answered(at, call.number, end.seconds, end.raised)
+            events.Answered(at, call.number, end.seconds, end.raised, done=end.done)
             if end.loss is None
             else events.CallFailed(at, call.number, end.loss)
         )

@@ -98,12 +98,21 @@ def in_turn(times: np.ndarray) -> Callable[[Call, float], Ending]:
     made: Counter[Hashable] = Counter()
 
     def ending(call: Call, now: float) -> Ending:
-        begin = made[call.worker]
-        made[call.worker] += call.groups
-        places = np.arange(begin, made[call.worker]) % len(times)
-        return Ending(float(times[places, call.worker].sum()))  # type: ignore[index]  # workers are numbers here
+        places = np.arange(made[call.worker], made[call.worker] + call.groups) % len(times)
+        ending = one_by_one(call, times[places, call.worker])  # type: ignore[index]  # workers are numbers here
+        made[call.worker] += ending.done or call.groups
+        return ending
 
     return ending
+
+
+def one_by_one(call: Call, seconds: np.ndarray) -> Ending:
+    """What a call comes to whose groups take so many ``seconds``, until its limit."""
+    ends = seconds.cumsum()
+    done = int(np.searchsorted(ends, call.limit)) + 1
+    return (
+        Ending(float(ends[-1])) if done >= len(ends) else Ending(float(ends[done - 1]), done=done)
+    )
 
 
 def job_in_virtual_time(
