@@ -1146,6 +1146,8 @@ def test_a_function_that_cannot_be_sent(local):
 
     with pytest.raises(CannotSend, match=r"the function .*holds cannot be sent"):
         cm.map(cm.itemwise(holds), X, engine=local)
+    with pytest.raises(CannotSend, match="^the inputs cannot be sent to another process: .*lock"):
+        cm.map(cm.itemwise(str), [lock, lock], engine=local)
 
 
 def test_a_closed_engine():
@@ -1404,7 +1406,7 @@ def test_only_the_first_rows_of_a_call_are_named(pool):
 
 
 def test_an_answer_that_cannot_be_sent_is_named():
-    said = "the answer, a ndarray, cannot be sent"
+    said = "the answer, of type ndarray, cannot be sent"
     with cm.engines.Local(1) as engine, pytest.raises(RowFailed, match=said):
         cm.map(cm.itemwise(lambda x: threading.Lock()), [1.0], engine=engine)
 

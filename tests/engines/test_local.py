@@ -612,7 +612,7 @@ def test_a_function_that_cannot_be_sent_is_named_at_the_call(shared):
         shared.submit(0, under_lock, 1)
     with pytest.raises(cm.errors.CannotSend, match=r"the function .*Unsendable cannot be sent"):
         shared.submit(0, Unsendable(), 1)
-    with pytest.raises(cm.errors.CannotSend, match="the payload, a Unsendable, cannot be sent"):
+    with pytest.raises(cm.errors.CannotSend, match="the payload, of type Unsendable, cannot be sent"):
         shared.submit(0, same, Unsendable())
     with pytest.raises(cm.errors.CannotSend, match="the value to keep cannot be sent"):
         shared.keep(0, (np.ones(1 << 18), Unsendable()))
@@ -633,7 +633,7 @@ def test_a_function_that_cannot_be_sent_is_named_at_the_call(shared):
 def test_an_answer_that_cannot_be_sent_is_the_failure_of_its_call(fn, kind, shared):
     error = shared.submit(0, fn, None).exception(ANSWER)
     assert isinstance(error, cm.errors.CannotSend)
-    assert f"the answer, a {kind}, cannot be sent" in str(error)
+    assert f"the answer, of type {kind}, cannot be sent" in str(error)
     assert str(error).endswith("such as a list in place of a generator")
     assert shared.submit(0, same, 1).result(ANSWER) == 1
     assert shm_names() == []

@@ -215,7 +215,10 @@ def culprit(fn: Any, payload: Any) -> str:
     """Which of the two cannot be sent, for a message."""
     fn = _plain(fn)
     inner = getattr(fn, "fn", fn)  # of a task
-    return _unsendable(inner) or _unsendable(fn) or f"the payload, a {type(payload).__name__},"
+    kind = type(payload)
+    own = kind.__module__.startswith("codedmap.")  # the rows that it holds are the caller's
+    what = "the inputs" if own else f"the payload, of type {kind.__name__},"
+    return _unsendable(inner) or _unsendable(fn) or what
 
 
 def culprit_kept(value: Any) -> str:

@@ -167,7 +167,7 @@ def serve(request: Request) -> Parcel | Failure:
             kind = type(answer.values if isinstance(answer, Reply) else answer).__name__
             why = error.__cause__
             raise CannotSend(
-                f"the answer, a {kind}, cannot be sent to another process: {type(why).__name__}: {why}. "
+                f"the answer, of type {kind}, cannot be sent to another process: {type(why).__name__}: {why}. "
                 "Return what can be pickled, such as a list in place of a generator"
             ) from why
     except Terminated:
