@@ -625,6 +625,22 @@ def test_rows_behind_a_slow_one_of_their_call_go_elsewhere(local):
     assert max(sum(300 <= row < 304 for row in rows) for rows in seen) == 1
 
 
+def slow_hundreds(batch):
+    for row in batch:
+        time.sleep(0.5 if 300 <= row < 308 else 0.002)
+    return -batch
+
+
+def test_so_do_rows_of_a_batch(local):
+    rows = np.arange(600.0)
+    result = cm.map(slow_hundreds, rows, engine=local, hedge=None)
+    np.testing.assert_array_equal(result.values, -rows)
+    seen = [call.rows for call in result.calls if call.outcome == "answered"]
+    assert sorted(row for rows in seen for row in rows) == list(range(600))
+    assert max(len(rows) for rows in seen) > 8
+    assert max(sum(300 <= row < 308 for row in rows) for rows in seen) < 8
+
+
 # Stopping early -------------------------------------------------------------------------------------------
 
 

@@ -612,7 +612,9 @@ def test_a_function_that_cannot_be_sent_is_named_at_the_call(shared):
         shared.submit(0, under_lock, 1)
     with pytest.raises(cm.errors.CannotSend, match=r"the function .*Unsendable cannot be sent"):
         shared.submit(0, Unsendable(), 1)
-    with pytest.raises(cm.errors.CannotSend, match="the payload, of type Unsendable, cannot be sent"):
+    with pytest.raises(
+        cm.errors.CannotSend, match="the payload, of type Unsendable, cannot be sent"
+    ):
         shared.submit(0, same, Unsendable())
     with pytest.raises(cm.errors.CannotSend, match="the value to keep cannot be sent"):
         shared.keep(0, (np.ones(1 << 18), Unsendable()))

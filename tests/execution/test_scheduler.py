@@ -387,8 +387,9 @@ def test_slow_rows_that_stand_together_do_not_wait_for_each_other():
             assert ahead.seconds < others.seconds + longer
 
 
+@pytest.mark.parametrize("batches", [False, True])
 @pytest.mark.parametrize("slow", ["rows", "worker"])
-def test_a_call_ends_at_its_limit_and_all_workers_share_the_rest(slow):
+def test_a_call_ends_at_its_limit_and_all_workers_share_the_rest(slow, batches):
     """Six rows of 3 s in one call took 18 s, and each call of a worker 50 times slower 10 s."""
     seconds = np.full(2000, 0.02)
     if slow == "rows":
@@ -398,14 +399,15 @@ def test_a_call_ends_at_its_limit_and_all_workers_share_the_rest(slow):
         speed = 50.0 if slow == "worker" and call.worker == 3 else 1.0
         return one_by_one(call, seconds[call.begin : call.end] * speed)
 
-    watch = Watch()
-    timeline = run_virtually(Job(2000), 4, ending, overhead=0.005, watch=watch)
+    job, watch = Job(2000, batches=batches), Watch()
+    timeline = run_virtually(job, 4, ending, overhead=0.005, watch=watch)
     assert outcome_of_rows(timeline, 2000)[0] == [1] * 2000
-    assert max(call.groups for call in timeline.taken) == 10
+    assert batches or max(call.groups for call in timeline.taken) == 10
+    assert max(seconds[call.begin : call.end].sum() for call in timeline.taken) < 7.0
     ideal = seconds.sum() / 4 if slow == "rows" else seconds.sum() / 3
-    assert timeline.seconds < 1.1 * ideal + 2.0
+    assert timeline.seconds < 1.1 * ideal + (4.0 if batches else 2.0)
     assert sum(timeline.begun) < 2020
-    again = Scheduler(Job(2000))
+    again = Scheduler(job)
     for event, decisions in zip(watch.events, watch.decisions, strict=True):
         assert [_plain(d) for d in again.handle(event)] == decisions
 
@@ -431,11 +433,33 @@ def test_copies_of_a_call_that_ended_at_its_limit_are_given_up():
     assert (decisions[3].call.begin, decisions[3].call.kind) == (late.end, Kind.FIRST)
 
 
-def test_calls_of_batches_and_of_a_size_that_is_given_have_no_limit():
-    for job in (Job(1000, batches=True), Job(1000, size=10)):
-        limits = []
-        run_virtually(job, 2, lambda c, now, seen=limits: seen.append(c.limit) or Ending(0.01))
-        assert set(limits) == {math.inf}
+@pytest.mark.parametrize(
+    ("job", "call", "each"),
+    [
+        (Job(1000, size=10), 0.0, 0.01),
+        (Job(1000, batches=True), 1.0, 0.001),
+        (Job(100_000, batches=True), 1e-4, 1e-5),
+    ],
+    ids=["a size that is given", "a model", "arithmetic"],
+)
+def test_calls_without_a_limit(job, call, each):
+    limits = []
+
+    def ending(c, now):
+        limits.append(c.limit)
+        return Ending(call + each * c.groups)
+
+    run_virtually(job, 2, ending)
+    assert set(limits) == {math.inf}
+
+
+def test_slow_rows_that_stand_together_are_no_time_of_a_call():
+    """Single rows of 80 s had ended and calls of four had not: all would have taken 75 s, and the next 214 rows."""
+    times = CallTimes(batches=True)
+    for groups, seconds, count in ((1, 2.0, 40), (4, 8.0, 40), (1, 80.0, 30)):
+        for _ in range(count):
+            times.add(groups, seconds, 0.0)
+    assert times.fit()[0] == pytest.approx(3.0)
 
 
 def test_calls_are_not_sized_by_what_a_worker_compiles_in_its_first():

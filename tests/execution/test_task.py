@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 import threading
 import time
@@ -87,3 +88,23 @@ def test_at_its_limit_a_call_ends_with_the_rows_that_it_has_computed():
         assert task(whole).done is None
     raised = task(replace(batch.part(1, 3), limit=0.0))
     assert (raised.done, raised.values, list(raised.raised)) == (1, None, [0])
+
+
+def test_of_a_batch_parts_are_computed_until_the_limit():
+    seen = []
+
+    def slow(batch, rng):
+        seen.append(len(batch))
+        time.sleep(0.01)
+        return {"x": -batch, "drawn": [one.random() for one in rng]}
+
+    task = RowsTask(slow, {}, 7, capture=True)
+    batch = Batch((np.arange(9.0),), 9, range(9), limit=0.005, step=4)
+    reply, whole = task(batch), task(replace(batch, limit=math.inf))
+    assert (reply.done, whole.done, seen) == (4, None, [4, 9])
+    np.testing.assert_array_equal(reply.values["x"], -np.arange(4.0))
+    np.testing.assert_array_equal(reply.values["drawn"], whole.values["drawn"][:4])
+    patient = task(replace(batch, limit=60.0))
+    assert (patient.done, seen[2:]) == (None, [4, 4, 1])
+    for name in ("x", "drawn"):
+        np.testing.assert_array_equal(patient.values[name], whole.values[name])

@@ -332,7 +332,7 @@ def replayed(times, number: int, groups: int) -> list[float]:
     """Seconds of one call of each worker in a job."""
     ending = times.replay(number)
     calls = (
-        SimpleNamespace(worker=worker, groups=groups, limit=math.inf)
+        SimpleNamespace(worker=worker, groups=groups, limit=math.inf, step=1)
         for worker in range(times.workers)
     )
     return [ending(call, 0.0).seconds for call in calls]
@@ -386,7 +386,7 @@ def test_each_job_has_a_fit_of_its_own_by_which_calls_of_some_rows_take_what_the
         found = []
         for number in range(10):
             ending = times.replay(number)
-            again = SimpleNamespace(worker=0, groups=call.rows, limit=math.inf)
+            again = SimpleNamespace(worker=0, groups=call.rows, limit=math.inf, step=1)
             found += [ending(again, 0.0).seconds for _ in range(100)]
         assert np.isclose(found, call.seconds).any()
 

@@ -18,6 +18,8 @@ _SHORTEST = 1e-9  # seconds, of a call
 _NOISE = 0.1  # share of their time by which calls differ at least, as if known
 _KNOWN = 2  # from so many others
 COLD = 4  # times as long as others are first calls that compile or load something
+_LOW = 0.1  # share of the calls that may be much shorter than what each takes by itself,
+_DIFFER = 1.5  # times as long as the others at most
 _FITTED = 64  # last calls to which the time of a call itself, and of each of its groups, is fitted
 
 
@@ -27,7 +29,8 @@ class CallTimes:
     def __init__(self, *, batches: bool = False) -> None:
         self._calls: deque[tuple[int, float]] | None = deque(maxlen=_SAMPLES) if batches else None
         self._each: deque[float] = deque(maxlen=_SAMPLES)
-        self._fit: tuple[float, float, float, float] | None = None
+        self._fit: tuple[float, float, float, float, float] | None = None
+        self._unfitted = False
         self._judged = 0.0, 1.0  # as `_fit`, when quantiles were last taken
         self._raised: deque[float] = deque(maxlen=_SAMPLES)
         self._overhead = math.inf
@@ -50,6 +53,7 @@ class CallTimes:
             self._overhead = min(overhead, self._overhead)
             if self._calls is not None and seconds < math.inf:  # as in virtual time
                 self._calls.append((groups, seconds))
+                self._unfitted = True
         sums = self._first if overhead is None else self._others
         sums[0] += max(seconds, _SHORTEST)
         sums[1] += groups
@@ -86,22 +90,31 @@ class CallTimes:
         call, which imports what ``fn`` needs, is left out. Of what a call takes by itself so many standard ``errors``
         are given to its groups.
         """
-        last = list(islice(reversed(self._calls or ()), _FITTED))
-        shares = [1.0 / groups for groups, _ in last]
-        if last and min(shares) != max(shares):
-            each = [seconds / groups for groups, seconds in last]
-            share, mean = sum(shares) / len(last), sum(each) / len(last)
-            spread = sum((x - share) ** 2 for x in shares)
-            pairs = [(x - share, y - mean) for x, y in zip(shares, each, strict=True)]
-            rise = sum(x * y for x, y in pairs) / spread
-            noise = _KNOWN * (_NOISE * mean) ** 2 + sum((y - rise * x) ** 2 for x, y in pairs)
-            error = math.sqrt(noise / (len(last) - 2 + _KNOWN) / spread)
-            self._fit = rise, error, share, mean
+        if self._unfitted:
+            self._fit_anew()
         if self._fit is None:
             return None
-        rise, error, share, mean = self._fit
-        call = min(max(rise - errors * error, 0.0), mean / share)
+        rise, error, share, mean, least = self._fit
+        call = min(max(rise - errors * error, 0.0), mean / share, least)
         return call, max(mean - call * share, 0.0)
+
+    def _fit_anew(self) -> None:
+        self._unfitted = False
+        calls = self._calls or ()
+        last = list(islice(reversed(calls), _FITTED))
+        shares = [1.0 / groups for groups, _ in last]
+        if not last or min(shares) == max(shares):
+            return
+        each = [seconds / groups for groups, seconds in last]
+        share, mean = sum(shares) / len(last), sum(each) / len(last)
+        spread = sum((x - share) ** 2 for x in shares)
+        pairs = [(x - share, y - mean) for x, y in zip(shares, each, strict=True)]
+        rise = sum(x * y for x, y in pairs) / spread
+        noise = _KNOWN * (_NOISE * mean) ** 2 + sum((y - rise * x) ** 2 for x, y in pairs)
+        error = math.sqrt(noise / (len(last) - 2 + _KNOWN) / spread)
+        # Slow rows that stand together make calls long, whatever their size; but all take what a call takes by itself.
+        short = sorted(seconds for _, seconds in calls)[int(_LOW * len(calls))]
+        self._fit = rise, error, share, mean, _DIFFER * short
 
     def late(self, groups: int) -> float:
         """Seconds after which a call of so many groups is late; infinite before the first answer or exception.

@@ -405,8 +405,8 @@ class ChunkScheduler(Scheduler):
         self._open(now)
         return self._piece_for(name, now)
 
-    def _limit(self, groups: int) -> float:
-        return math.inf
+    def _limit(self, groups: int) -> tuple[float, int]:
+        return math.inf, 1
 
     def _sends_ahead(self) -> bool:
         return True

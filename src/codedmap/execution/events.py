@@ -84,7 +84,9 @@ class Call:
     ahead: bool = False
     """Whether its worker had another call then."""
     limit: float = math.inf
-    """Seconds after which it ends with the groups that it has computed, if ``fn`` computes them one by one."""
+    """Seconds after which it ends with the groups that it has computed,"""
+    step: int = 1
+    """so many at a time, where ``fn`` computes them together."""
 
     @property
     def groups(self) -> int:

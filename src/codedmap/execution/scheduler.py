@@ -33,6 +33,8 @@ _ERRORS = 2.0  # standard errors of that time which are not relied on
 _GROWTH = 8  # a call has so many times the groups of the largest one answered so far, at most
 _LIMIT = 2  # times what it was to take, after which a call ends with the rows that it has computed,
 _NOISE = 0.01  # seconds, at least
+_STEPS = 8  # in which a batch is computed, to look at the time between,
+_TOGETHER = 1e-4  # seconds, unless its rows take less
 _MANY = 1 << 62  # groups, more than any job has
 
 # Whether a row has caused its crashes, or workers crash whatever they compute. A call of several rows that crashes is halved
@@ -457,8 +459,8 @@ class Scheduler:
         self._late_as_others(call).append(call)
 
     def _start(self, piece: Piece, name: Hashable, now: float, kind: Kind) -> None:
-        limit = self._limit(piece.end - piece.begin)
-        call = Call(self.started, name, piece.begin, piece.end, kind, piece, sent=now, limit=limit)
+        call = Call(self.started, name, piece.begin, piece.end, kind, piece, sent=now)
+        call.limit, call.step = self._limit(call.groups)
         self.started += 1
         self._calls[call.number] = call
         piece.copies.append(call)
@@ -735,12 +737,21 @@ class Scheduler:
             most = int(self.job.memory / times.nbytes)
         return min(left, max(1, most))
 
-    def _limit(self, groups: int) -> float:
-        """Seconds after which a call ends with what it has computed."""
-        if groups == 1 or self.job.batches or self.job.size is not None:
-            return math.inf
-        times = self._times
-        return max(_NOISE, _LEAST_OVERHEADS * times.overhead, _LIMIT * groups * times.mean)
+    def _limit(self, groups: int) -> tuple[float, int]:
+        """Seconds after which a call ends with what it has computed, and how many groups are computed at a time."""
+        times, step, call, each = self._times, 1, 0.0, self._times.mean
+        if self.job.batches and groups > 1:
+            call, each = times.fit() or (math.inf, 1.0)
+            least = math.ceil(groups / _STEPS)
+            step = (
+                max(least, math.ceil(min(_STEPS * call / each, groups)))
+                if each > _TOGETHER
+                else groups
+            )
+        if step >= groups or self.job.size is not None:
+            return math.inf, 1
+        usual = _LIMIT * (call + each * groups)
+        return max(_NOISE, _LEAST_OVERHEADS * times.overhead, usual), step
 
     def _sends_ahead(self) -> bool:
         """Whether calls may go to workers that still run one: long rows would gain little, and wait for slow ones."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -92,12 +92,14 @@ class Batch:
     halve: Literal["", "first", "all"] = ""
     """Which rows to look for if ``fn`` raises, by halves: the first that it raises for, or all."""
     limit: float = math.inf
-    """Seconds after which an `Itemwise` function is applied to no further row."""
+    """Seconds after which no further row is computed."""
+    step: int = 1
+    """Rows that are computed at a time, if there is a limit; an `Itemwise` function computes one."""
 
     def part(self, begin: int, end: int) -> Batch:
         """Some of the rows."""
         parts = tuple(part[begin:end] for part in self.parts)
-        return replace(self, parts=parts, rows=end - begin, numbers=self.numbers[begin:end])
+        return Batch(parts, end - begin, self.numbers[begin:end], self.halve)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class RowsTask:
         rng = None if self.seed is None else [_stream(self.seed, row) for row in batch.numbers]
         if isinstance(self.fn, Itemwise):
             return _one_by_one(self.fn.fn, batch, keywords, rng)
+        if batch.limit < math.inf:
+            return self._in_parts(batch, batch.step)
         if rng is not None:
             keywords["rng"] = rng
         try:
@@ -149,9 +153,14 @@ class RowsTask:
         """Answers to the rows for which ``fn`` does not raise, and why it does for the others."""
         if batch.rows == 1:
             return None, {0: Failure.of(error)}, None
-        answers, middle = Rows(batch.rows), batch.rows // 2
-        raised: dict[int, Failure] = {}
-        for begin, end in ((0, middle), (middle, batch.rows)):
+        return self._in_parts(batch, -(-batch.rows // 2))
+
+    def _in_parts(self, batch: Batch, step: int) -> Computed:
+        """So many rows at a time, until the limit."""
+        answers, raised, done = Rows(batch.rows), dict[int, Failure](), None
+        until = time.perf_counter() + batch.limit
+        for begin in range(0, batch.rows, step):
+            end = min(begin + step, batch.rows)
             values, failures, _ = self._computed(batch.part(begin, end))
             raised |= {begin + place: failure for place, failure in failures.items()}
             if raised and batch.halve == "first":
@@ -159,11 +168,15 @@ class RowsTask:
             good = np.delete(np.arange(begin, end), list(failures))
             if len(good):
                 answers.put(good, len(good), values)
-        if len(raised) == batch.rows:
-            return None, raised, None
-        good = np.delete(np.arange(batch.rows), list(raised))
+            if time.perf_counter() > until and end < batch.rows:
+                done = end
+                break
+        count = done or batch.rows
+        if len(raised) == count:
+            return None, raised, done
+        good = np.delete(np.arange(count), list(raised))
         whole = answers.values(np.zeros(batch.rows, dtype=bool))
-        return map_leaves(lambda leaf: leaf[good], whole), raised, None
+        return map_leaves(lambda leaf: leaf[good], whole), raised, done
 
 
 @dataclass(frozen=True, slots=True)

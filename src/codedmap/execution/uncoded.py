@@ -384,7 +384,7 @@ class RowsWork(Work):
         parts = self._rows.inputs.batch(self._at(call))
         if self._store is not None:
             self._checksums[call.number] = self._store.checksum(parts)
-        batch = Batch(parts, call.groups, self._numbers(call), limit=call.limit)
+        batch = Batch(parts, call.groups, self._numbers(call), limit=call.limit, step=call.step)
         worker: Any = call.worker
         task = self._tasks.on(worker)
         if self._sent.get(worker) is not task and self._tasks.task.capture:

@@ -110,9 +110,10 @@ def one_by_one(call: Call, seconds: np.ndarray) -> Ending:
     """What a call comes to whose groups take so many ``seconds``, until its limit."""
     ends = seconds.cumsum()
     done = int(np.searchsorted(ends, call.limit)) + 1
-    return (
-        Ending(float(ends[-1])) if done >= len(ends) else Ending(float(ends[done - 1]), done=done)
-    )
+    done = -(-done // call.step) * call.step
+    if done < len(ends):
+        return Ending(float(ends[done - 1]), done=done)
+    return Ending(float(ends[-1]))
 
 
 def job_in_virtual_time(

@@ -53,7 +53,6 @@ class Measured:
         self._call, self._row = _fitted(self._later, _ERRORS) if batches else (0.0, 1.0)
         self.batches = self._call > 0.0
         """Whether calls take a time of their own."""
-        self._together = batches
         each = np.array([max(call.seconds, 1e-9) / self._usual(call.rows) for call in ended])
         known = [*ended, *_running(timed, each, self._usual)]
         each = np.append(
@@ -100,8 +99,7 @@ class Measured:
             count = 1 if self.batches else call.groups
             drawn = each[np.minimum(np.searchsorted(share, rng.random(count)), size - 1)]
             usual = own + row * call.groups if self.batches else 1.0
-            seconds = drawn * usual * speeds[call.worker]  # type: ignore[call-overload]
-            return Ending(float(seconds.sum())) if self._together else one_by_one(call, seconds)
+            return one_by_one(call, drawn * usual * speeds[call.worker])  # type: ignore[call-overload]
 
         return ending
 
