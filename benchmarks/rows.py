@@ -179,6 +179,14 @@ def sleeping_cases(size: _Size, rows: int) -> dict[str, tuple[int, Make]]:
             seed=turn,
         )
 
+    many, some = 10 * few, few // 20
+
+    def short(folder: str, turn: int) -> Faulty:
+        seconds = np.full(many, 0.005)
+        first = int(np.random.default_rng([turn, many]).integers(many - some + 1))
+        seconds[first : first + some] += late / 3
+        return Faulty(folder=folder, seconds=tuple(seconds.tolist()), seed=turn)
+
     percent = f"{max(1, round(0.03 * rows))} of {rows} rows {late:g} s slow"
     return {
         f"healthy, {rows} rows": (rows, _case(size, rows)),
@@ -188,6 +196,7 @@ def sleeping_cases(size: _Size, rows: int) -> dict[str, tuple[int, Make]]:
         _STOPPED: (rows, _case(size, rows, stopping=rows // 3)),
         "5 % of the calls kill their worker": (rows, _case(size, rows, killing=0.05)),
         f"{few} rows, 3 raise, 1 segfaults": (few, bad),
+        f"{many} rows of 5 ms, {some} of them {late / 3:g} s slow, bunched": (many, short),
     }
 
 
