@@ -158,10 +158,10 @@ def map(
         Rows of a call. By default calls take 0.05 to 0.2 s, by what was seen, and longer where most of that is not
         spent on the rows, as in a model that needs 0.1 s for any batch. A call that takes more than twice what was to
         be expected answers with the rows that it has computed, and the others go to any worker; for that a batch of
-        rows of 0.1 ms and more is computed in up to eight parts. With a code by default all rows are one chunk, for as
-        many workers as the code has: give a number of rows to use more of them. "all" also binds payload n to worker n,
-        as in the papers. Chunks are decoded apart, so that a slow call holds up its own only, and wrong answers are
-        judged within theirs.
+        rows of 0.1 ms and more is computed in up to eight parts. Rows of milliseconds, of which neighbours take
+        seconds, end soonest with chunk=1. With a code by default all rows are one chunk, for as many workers as the
+        code has: give a number of rows to use more of them. "all" also binds payload n to worker n, as in the papers.
+        Chunks are decoded apart, so that a slow call holds up its own only, and wrong answers are judged within theirs.
     out : path or array-like, optional
         Where answers are written, so that they need not fit into memory; ``result.values`` is what has been written,
         opened for reading. A path ending in .npy (with ``name.status.npy`` and, if rows are estimated,
