@@ -64,6 +64,7 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", _after_napoleon, priority=600)
     app.connect("autodoc-process-signature", _no_signature_of_protocols)
     app.connect("missing-reference", _found)
+    app.connect("doctree-read", _wrap_long_lines)
 
 
 def _codes_on_the_api_page(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -138,6 +139,14 @@ def _no_signature_of_protocols(
 ) -> tuple[str, None] | None:
     unmade = getattr(it, "_is_protocol", False) or isinstance(it, enum.EnumType)
     return ("", None) if what == "class" and unmade else None
+
+
+def _wrap_long_lines(app: Sphinx, doctree: nodes.document) -> None:
+    # Messages of one long line; tables and programs scroll instead.
+    for block in doctree.findall(nodes.literal_block):
+        lines = block.astext().splitlines()
+        if block.get("language") == "text" and max(map(len, lines), default=0) > 120:
+            block["classes"].append("wrapped")
 
 
 def _found(

@@ -60,7 +60,11 @@ class FillOptions(Options):
     traceback: bool = flag("Print errors in full.")
 
 
-@click.command(cls=Command, params=parameters(FillOptions))
+@click.command(
+    cls=Command,
+    params=parameters(FillOptions),
+    short_help="Estimate what is missing in a table of runs.",
+)
 def fill(**options: Any) -> int:
     """Estimate the entries that are missing in a table of runs, with standard errors.
 

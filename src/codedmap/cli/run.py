@@ -107,7 +107,12 @@ class RunOptions(SharedOptions):
         return given
 
 
-@click.command(cls=Command, params=parameters(RunOptions), epilog=EPILOG)
+@click.command(
+    cls=Command,
+    params=parameters(RunOptions),
+    short_help="Run a model or function on every row of a file.",
+    epilog=EPILOG,
+)
 def run(**options: Any) -> int:
     """Run MODEL on every row of INPUTS over worker processes, here or on a cluster.
 

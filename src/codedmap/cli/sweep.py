@@ -132,7 +132,12 @@ class SweepOptions(Options):
         return self.keep_runs or self.out.with_name(self.out.name + ".runs")
 
 
-@click.command(cls=Command, params=parameters(SweepOptions), epilog=EPILOG)
+@click.command(
+    cls=Command,
+    params=parameters(SweepOptions),
+    short_help="Run a program or function on every row of a table.",
+    epilog=EPILOG,
+)
 def sweep(**options: Any) -> int:
     """Run a program, or a Python function, once for every row of a table.
 
