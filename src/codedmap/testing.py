@@ -90,7 +90,7 @@ def _acts(script: Script, engine: Engine) -> dict[int, Iterator[Act]]:
         for act in acts if isinstance(acts, Sequence) else [acts]:
             if not isinstance(act, Act):
                 raise InvalidArgument(
-                    f"the script of worker {worker} has {act!r}, which is no act: use "
+                    f"the script of worker {worker} has {act!r}, which is not an act: use "
                     "codedmap.testing.late(2.0) and its like, or a sequence of these"
                 )
     return {w: repeat(acts) if isinstance(acts, Act) else iter(acts) for w, acts in script.items()}

@@ -167,15 +167,15 @@ def test_inputs_that_cannot_be_mixed(inputs):
 
 
 def test_arguments_that_are_no_code_function_engine_or_possible_rule():
-    refused("is no code", code=3)
-    refused("'automatic' is no code.*or \"auto\"", code="automatic")
+    refused("is not a code", code=3)
+    refused("'automatic' is not a code.*or \"auto\"", code="automatic")
     refused("which have to be in memory, and answers without out", code="auto", out="answers.npy")
     refused("tolerance", code="auto", tolerance={"flow": 0.1})
     refused("cannot be called", fn="model.onnx")
     refused("neither an engine nor an Executor", engine="local")
     refused("neither an engine nor an Executor", engine=cm.engines.Local)
-    refused("is no stop rule", stop=5)
-    refused("is no stop rule", stop=cm.Quorum)
+    refused("is not a stopping rule", stop=5)
+    refused("is not a stopping rule", stop=cm.Quorum)
     refused("cannot be mixed.*or use a code that copies", inputs=[[1.0, 2.0], [3.0]])
     refused(r"Quorum\(7\) would not stop even when all 6", stop=cm.Quorum(7))
     refused(r"Share\(0.5\) would not stop .* answered: give Quorum\(", stop=cm.Share(0.5))
@@ -462,7 +462,7 @@ def nap_on(batch):
         (lambda v, e: Estimate(v.tolist(), e, None, ()), "not an array"),
         (
             lambda v, e: Estimate(v, e.astype(int), None, ()),
-            r"exact that is no boolean .* \(2, 4\)",
+            r"exact that is not a boolean .* \(2, 4\)",
         ),
         (lambda v, e: Estimate(v, e, np.zeros((2, 4)), ()), "not above 0 for each value"),
         (lambda v, e: Estimate(v, e, [[0.0] * 4] * 2, ()), "not above 0 for each value"),

@@ -307,7 +307,7 @@ DATES = np.full(80, "2026-01-01", "M8[D]")
         ),
         ((WITHOUT, Y), r"2 of 240 entries of X are NaN or infinite \(the first is x1 of row 5\)"),
         ((np.ma.array(X, mask=X > 0.9), Y), "of 240 numbers of X are masked"),
-        ((X, ["a"] * 80), "y has no numbers, but dtype"),
+        ((X, ["a"] * 80), "y has no numbers; its dtype is"),
         ((X, DATES), "y has no numbers.*: give numbers, such as the days since the first$"),
         ((DATES, Y), "X has no numbers.*: give numbers, such as the days since the first$"),
         ((X, {"s": [1.0] * 80}), r"y is a dict, and has no rows: give pandas.DataFrame\(y\)"),

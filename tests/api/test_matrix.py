@@ -1,4 +1,4 @@
-"""The door `CodedMatrix` on scripted engines: products, solvers, stop rules, failures, bad input."""
+"""The door `CodedMatrix` on scripted engines: products, solvers, stopping rules, failures, bad input."""
 
 from __future__ import annotations
 
@@ -497,7 +497,7 @@ def test_a_code_of_ones_own(lost):
 
 
 def test_a_polar_code_needs_a_power_of_two():
-    with pytest.raises(cm.InvalidArgument, match=r"workers=12 is no power of two.*use 8 or 16"):
+    with pytest.raises(cm.InvalidArgument, match=r"workers=12 is not a power of two.*use 8 or 16"):
         cm.codes.PolarCode(6, 12)
 
 
@@ -506,8 +506,8 @@ def test_a_polar_code_needs_a_power_of_two():
     [
         (cm.SplineCode(2, 4, 1), "SplineCode.* is a code for codedmap.map"),
         (cm.codes.FractionalRepetition(4, 1), "is a code for codedmap.sum: give one for a matrix"),
-        (None, "None is no code: give"),
-        (cm.codes.MDSCode, "is no code: give"),
+        (None, "None is not a code: give"),
+        (cm.codes.MDSCode, "is not a code: give"),
         (cm.Replication(2, 4, fill="mean"), "does not follow from those of other blocks"),
     ],
 )
@@ -588,7 +588,7 @@ def test_other_arguments_are_checked():
     with pytest.raises(cm.InvalidArgument, match="an engine is needed"):
         cm.CodedMatrix(np.eye(4), code=cm.codes.MDSCode(2, 3), engine=None)
     for stop in (3, cm.Quorum, cm.Quorum(4)):
-        with pytest.raises(cm.InvalidArgument, match="stop rule"):
+        with pytest.raises(cm.InvalidArgument, match="stopping rule"):
             placed(np.eye(4), cm.codes.MDSCode(2, 3), stop=stop)
 
 

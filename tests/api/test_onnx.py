@@ -109,7 +109,7 @@ def test_sizes_that_are_open_may_be_any():
 
 
 def test_a_model_without_such_an_output_names_those_that_it_has():
-    with pytest.raises(cm.InvalidArgument, match="no output 'scores', but minus, size"):
+    with pytest.raises(cm.InvalidArgument, match="no output 'scores'; it has minus, size"):
         cm.OnnxModel(model(), "scores").check((1, 3), np.float32)
 
 

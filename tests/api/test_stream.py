@@ -176,7 +176,7 @@ def test_what_can_never_be_decoded_is_missing_as_by_map(on_error):
         ({"fn": 3}, "cannot be called"),
         ({"code": 3}, "no code"),
         ({"engine": 3}, "neither an engine nor an Executor"),
-        ({"stop": 3}, "no stop rule"),
+        ({"stop": 3}, "is not a stopping rule"),
         ({"stop": cm.Quorum(9)}, "would not stop"),
         ({"stop": cm.Tolerance(0.1)}, "has none"),
     ],

@@ -571,7 +571,7 @@ def test_a_column_that_a_file_cannot_hold_is_named_before_anything_runs(sweep, t
         ({"a": [[1, 2], [3]], "b": [1, 2]}, "'a' .* ragged"),
         ({"a": np.ones((2, 2)), "b": [1, 2]}, r"'a' .* shape \(2, 2\)"),
         ({"status": [1], "a": [1], "b": [1]}, "'status'"),
-        (pd.DataFrame([[1, 2]]), "called 0, which is no text"),
+        (pd.DataFrame([[1, 2]]), "called 0, which is not text"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "2 columns .* 'a'"),
         ({"names": ["a", "b"], "bounds": [[0, 1]] * 2}, "without a sample"),
         (({"names": ["a", "b"]}, np.ones((3, 3))), r"2 names and the sample the shape \(3, 3\)"),

@@ -187,22 +187,22 @@ def test_a_code_is_written_as_in_python(folder, scripted, code):
 @pytest.mark.parametrize(
     ("option", "text", "says"),
     [
-        ("--code", "spline", "spline is no call of BerrutCode, KernelCode"),
+        ("--code", "spline", "spline is not a call of one of BerrutCode, KernelCode"),
         ("--code", "SplineCode(4, 6", "'(' was never closed"),
         ("--code", "SplineCode(4)", "missing 2 required positional arguments: 'workers' and"),
         ("--code", "SplineCode(4, 6, 1, spread=0.5)", "unexpected keyword argument 'spread'"),
-        ("--code", "SplineCode(*(4, 6), **{})", "is no call of"),
-        ("--code", "SplineCode(4, 6, print(1))", "print(1) is no call of"),
-        ("--code", "SplineCode.encode(4)", "SplineCode.encode(4) is no call of"),
-        ("--code", "MDSCode(3, 6)", "MDSCode(3, 6) is no call of"),
+        ("--code", "SplineCode(*(4, 6), **{})", "is not a call of one of"),
+        ("--code", "SplineCode(4, 6, print(1))", "print(1) is not a call of one of"),
+        ("--code", "SplineCode.encode(4)", "SplineCode.encode(4) is not a call of one of"),
+        ("--code", "MDSCode(3, 6)", "MDSCode(3, 6) is not a call of one of"),
         ("--code", "KernelCode(6, 6, 6)", "6 stragglers of 6 workers"),
         ("--code", "KernelCode(4, 6, 1, spread=1.1)", "spread=1.1"),
         ("--code", "KernelCode(5, 4, 0)", "4 workers cannot hold the raw input of each of 5 tasks"),
-        ("--stop", "Quorum(4) + Deadline(2)", "is no call of Deadline, Decodable"),
+        ("--stop", "Quorum(4) + Deadline(2)", "is not a call of one of Deadline, Decodable"),
         ("--stop", "Quorum(5) | 3", "cannot be made"),
         ("--stop", "Quorum(7)", "would not stop even when all 6 workers have answered"),
-        ("--stop", "7", "is no stop rule"),
-        ("--hedge", "Hedge('soon')", "must be at least 0 seconds, or a stop rule"),
+        ("--stop", "7", "is not a stopping rule"),
+        ("--hedge", "Hedge('soon')", "must be at least 0 seconds, or a stopping rule"),
         ("--hedge", "Quorum(3)", "must be a codedmap.Hedge"),
     ],
 )  # fmt: skip
@@ -377,7 +377,7 @@ def test_usage_errors_name_the_help(folder, scripted):
         (["run"], "Missing argument 'MODEL'"),
         ([*words(), "--workers", "0"], "0 is not in the range"),
         ([*words(), "--workers", "many"], "'many' is not a valid integer"),
-        ([*words(), "--deadline", "0"], "'0' is no time above 0"),
+        ([*words(), "--deadline", "0"], "'0' is not a time above 0"),
         ([*words(), "--tolerance", "-1"], "-1.0 is not in the range"),
     ]:
         printed = CliRunner().invoke(cli, line, prog_name="codedmap").output
@@ -405,7 +405,7 @@ def test_inputs_that_cannot_be_read(folder, scripted):
     ]:
         assert_matches(message, refused(*words(inputs=inputs)))
     message = refused(*words(inputs="two.npz"), "--key", "third")
-    assert "no array 'third', but these: first, second" in message
+    assert "no array 'third'; it holds first, second" in message
     assert "--key is for .npz files" in refused(*words(), "--key", "first")
     assert not scripted
 
@@ -482,7 +482,7 @@ def test_a_model_file_that_is_no_model(folder, scripted):
     Path("text.onnx").write_text("hello")
     assert "there is no model file 'nowhere.onnx'" in refused(*words("nowhere.onnx"))
     assert "text.onnx cannot be opened as an ONNX model" in refused(*words("text.onnx"))
-    with pytest.raises(cm.InvalidArgument, match="has no output 'scores', but "):
+    with pytest.raises(cm.InvalidArgument, match="has no output 'scores'; it has "):
         cm.OnnxModel(LENET, output="scores").check((1, 1, 28, 28), np.float32)
     assert not scripted
 

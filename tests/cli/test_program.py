@@ -129,17 +129,17 @@ def test_what_is_read(tmp_path, read, text, value):
 @pytest.mark.parametrize(
     ("read", "text", "says"),
     [
-        ("stdout.json", "Segmentation faul", "no JSON .*it begins 'Segmentation faul'"),
+        ("stdout.json", "Segmentation faul", "not JSON .*it begins 'Segmentation faul'"),
         ("stdout.json", "", "it is empty"),
         ("stdout.json", "{}", "no values"),
         ("stdout.json", '{"y": {"z": 1}}', "y is neither a number"),
         ("stdout.json", '{"y": [[1], [1, 2]]}', "inhomogeneous"),
         ("stdout.json", "[" * 100_000, "cannot be read"),
-        ("stdout", "x" * 1000, r"is no number; it begins 'x{60}\.\.\.'"),
-        ("stdout", "1_000", "is no number"),
+        ("stdout", "x" * 1000, r"is not a number; it begins 'x{60}\.\.\.'"),
+        ("stdout", "1_000", "is not a number"),
         ("out.csv", "1_000\n", "neither numbers nor names"),
-        ("stdout", "y=1\ny=2", "'y=2' is no line name=value with a name of its own"),
-        ("stdout", "banner\ny=2", "'banner' is no line name=value with a name of its own"),
+        ("stdout", "y=1\ny=2", "'y=2' is not a line name=value with a name of its own"),
+        ("stdout", "banner\ny=2", "'banner' is not a line name=value with a name of its own"),
         ("out.json", "", "out.json cannot be read .No such file"),
         ("out.csv", "a,b\n1\n", "differ in the number"),
         ("out.csv", "a;b\n1,5;2,5\n", "its first line has semicolons, and no commas"),
@@ -159,7 +159,7 @@ def test_what_cannot_be_read_is_an_error_that_shows_how_it_begins(tmp_path, read
 @pytest.mark.parametrize("makes", ["mkfifo out.txt", "ln -s /dev/zero out.txt", "mkdir out.txt"])
 def test_what_is_no_file_is_not_read(tmp_path, makes):
     """A pipe was waited for without end, and a device filled the memory."""
-    with pytest.raises(cm.InvalidAnswer, match=r"out\.txt cannot be read .it is no file.; see"):
+    with pytest.raises(cm.InvalidAnswer, match=r"out\.txt cannot be read .it is not a file.; see"):
         made(f"sh -c '{makes}'", "out.txt", runs=tmp_path).run({}, "0")
 
 

@@ -300,7 +300,9 @@ def test_inputs_of_another_shape_are_refused(row, shape):
 def test_an_answer_of_a_slot_that_the_code_does_not_have_is_refused(row, slot):
     _, encoding, _ = case(row, (4, 12, 3), 0)
     given = dict(enumerate(smooth(encoding.payloads)))
-    with pytest.raises(cm.InvalidArgument, match=r"slot .* is none .* slots are 0 to \d"):
+    with pytest.raises(
+        cm.InvalidArgument, match=r"slot .* does not exist: the slots .* are 0 to \d"
+    ):
         encoding.decode(given | {slot: given[0]})
     with pytest.raises(cm.InvalidArgument, match=r"dict from slots, 0 to \d+, .* got a list"):
         encoding.decode(list(given.values()))

@@ -750,7 +750,7 @@ def test_calls_to_a_worker_that_has_gone_fail_without_having_started(row):
         assert isinstance(engine.submit(0, same, 0).exception(ANSWER), cm.WorkerCrashed)
         assert isinstance(engine.submit(0, same, 0).exception(ANSWER), NotStarted)
         assert engine.keep(0, "lost").lost
-        with pytest.raises(cm.InvalidArgument, match="worker=99 is none of this engine"):
+        with pytest.raises(cm.InvalidArgument, match="worker=99 does not exist"):
             engine.submit(99, same, 0)
 
 

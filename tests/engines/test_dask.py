@@ -305,7 +305,7 @@ def test_failure_domains_of_another_kind_are_an_error(client, domains):
 
 
 def test_what_is_no_client_is_refused():
-    with pytest.raises(cm.InvalidArgument, match=r"is no Dask client: give distributed\.Client"):
+    with pytest.raises(cm.InvalidArgument, match=r"is not a Dask client: give distributed\.Client"):
         cm.engines.Dask("tcp://127.0.0.1:8786")
 
 

@@ -29,12 +29,12 @@ def test_memory_is_a_number_of_bytes_or_a_size_with_a_unit(size, expected):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"memory": "4 apples"}, "is no size"),
-        ({"memory": "1..2 GB"}, "is no size"),
+        ({"memory": "4 apples"}, "is not a size"),
+        ({"memory": "1..2 GB"}, "is not a size"),
         ({"memory": True}, "cannot need True of memory"),
         ({"gpu": -1}, "cannot need -1 of gpu"),
         ({"gpu": np.inf}, "cannot need inf of gpu"),
-        ({"licences": 3}, "is no mapping"),
+        ({"licences": 3}, "is not a mapping"),
         ({"licences": {"matlab": "two"}}, "cannot need 'two' of matlab"),
     ],
 )

@@ -42,9 +42,7 @@ def test_a_slot_that_the_engine_does_not_have_is_refused(slot):
         lambda: engine.keep(slot, 1.0),
         lambda: Faulty(engine, {}).submit(slot, np.sin, 1.0),
     ):
-        with pytest.raises(
-            cm.InvalidArgument, match=r"worker=.* is none .* whose workers are 0 to 2"
-        ):
+        with pytest.raises(cm.InvalidArgument, match=r"worker=.* does not exist: .* are 0 to 2"):
             refuses()
     assert engine.calls == []
     assert engine.submit(np.int64(2), np.sin, 0.0).result(0) == 0.0
@@ -53,9 +51,12 @@ def test_a_slot_that_the_engine_does_not_have_is_refused(slot):
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: Scripted(3, {3: never()}), r"worker=3 is none .* whose workers are 0 to 2"),
-        (lambda: Faulty(Scripted(3), {-1: never()}), r"worker=-1 is none of this engine"),
-        (lambda: Scripted(3, {0: [Act(), 2.0]}), r"script of worker 0 has 2\.0, which is no act"),
+        (lambda: Scripted(3, {3: never()}), r"worker=3 does not exist: .* are 0 to 2"),
+        (lambda: Faulty(Scripted(3), {-1: never()}), r"worker=-1 does not exist"),
+        (
+            lambda: Scripted(3, {0: [Act(), 2.0]}),
+            r"script of worker 0 has 2\.0, which is not an act",
+        ),
         (lambda: Scripted(3, {0: never}), r"script of worker 0 has <function never"),
         (lambda: late(-1), r"seconds=-1 must be a number of at least 0"),
         (lambda: crash(float("nan")), r"seconds=nan must be"),

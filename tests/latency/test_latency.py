@@ -151,7 +151,7 @@ def test_a_model_of_ones_own_needs_two_methods():
         (lambda: Bimodal(3.0), "base=3.0 has no distribution: give ShiftedExponential"),
         (lambda: Pareto().quantile(99), "share=99 must be between 0 and 1, such as 0.99 for"),
         (lambda: Pareto().quantile(np.nan), "share=nan"),
-        (lambda: Pareto().sample(0, 1, 1), r"rng=0 is no .*Generator: give for example numpy.random.default_rng"),
+        (lambda: Pareto().sample(0, 1, 1), r"rng=0 is not a .*Generator: give for example numpy.random.default_rng"),
         (lambda: Pareto().sample(rng(), 0, 1), "waves=0 must be a whole number of at least 1"),
         (lambda: Pareto().calls(rng(), 1, 1, 0), "each=0"),
         (lambda: Pareto().sample(rng(), 1, 1, dtype=int), "choose float64 or float32"),
@@ -323,7 +323,7 @@ def test_csv_files_that_cannot_be_read(text, match, tmp_path):
 
 def test_a_file_that_is_no_text_is_no_csv(tmp_path):
     (tmp_path / "times.csv").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(cm.InvalidArgument, match="is no CSV file"):
+    with pytest.raises(cm.InvalidArgument, match="is not a CSV file"):
         Empirical.from_csv(tmp_path / "times.csv")
     with pytest.raises(FileNotFoundError):
         Empirical.from_csv(tmp_path / "other.csv")

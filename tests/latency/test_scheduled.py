@@ -100,5 +100,5 @@ def test_codes_and_rules_that_cannot_be_judged():
     code = cm.Uncoded(2, fill="mean")
     with pytest.raises(cm.InvalidArgument, match="no answers here"):
         scheduled(np.ones((1, 1, 2)), 4, code=code, stop=cm.Tolerance(0.1))
-    with pytest.raises(cm.InvalidArgument, match="code='auto' is no code"):
+    with pytest.raises(cm.InvalidArgument, match="code='auto' is not a code"):
         scheduled(np.ones((1, 1, 2)), 4, code="auto")

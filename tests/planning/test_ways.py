@@ -231,7 +231,7 @@ def test_text_is_copied_and_nothing_is_estimated():
     lengths = np.array([float(len(word)) for word in words])
     found = plan(pilot(inputs=words, answers=lengths))
     assert {row.scheme for row in found.rows} == {"exact with hedging", "copies"}
-    assert any("no arrays of finite numbers" in text for text in found.remarks)
+    assert any("not arrays of finite numbers" in text for text in found.remarks)
 
 
 def test_a_latency_model_takes_the_place_of_what_was_timed():

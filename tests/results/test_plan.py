@@ -133,3 +133,11 @@ def test_it_is_drawn():
     ]  # fmt: skip
     assert (axes.get_xscale(), axes.get_ylim()[0]) == ("log", 0.0)
     assert plan(LATE, EXACT).plot(axes) is axes
+
+
+def test_names_of_ways_at_one_place_are_written_beside_each_other():
+    other = replace(CODED, scheme="BerrutCode")
+    pytest.importorskip("matplotlib").use("agg")
+    texts = [text.get_text().strip() for text in plan(EXACT, CODED, other).plot().texts]
+    assert f"{CODED.scheme}, BerrutCode" in texts
+    assert len(texts) == 2

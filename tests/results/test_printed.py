@@ -290,8 +290,9 @@ def test_a_notebook_shows_a_table_and_never_the_arrays():
         assert "array(" not in page
         assert page.count("<tr>") == sum(line.startswith("  ") for line in str(shown).splitlines())
         assert "<no>" not in page
-    assert "<td>rows</td>" in result._repr_html_()
-    assert "<td>exact with hedging</td>" in plan._repr_html_()
+    left = '<td style="text-align: left">'  # text; columns of numbers are on the right
+    assert f"<tr>{left}rows</td>{left}" in result._repr_html_()
+    assert f"<tr>{left}exact with hedging</td><td>" in plan._repr_html_()
 
 
 def test_one_thing_is_named_in_the_singular():

@@ -193,7 +193,7 @@ def test_no_time_for_one_iteration():
         (lambda: cm.topology.ErrorModel(exponent=0), "exponent=0 must be a finite number above 0"),
         (
             lambda: two(links=[cm.topology.Link("a", "x")]),
-            "names 'x', which is no node of this cluster",
+            "names 'x', which is not a node of this cluster",
         ),
         (lambda: two(links=[cm.topology.Link("a", "a")]), "connects a node with itself"),
         (lambda: two(links=[cm.topology.Link("i", "j")]), "connects two information nodes"),
@@ -216,7 +216,7 @@ def test_no_time_for_one_iteration():
         ),
         (lambda: two(learning=np.array(3.0)), r"array\(3.\) must be a sequence of LearningNode"),
         (lambda: two(links=np.array(None)), "must be a sequence of Link"),
-        (lambda: two(information=["i"]), "holds 'i', which is no InformationNode"),
+        (lambda: two(information=["i"]), "holds 'i', instead of InformationNode"),
         (lambda: two(information=[cm.topology.InformationNode("a", 1)]), "more than one node: a"),
         (lambda: two(error=0.1), "error=0.1 must be an ErrorModel"),
         (

@@ -354,7 +354,7 @@ def test_a_gradient_of_another_shape_is_refused(make, wrong):
     with pytest.raises((cm.NotEnoughAnswers, cm.InvalidAnswer)) as error:
         trained(lambda: optimizer, CODES[0], fn=wrong)
     message = str(error.value.__cause__ or error.value)
-    assert "is none for weights of shape (300,)" in message
+    assert "does not fit weights of shape (300,)" in message
     assert optimizer.steps == 0
 
 

@@ -238,7 +238,9 @@ def _numbers(given: Any, name: str) -> np.ndarray:
             step += ", such as the days since the first"
         if array.dtype.kind in "OUST" and not name.endswith("y"):
             step += ", which text and categories become by pandas.get_dummies(X) or polars.DataFrame.to_dummies(), and dates as days"
-        raise InvalidArgument(f"{name} has no numbers, but dtype {array.dtype}: {step}") from error
+        raise InvalidArgument(
+            f"{name} has no numbers; its dtype is {array.dtype}: {step}"
+        ) from error
 
 
 def _inputs(given: Any, name: str) -> _Table:

@@ -583,7 +583,9 @@ def _rule(options: Options, code: Any, *, share: float) -> StoppingRule | None:
     rules: list[StoppingRule] = []
     if stop is not None:
         if not is_rule(stop):
-            raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Deadline(20)")
+            raise InvalidArgument(
+                f"stop={stop!r} is not a stopping rule: give one such as Deadline(20)"
+            )
         counting = any(isinstance(part, Quorum | Decodable) for part in parts_of(stop))
         if counting and not isinstance(code, Code):
             none = "there is no code" if code is None else f"code={code!r} may use none"
@@ -629,7 +631,7 @@ def check_fn(fn: Any) -> None:
                 "fn is resident, and it must be lifted before: give Resident(itemwise(fn), engine)"
             )
     if not callable(called):
-        raise InvalidArgument(f"fn={fn!r:.80} cannot be called")
+        raise InvalidArgument(f"fn={fn!r:.80} cannot be called: give a function")
     if inspect.iscoroutinefunction(called):
         raise InvalidArgument(
             "fn is async, and workers call ordinary functions: give one that runs it by asyncio.run"

@@ -130,7 +130,7 @@ class OnnxModel:
         outputs = [node.name for node in session.get_outputs()]
         if self._output not in (None, *outputs):
             raise InvalidArgument(
-                f"{self._name} has no output {self._output!r}, but {', '.join(outputs)}: name one of these"
+                f"{self._name} has no output {self._output!r}; it has {', '.join(outputs)}: name one of these"
             )
         return session
 

@@ -115,7 +115,7 @@ def plan(
             check_number(name, seconds, above=True)
     if isinstance(latency, type) or not isinstance(latency, LatencyModel | None):
         raise InvalidArgument(
-            f"latency={latency!r} is no latency model: give one of codedmap.latency, such as "
+            f"latency={latency!r} is not a latency model: give one of codedmap.latency, such as "
             "Pareto(0.1, 0.03)"
         )
     compared = None if codes is None else _named_codes(codes)
@@ -159,12 +159,12 @@ def _named_codes(codes: Any) -> list[tuple[str, Code]]:
         codes = [codes]
     if isinstance(codes, str) or not isinstance(codes, Iterable):
         raise InvalidArgument(
-            f"codes={codes!r} are no codes: give codes such as [Replication(8, 16)]"
+            f"codes={codes!r} are not codes: give codes such as [Replication(8, 16)]"
         )
     named = list(codes.items()) if isinstance(codes, Mapping) else [(repr(c), c) for c in codes]
     for _, code in named:
         if not isinstance(code, Code):
             raise no_code(code, "one such as Replication(8, 16)", "codes")
     if not named:
-        raise InvalidArgument("codes= is empty: there is nothing to compare")
+        raise InvalidArgument("codes= is empty: give codes to compare, or leave it out")
     return named

@@ -276,7 +276,7 @@ def check_names(names: Sequence[Any]) -> None:
     for name, count in Counter(names).items():
         if not isinstance(name, str):
             raise InvalidArgument(
-                f"a column of the design is called {name!r}, which is no text: fn gets values by name, so rename it"
+                f"a column of the design is called {name!r}, which is not text: fn gets values by name, so rename it"
             )
         if count > 1:
             raise InvalidArgument(

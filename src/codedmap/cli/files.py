@@ -60,7 +60,9 @@ def _chosen(path: Path, keys: list[str], key: str | None) -> str:
             f"{path} holds {len(keys)} arrays ({listed}): choose with --key NAME"
         )
     if key is not None and key not in keys:
-        raise cm.InvalidArgument(f"{path} holds no array {key!r}, but these: {listed}")
+        raise cm.InvalidArgument(
+            f"{path} holds no array {key!r}; it holds {listed}: choose one of these with --key"
+        )
     return keys[0] if key is None else key
 
 

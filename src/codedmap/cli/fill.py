@@ -102,7 +102,7 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
     for name in (*options.inputs, *(options.outputs or ())):
         if name not in table:
             raise cm.InvalidArgument(
-                f"table {options.table} has no column {name!r}, but {', '.join(table)}: correct the name"
+                f"table {options.table} has no column {name!r}; it has {', '.join(table)}: correct the name"
             )
     numbers = _numbers(options, table)
     holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
@@ -183,7 +183,7 @@ def _nothing(options: FillOptions, table: Table, wrong: list[str]) -> str:
 
 
 def _odd(cells: list[Any]) -> list[tuple[int, Any]]:
-    """The first entry of a column that is no number, with its row; none if all are."""
+    """The first entry of a column that is not a number, with its row; none if all are."""
     odd = [(row, cell) for row, cell in enumerate(cells) if not (cell is None or is_real(cell))]
     # Beside a text the numbers of a CSV file are text as well.
     return sorted(odd, key=lambda one: not str(one[1]).strip("+-.0123456789eE"))[:1]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ RULES = {
     for name in ("Deadline", "Decodable", "Everyone", "Quorum", "Share", "Slower", "Tolerance")
 }
 HEDGES = {"Hedge": cm.Hedge, **RULES}
+_NAMED = 8  # functions of a module in a message
 
 
 def summary_of(name: str) -> str:
@@ -63,7 +65,7 @@ def in_python(option: str, text: str, names: Mapping[str, Any], like: str) -> An
                 return names[name](
                     *map(made, given), **{str(one.arg): made(one.value) for one in named}
                 )
-        raise TypeError(f"{ast.unparse(node)} is no call of {', '.join(names)}")
+        raise TypeError(f"{ast.unparse(node)} is not a call of one of {', '.join(names)}")
 
     try:
         return made(ast.parse(text.strip(), mode="eval").body)
@@ -124,6 +126,16 @@ def function_named(name: str) -> Callable[..., Any]:
     return fn
 
 
+def _functions_of(module: ModuleType) -> str:
+    own = (
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    )
+    names = [name for name in own if not name.startswith("_")][:_NAMED]
+    return f"; its functions are {', '.join(names)}" if names else ""
+
+
 def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
     here = str(Path.cwd())
     if here not in sys.path:  # workers are started with this process's path
@@ -144,9 +156,12 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
         fn = attrgetter(attribute)(found)
     except AttributeError as error:
         raise cm.InvalidArgument(
-            f"module {module!r} ({getattr(found, '__file__', 'built in')}) has no {attribute!r}"
+            f"module {module!r} ({getattr(found, '__file__', 'built in')}) has no {attribute!r}: "
+            f"correct the name{_functions_of(found)}"
         ) from error
     if not callable(fn):
-        raise cm.InvalidArgument(f"{name} is a {type(fn).__name__}, which cannot be called")
+        raise cm.InvalidArgument(
+            f"{name} is a {type(fn).__name__}, which cannot be called: name a function"
+        )
     check_fn(fn)
     return fn  # type: ignore[no-any-return]  # callable(): more cannot be known of it

@@ -24,7 +24,7 @@ def duration(text: str) -> float:
     seconds = float(match[1]) * {"m": 60.0, "h": 3600.0}.get(match[2], 1.0) if match else 0.0
     if seconds <= 0.0:
         raise click.BadParameter(
-            f"{text!r} is no time above 0, such as 30, 30s, 10m or 2h", param_hint=None
+            f"{text!r} is not a time above 0, such as 30, 30s, 10m or 2h", param_hint=None
         )
     return seconds
 

@@ -290,7 +290,7 @@ def _last_lines(place: Path) -> str:
 def _read(place: Path, read: str) -> Any:
     path = place / ("stdout" if read == "stdout.json" else read)
     if path.exists() and not path.is_file():  # a pipe, or a device, may have no end
-        raise InvalidAnswer(f"{read} cannot be read (it is no file)")
+        raise InvalidAnswer(f"{read} cannot be read (it is not a file)")
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
@@ -308,7 +308,7 @@ def _from_json(text: str) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=json_object)
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON (line {error.lineno}: {error.msg})") from error
+        raise ValueError(f"it is not JSON (line {error.lineno}: {error.msg})") from error
     if isinstance(value, dict):
         if not value:
             raise ValueError("the object has no values")
@@ -349,7 +349,9 @@ def _from_text(text: str) -> Any:
         for line in lines:
             name, equals, value = (part.strip() for part in line.partition("="))
             if not (equals and name and value) or name in found:
-                raise ValueError(f"{line[:_SHOWN]!r} is no line name=value with a name of its own")
+                raise ValueError(
+                    f"{line[:_SHOWN]!r} is not a line name=value with a name of its own"
+                )
             found[name] = _number(value, value)
         return found
     numbers = [_number(word) for line in lines for word in line.split()]
@@ -394,7 +396,7 @@ def _number(text: str, otherwise: str | None = None) -> Any:
         return number_in(text)
     except ValueError:
         if otherwise is None:
-            raise ValueError(f"{text[:_SHOWN]!r} is no number") from None
+            raise ValueError(f"{text[:_SHOWN]!r} is not a number") from None
         return otherwise
 
 

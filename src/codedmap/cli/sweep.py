@@ -385,7 +385,7 @@ class _Sweep:
         missing = [name for name in wanted if name not in table]
         if missing:
             raise cm.InvalidArgument(
-                f"design {options.design} has no column {missing[0]!r}, but {', '.join(table)}: rename one, or correct "
+                f"design {options.design} has no column {missing[0]!r}; it has {', '.join(table)}: rename one, or correct "
                 + ("--command (a brace is written {{)" if options.command else "the arguments")
             )
         columns = {name: table[name] for name in taken}

@@ -143,7 +143,7 @@ def _read_lines(file: IO[bytes]) -> Table:
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
         if not isinstance(row, dict):
-            raise ValueError(f"line {number} is no JSON object")
+            raise ValueError(f"line {number} is not a JSON object")
         rows.append(row)
     names = list(dict.fromkeys(name for row in rows for name in row))
     _check_names(names)

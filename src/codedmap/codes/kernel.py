@@ -33,7 +33,7 @@ class KernelCode:
     Parameters
     ----------
     tasks, workers, stragglers : int
-        K, N >= K, and S, how many answers the default stop rule does not wait for.
+        K, N >= K, and S, how many answers the default stopping rule does not wait for.
     spread : float
         Between 0 and 1: how far the mixtures of a cell reach towards its neighbours. 0 makes copies,
         and takes inputs of any dtype; 1 fills the path evenly. Mixtures never leave the segment

@@ -69,7 +69,7 @@ class PolarCode:
         if self.workers & (self.workers - 1):
             below = 1 << (self.workers.bit_length() - 1)
             raise InvalidArgument(
-                f"workers={self.workers} is no power of two, as a polar code needs: use {below} or "
+                f"workers={self.workers} is not a power of two, as a polar code needs: use {below} or "
                 f"{2 * below}, or an MDSCode, which takes any number"
             )
 

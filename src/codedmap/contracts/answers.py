@@ -45,7 +45,7 @@ def check_slots(answers: Any, workers: int) -> None:
     for slot in answers:
         if not isinstance(slot, Integral) or not 0 <= int(slot) < workers:
             raise InvalidArgument(
-                f"slot {slot!r} is none of this code, whose slots are 0 to {workers - 1}"
+                f"slot {slot!r} does not exist: the slots of this code are 0 to {workers - 1}"
             )
 
 

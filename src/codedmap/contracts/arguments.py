@@ -31,7 +31,7 @@ def check_worker(worker: Any, workers: int) -> None:
     """Raise `InvalidArgument` unless a worker is one of an engine that has had so many."""
     if not isinstance(worker, Integral) or not 0 <= int(worker) < workers:
         raise InvalidArgument(
-            f"worker={worker!r} is none of this engine, whose workers are 0 to {workers - 1}"
+            f"worker={worker!r} does not exist: the workers of this engine are 0 to {workers - 1}"
         )
 
 

@@ -124,10 +124,10 @@ def check_interpolable(dtype: np.dtype[Any], mixing: str, copying: str) -> None:
 
 
 def no_code(given: Any, instead: str, name: str = "code") -> InvalidArgument:
-    """The error for an object that is no code for this use."""
+    """The error for an object that is not a code for this use."""
     kinds = {"map": Code, "sum": SumCode, "CodedMatrix": MatrixCode}
     use = next((use for use, kind in kinds.items() if isinstance(given, kind)), None)
-    what = "no code" if use is None else f"a code for codedmap.{use}"
+    what = "not a code" if use is None else f"a code for codedmap.{use}"
     return InvalidArgument(f"{name}={given!r} is {what}: give {instead}")
 
 

@@ -143,7 +143,7 @@ def no_engine(given: Any) -> InvalidArgument:
     """The error for something that is given as an engine and is none."""
     known = engine_for(given)
     if known is not None:
-        return InvalidArgument(f"engine={given!r} is no engine itself: give {known}")
+        return InvalidArgument(f"engine={given!r} is not an engine: give {known}")
     if given is None:
         return InvalidArgument(
             "an engine is needed: give one, such as engine=codedmap.engines.Local(workers=8)"

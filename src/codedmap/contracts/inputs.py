@@ -20,7 +20,7 @@ _OTHER_KINDS = {
     "pyarrow.Table": "{}.to_pandas()",
     "xarray.Dataset": "{}.to_dataframe()",
 }
-"""How what is no array or data frame becomes one."""
+"""How what is not an array or data frame becomes one."""
 
 
 def check_kind(given: Any, name: str = "inputs") -> None:

@@ -96,7 +96,7 @@ class Dask(ClusterEngine):
     ) -> None:
         if not isinstance(client, distributed.Client):
             raise InvalidArgument(
-                f"client={client!r} is no Dask client: give distributed.Client(address)"
+                f"client={client!r} is not a Dask client: give distributed.Client(address)"
             )
         if client.asynchronous:
             raise InvalidArgument(

@@ -51,7 +51,7 @@ class Limits:
             object.__setattr__(self, "memory", _bytes(self.memory))
         if not isinstance(self.licences, Mapping):
             raise InvalidArgument(
-                f'licences={self.licences!r} is no mapping: give one such as {{"matlab": 1}}'
+                f'licences={self.licences!r} is not a mapping: give one such as {{"matlab": 1}}'
             )
         needs: dict[str, Any] = {"gpu": self.gpu, "memory": self.memory or 0, **self.licences}
         for what, need in needs.items():
@@ -76,7 +76,7 @@ def _bytes(size: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?I?B)", size.strip().upper())
     if found is None:
         raise InvalidArgument(
-            f'memory={size!r} is no size: give bytes, or text such as "4 GB" or "512 MiB"'
+            f'memory={size!r} is not a size: give bytes, or text such as "4 GB" or "512 MiB"'
         )
     number, unit = found.groups()
     base = 1024 if "I" in unit else 1000

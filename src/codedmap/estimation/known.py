@@ -29,7 +29,7 @@ class Known:
     Raises
     ------
     InvalidArgument
-        If these are no arrays of numbers of equal length, or fewer than 3 rows are finite.
+        If these are not arrays of numbers of equal length, or fewer than 3 rows are finite.
     """
 
     def __init__(self, inputs: Any, answers: Any) -> None:

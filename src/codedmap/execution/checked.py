@@ -62,7 +62,7 @@ def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
     if stop is None:
         return Quorum(code.workers - code.stragglers) & Decodable()
     if not is_rule(stop):
-        raise InvalidArgument(f"stop={stop!r} is no stop rule: give one such as Quorum(20)")
+        raise InvalidArgument(f"stop={stop!r} is not a stopping rule: give one such as Quorum(20)")
     check_unnamed(stop)
     if asks_stderr(stop) and not getattr(code, "has_stderr", True):
         raise no_stderr(stop, code)
@@ -75,6 +75,6 @@ def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
         )
     if stop.verdict(ending) is None and stop.wake_after(ending) is None:
         raise InvalidArgument(
-            f"the stop rule {stop} would not stop even when all {code.workers} workers have answered: {instead}"
+            f"the stopping rule {stop} would not stop even when all {code.workers} workers have answered: {instead}"
         )
     return stop

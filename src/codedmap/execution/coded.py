@@ -488,7 +488,9 @@ class _CodedWork(Work):
             outcome is Outcome.UNSATISFIABLE
             or (outcome is Outcome.NONE_RUNNING and rule.wake_after(seen) is None)
         ):
-            reason = NotEnoughAnswers(f"the stop rule {rule} asks for more than could still come")
+            reason = NotEnoughAnswers(
+                f"the stopping rule {rule} asks for more than could still come"
+            )
         raised = any(not isinstance(e, WorkerLost | CallTimeout) for e in chunk.errors.values())
         undecodable = reason is not None and not seen.decodable
         allowed = settings.record or (settings.partial and not (raised and undecodable))
@@ -775,7 +777,7 @@ def _settled(status: np.ndarray) -> bool:
 def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:
     """The error for a rule that asks for standard errors of a code that has none."""
     return InvalidArgument(
-        f"the stop rule {stop} asks for standard errors, and {type(code).__name__} has none: use a "
+        f"the stopping rule {stop} asks for standard errors, and {type(code).__name__} has none: use a "
         'code that has, such as Replication(..., fill="mean"), or stop by answers and time, as '
         "Quorum(20) | Deadline(2) does"
     )

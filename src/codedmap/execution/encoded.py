@@ -494,7 +494,7 @@ def _checked(found: Any, code: Code, shape: tuple[int, ...]) -> Estimate:
     elif not isinstance(found.values, np.ndarray) or found.values.shape != every:
         wrong = f"values of shape {np.shape(found.values)}, and not an array (K, B, ...) = {every}"
     elif np.shape(found.exact) != groups or np.asarray(found.exact).dtype != bool:
-        wrong = f"an exact that is no boolean array (K, B) = {groups}"
+        wrong = f"an exact that is not a boolean array (K, B) = {groups}"
     elif found.stderr is not None and np.shape(found.stderr) not in (groups, every):
         wrong = f"a stderr of shape {np.shape(found.stderr)}, and not (K, B, ...) = {every}"
     elif found.stderr is not None and not (np.asarray(found.stderr)[~found.exact] > 0).all():

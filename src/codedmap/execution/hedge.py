@@ -27,7 +27,7 @@ class Hedge:
     ----------
     after : float or StoppingRule, optional
         For codes only. The inputs of all tasks without an answer are sent at this time: seconds since the chunk began
-        (at least 0), or a stop rule, at the moment when it would stop. ``Quorum(18)`` with 20 workers is the
+        (at least 0), or a stopping rule, at the moment when it would stop. ``Quorum(18)`` with 20 workers is the
         90th percentile of this very chunk; ``Quorum(18) & Deadline(0.1)``, but not before 0.1 seconds. By
         default calls are late when they take longer than the others.
     budget : float, optional
@@ -68,7 +68,7 @@ class Hedge:
             object.__setattr__(self, "after", float(after))
         elif isinstance(after, type) or not hasattr(after, "verdict"):
             raise InvalidArgument(
-                f"Hedge(after={after!r}) must be at least 0 seconds, or a stop rule such as Quorum(18)"
+                f"Hedge(after={after!r}) must be at least 0 seconds, or a stopping rule such as Quorum(18)"
             )
         elif asks_stderr(after):
             raise InvalidArgument(

@@ -122,7 +122,7 @@ class InputRows:
 
     @property
     def numbers(self) -> int | None:
-        """How many real numbers a row is, in arrays or columns of frames; None if some of it is no number."""
+        """How many real numbers a row is, in arrays or columns of frames; None if some of it is not a number."""
         counts = [_numbers(form) for form in self._seen.form]
         return None if None in counts else sum(count for count in counts if count is not None)
 
@@ -140,7 +140,7 @@ class InputRows:
 
     @property
     def _odd(self) -> str | None:
-        """The name of the first column that is no number."""
+        """The name of the first column that is not a number."""
         at = 0
         for form, count in ((form, _numbers(form)) for form in self._seen.form):
             columns = [] if _is_array(form) else [c for c in form if isinstance(c, list)]

@@ -168,7 +168,7 @@ def _table(path: Path) -> np.ndarray:
             ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidArgument(
-            f"{path} is no CSV file ({error}): save the times as text, with commas between them"
+            f"{path} is not a CSV file ({error}): save the times as text, with commas between them"
         ) from error
     width, skip = (len(lines[0][1]) if lines else 0), 0
     if lines and _is_header(lines[0][1]):

@@ -36,7 +36,7 @@ def check_draw(rng: Any, waves: Any, workers: Any, each: Any) -> None:
     """Raise `InvalidArgument` where nothing can be drawn."""
     if not isinstance(rng, np.random.Generator):
         raise InvalidArgument(
-            f"rng={rng!r} is no numpy.random.Generator: give for example numpy.random.default_rng(0)"
+            f"rng={rng!r} is not a numpy.random.Generator: give for example numpy.random.default_rng(0)"
         )
     check_whole("waves", waves, 1)
     check_whole("workers", workers, 1)

@@ -158,7 +158,7 @@ class _Ways:
         pilot = self.pilot
         if not self.errors.known:
             reason = (
-                "inputs or answers are no arrays of finite numbers, so that nothing is estimated"
+                "inputs or answers are not arrays of finite numbers, so that nothing is estimated"
             )
             if self.errors.unseen:
                 reason = f"there was no time to look at errors within {self.budget:.2g} s: give a larger budget="

@@ -136,6 +136,6 @@ def chosen(outputs: Iterable[str], output: int | str) -> int:
     if isinstance(output, Integral) and -len(names) <= output < len(names):
         return int(output) % len(names)
     raise InvalidArgument(
-        f"output={output!r} is none of the outputs, {', '.join(names[:12]) or 'of which there are none'}"
+        f"output={output!r} is not an output; the outputs are {', '.join(names[:12]) or 'none'}"
         f"{f' and {len(names) - 12:,} more' if len(names) > 12 else ''}: give one of these names, or a number"
     )

@@ -44,14 +44,21 @@ class Shown:
         parts, rows = [], []
         for line in [*str(self).splitlines(), ""]:
             if line.startswith("  "):
-                cells = (f"<td>{escape(cell)}</td>" for cell in re.split(r" {2,}", line.strip()))
-                rows.append(f"<tr>{''.join(cells)}</tr>")
+                rows.append(_html_row(re.split(r" {2,}", line.strip())))
                 continue
             if rows:
                 parts.append(f"<table>{''.join(rows)}</table>")
                 rows = []
             parts.append(f"<div>{escape(line)}</div>" if line else "")
         return "".join(parts)
+
+
+def _html_row(cells: list[str]) -> str:
+    # Notebooks align cells to the right, which suits columns of numbers only.
+    left = '<td style="text-align: left">'
+    first, *others = (escape(cell) for cell in cells)
+    start = left if len(others) == 1 else "<td>"
+    return f"<tr>{left}{first}</td>{''.join(f'{start}{cell}</td>' for cell in others)}</tr>"
 
 
 class OfRows(Shown):

@@ -206,7 +206,7 @@ class SweepResult(OfRows):
                 wrong = f"row {differ.argmax()} is not what such a sample has there"
         if wrong is not None:
             raise InvalidArgument(
-                f"the design is no sample of SALib.sample.sobol for {count} parameters or groups with "
+                f"the design is not a sample of SALib.sample.sobol for {count} parameters or groups with "
                 f"calc_second_order={second}: {wrong}. Give the sample as it is, in its order, and calc_second_order as it "
                 "was made"
             )

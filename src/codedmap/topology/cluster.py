@@ -221,7 +221,7 @@ class Cluster:
             unknown = [name for name in ends if name not in learning | information]
             if unknown:
                 raise InvalidArgument(
-                    f"link {link} names {unknown[0]!r}, which is no node of this cluster: it has "
+                    f"link {link} names {unknown[0]!r}, which is not a node of this cluster: it has "
                     f"{joined(sorted(learning | information))}"
                 )
             if link.first == link.second:
@@ -264,7 +264,7 @@ def _all_of(name: str, kind: type, given: Any) -> tuple[Any, ...]:
     values = tuple(given)
     for value in values:
         if not isinstance(value, kind):
-            raise InvalidArgument(f"{name} holds {value!r}, which is no {kind.__name__}")
+            raise InvalidArgument(f"{name} holds {value!r}, instead of {kind.__name__}")
     return values
 
 

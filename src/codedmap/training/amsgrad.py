@@ -237,7 +237,7 @@ def flat_gradient(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -
     given = array_of(gradient, "a gradient", InvalidAnswer, "Give one array of the weights' shape")
     if given.shape != shape or given.dtype.kind not in "biuf":
         raise InvalidAnswer(
-            f"a gradient of shape {given.shape} and dtype {given.dtype} is none for weights of shape "
+            f"a gradient of shape {given.shape} and dtype {given.dtype} does not fit weights of shape "
             f"{shape} and dtype {dtype}: give one real number for each"
         )
     with np.errstate(over="ignore"):
