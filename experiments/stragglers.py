@@ -89,7 +89,7 @@ def _plot(table: pd.DataFrame, path: Path) -> None:
             rows = table[table.title == title]
             _panel(axes[0][column], rows, "relative", "RMSE / outputs' sd")
             axes[0][column].set_yscale("log")
-            axes[0][column].set_title(f"{title}, N = {rows.N.iloc[0]}, K = {rows.K.iloc[0]}")
+            axes[0][column].set_title(f"{title}\nN = {rows.N.iloc[0]}, K = {rows.K.iloc[0]}")
             if rows.agreement.notna().any():
                 _panel(axes[1][column], rows, "agreement", "label agreement with the model")
             else:

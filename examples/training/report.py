@@ -26,7 +26,7 @@ def page(folder: Path) -> str:
         table = folder / f"{name}.csv"
         if table.exists():
             runs = read(table)
-            parts += [f"## {title}", f"![{title}: loss and accuracy]({name}.png)"]
+            parts += [f"## {title}", f"![{title}: loss and accuracy]({name}.png)", _SEEN]
             for engine in dict.fromkeys(run.engine for run in runs):
                 seeds = len({run.seed for run in runs if run.engine == engine})
                 parts += [
@@ -46,6 +46,11 @@ def page(folder: Path) -> str:
     return "\n\n".join(parts)
 
 
+_SEEN = (
+    "*Top: training loss, lower is better. Bottom: accuracy on held-out digits. Left: against time. Right: against the cost, "
+    "the seconds that all workers together compute. A curve that ends further left is cheaper; the bands are standard "
+    "deviations over the seeds.*"
+)
 _ENGINES = {"local": "`engines.Local`", "dask": "`engines.Dask`"}
 
 
@@ -75,6 +80,6 @@ def _setting() -> str:
         f"{WORKERS} worker processes. Every call sleeps before it computes. Its time per part is drawn from "
         f"`{LATENCY!r}`, times {MODELS['network'].slow:g} for the network. All schemes get the same times, minibatches "
         f"({EACH} digits of each class from each of {WORKERS} parts) and optimiser (AMSGrad). Stragglers are never ended, "
-        "so their workers may be late for the next steps as well. Cost is measured in worker seconds.\n\n"
+        "so their workers may be late for the next steps as well. The cost is in *worker seconds*: the seconds that all workers together compute.\n\n"
         "| scheme | gradient | method | parts per call |\n|---|---|---|---|\n" + schemes
     )
