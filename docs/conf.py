@@ -145,7 +145,8 @@ def _wrap_long_lines(app: Sphinx, doctree: nodes.document) -> None:
     # Messages of one long line; tables and programs scroll instead.
     for block in doctree.findall(nodes.literal_block):
         lines = block.astext().splitlines()
-        if block.get("language") == "text" and max(map(len, lines), default=0) > 120:
+        table = any(line.startswith("  ") for line in lines)
+        if block.get("language") == "text" and max(map(len, lines)) > 100 and not table:
             block["classes"].append("wrapped")
 
 

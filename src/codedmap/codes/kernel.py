@@ -28,7 +28,7 @@ class KernelCode:
     calibrated by answers left out.
 
     It decodes from one answer on. Answers that the others contradict are rejected, if the evidence is
-    strong; a raw answer that none nearby contradicts is believed.
+    strong. A raw answer that no answer nearby contradicts is returned as exact.
 
     Parameters
     ----------
