@@ -62,7 +62,7 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", _codes_on_the_api_page)
     app.connect("autodoc-process-docstring", _before_napoleon, priority=400)
     app.connect("autodoc-process-docstring", _after_napoleon, priority=600)
-    app.connect("autodoc-process-signature", _no_signature_of_protocols)
+    app.connect("autodoc-process-signature", _no_signature_of_what_users_do_not_make)
     app.connect("missing-reference", _found)
     app.connect("doctree-read", _wrap_long_lines)
 
@@ -118,6 +118,13 @@ def _share_field_docstrings() -> None:
                 analyzer.tagorder.setdefault(member, place)
 
 
+_RESULTS = {
+    f"codedmap.{name}"
+    for name in (
+        "FillResult", "MapResult", "MatrixResult", "Plan", "SumResult", "SweepResult", "results.CallRecord",
+        "results.CallTable", "results.PlanRow", "topology.ClusterPlan", "training.Step",
+    )
+}  # fmt: skip
 _fields: dict[str, list[str]] = {}
 
 
@@ -134,10 +141,12 @@ def _after_napoleon(app: Sphinx, what: str, name: str, *rest: Any) -> None:
         rest[-1][:] = _fields[name]
 
 
-def _no_signature_of_protocols(
+def _no_signature_of_what_users_do_not_make(
     app: Sphinx, what: str, name: str, it: Any, *rest: Any
 ) -> tuple[str, None] | None:
-    unmade = getattr(it, "_is_protocol", False) or isinstance(it, enum.EnumType)
+    # Users make neither protocols nor results.
+    result = what == "class" and name in _RESULTS
+    unmade = getattr(it, "_is_protocol", False) or isinstance(it, enum.EnumType) or result
     return ("", None) if what == "class" and unmade else None
 
 

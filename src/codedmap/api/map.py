@@ -89,7 +89,7 @@ def map(
 
     Without ``code``, ``deadline``, ``tolerance`` and ``stop`` every row is exact, or `map` raises. A
     call whose worker dies is made again elsewhere, and a late one is also sent to a second worker. With
-    ``deadline`` rows that have no answer in time are estimated from the others, and say so.
+    ``deadline`` rows that have no answer in time are estimated from the others, and marked ESTIMATED.
 
     With a ``code`` the rows are cut into groups of K tasks, and the code makes N payloads of each group. A call
     computes ``fn`` on one payload of every group of a chunk, on whichever worker is free; payloads of a chunk go to
@@ -110,11 +110,11 @@ def map(
         argument each. A code takes one array, or what can be made one, and ``fn`` gets arrays of its rows; codes
         that mix take floating-point numbers.
     code : Code or "auto", optional
-        How payloads are made from tasks, and estimates from answers. "auto": what `plan` recommends, made from
-        the first answers while rows are computed, and made anew as there are more: every row is exact, or those that
-        are late, or not worth their time, are estimated. Errors over all rows are expected to be at most 5 % of the
-        outputs' deviation, or those of estimated rows at most ``tolerance``; with a ``deadline`` they are as small as
-        there is time for. With ``stop`` it ends no later than the rule says. ``result.plan`` describes it.
+        How payloads are made from tasks, and estimates from answers. "auto": what `plan` recommends, from the
+        first answers while rows are computed, and again when there are more. Then every row is exact, or some rows are
+        estimated. The expected error over all rows is at most 5 % of the outputs' standard deviation, or that of
+        estimated rows at most ``tolerance``; with a ``deadline`` it is as small as there is time for. With ``stop`` the
+        job ends no later than the rule says. ``result.plan`` is the plan.
     engine : Engine or concurrent.futures.Executor, optional
         Where calls run. With a code it has to be given. By default worker processes on the cores of this
         machine, for this call; inside a call of `map`, the same process.
@@ -122,10 +122,10 @@ def map(
         Seconds after which to stop, the start of workers included. The first such call of a program takes about half a
         second more, because it imports SciPy. Calls run for nine tenths of the time; the last one is for estimates.
     tolerance : float or dict, optional
-        Stop when no standard error is larger, the same as ``| Tolerance(tolerance)`` at the end of ``stop``; by the
-        names of outputs, if these are dicts. Rows without an answer are estimated then, so inputs have to be
-        numbers, and a code, if there is one, has to have standard errors. A code's job also ends by its default
-        rule, whatever they are: ``stop=Tolerance(tolerance)`` waits.
+        Stop when no standard error is larger, the same as ``| Tolerance(tolerance)`` at the end of ``stop``; a dict
+        has a number for each named output. Rows without an answer are estimated then, so inputs have to be numbers, and
+        a code, if there is one, has to have standard errors. With a code the job also ends by the default rule, even if
+        standard errors are larger; ``stop=Tolerance(tolerance)`` waits for them.
     stop : StoppingRule, optional
         When to stop waiting. With a code by default ``Quorum(N - S) & Decodable()``.
     hedge : Hedge, optional

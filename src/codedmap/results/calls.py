@@ -18,17 +18,17 @@ class CallRecord(NamedTuple):
     rows: range | np.ndarray
     """Numbers of the rows that it computed; empty with a code, whose payloads are not rows."""
     chunk: int
-    """Without a code, the number of the call."""
+    """Number of the chunk; without a code, of the call."""
     slot: int
-    """With a code, of its payload."""
+    """With a code, the index of the payload."""
     worker: Hashable
-    """By its number in the engine."""
+    """Number of the worker in the engine."""
     host: str
-    """Where it ran; empty if it gave no answer."""
+    """Name of the machine where it ran; empty if it gave no answer."""
     start: float
-    """Seconds since `map` was called."""
+    """Seconds from the call of `map` to the start of this call."""
     seconds: float
-    """That ``fn`` took, or until the call was lost."""
+    """Seconds that ``fn`` took, or until the call was lost."""
     outcome: str
     """"answered", "late" (another call had answered), "crashed", "raised", "timed out", "not started" or
     "abandoned"."""

@@ -26,15 +26,16 @@ class FillResult(Shown):
     methods: tuple[str, ...]
     """For each output: how it was estimated."""
     left_out: np.ndarray
-    """(q,): for each output the root mean square of what answers are off from estimates without them; NaN where none
-    was estimated."""
+    """(q,): for each output the root mean square error of answers that are estimated from the others; NaN where no
+    entry was estimated."""
     deviation: np.ndarray
     """(q,): for each output the standard deviation of the answers, to compare ``left_out`` with."""
     losses: str | None
-    """Where rows are lost more often than elsewhere, if they are: then what is filled may be biased."""
+    """The region where rows are lost more often than elsewhere, so that estimates may be biased; None if there is none."""
     outputs: tuple[str, ...]
-    """Their names."""
+    """Names of the outputs."""
     inputs: tuple[str, ...]
+    """Names of the inputs."""
     _points: np.ndarray
     _flat: np.ndarray
     _errors: np.ndarray

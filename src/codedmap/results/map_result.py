@@ -34,24 +34,24 @@ class MapResult(OfRows):
     status: np.ndarray
     """(m,) int8: a `Status` for each row."""
     failures: Mapping[int, BaseException]
-    """By row: why it is FAILED, with the worker's traceback."""
+    """Numbers of the rows that are FAILED, with their exceptions, which have the worker's traceback."""
     rejected: tuple[int, ...]
     """Workers with at least one rejected answer."""
     outcome: Outcome
     """Why waiting ended; `Outcome.WAITING` in all results of a `stream` but the last."""
     seconds: float
-    """From the call of `map` to the last row."""
+    """Seconds from the call of `map` to the last row."""
     worker_seconds: float = 0.0
-    """Of all calls together."""
+    """Seconds of all calls together."""
     calls: CallTable = field(default_factory=lambda: CallTable(()))
     """All calls; those that still ran when the job ended are "abandoned"."""
     answered: tuple[int, ...] = ()
-    """With a code: slots whose answer had come when waiting ended, by whichever worker."""
+    """With a code: slots (indices of payloads) that had an answer when waiting ended, from whichever worker."""
     abandoned: tuple[int, ...] = ()
     """With a code: slots without an answer whose calls have not failed: stragglers, or merely the last. With
     `Outcome.WAITING` they still run."""
     failed: Mapping[int, BaseException] = field(default_factory=dict)
-    """With a code: why there is no answer, by slot."""
+    """With a code: slots whose calls failed, with their exceptions."""
     code: Code | None = None
     """The code that was used."""
     plan: Plan | None = None
@@ -60,7 +60,7 @@ class MapResult(OfRows):
     """Calls that were sent again because they were late."""
 
     def row_stderr(self) -> np.ndarray | None:
-        """(m,): of each row the root mean square of the standard errors of its outputs; None if there are none."""
+        """(m,): the root mean square of the standard errors of each row's outputs; None if there are none."""
         return None if self.stderr is None else row_errors(self.stderr)
 
     def timeline(self, axes: Any = None) -> Any:
@@ -105,7 +105,7 @@ class MapResult(OfRows):
         Raises
         ------
         InvalidArgument
-            If there is no such output, it is no real number, or the inputs have other than m rows.
+            If there is no such output, it is not a real number, or the inputs do not have m rows.
         ImportError
             If matplotlib is not installed.
         """

@@ -24,29 +24,29 @@ class PlanRow:
     """One way to run the job, and what is expected of it."""
 
     scheme: str
-    """Its name."""
+    """Name of the way."""
     code: Code | None
-    """For `map`; None: without a code."""
+    """The code to give to `map`, or None."""
     deadline: float | None
-    """For `map`; None: without one."""
+    """The deadline to give to `map` in seconds, or None."""
     seconds: float
-    """Until the job has ended, the median."""
+    """Median time of the job in seconds."""
     p99: float
-    """Within which 99 in 100 such jobs have ended."""
+    """Seconds within which 99 in 100 such jobs have ended."""
     calls: float
     """Calls a row, those of hedges included."""
     exact: float
     """Share of rows that are exact."""
     error: float
-    """Root mean square error of all rows, in deviations of the outputs; NaN if nothing is known of it."""
+    """Root mean square error of all rows, in standard deviations of the outputs; NaN if it is unknown."""
     range: tuple[float, float] | None = None
-    """Seconds between which 95 of 100 jobs end, where few calls were timed."""
+    """Where few calls were timed: the times in seconds between which 95 of 100 jobs end."""
     errors: tuple[float, float] | None = None
-    """Errors between which that of 95 of 100 jobs is, where too few rows were answered to give one number."""
+    """Where few rows were answered: the bounds of the error in 95 of 100 jobs."""
 
     @property
     def latest(self) -> float:
-        """Seconds in which it ends: ``p99``, or the end of ``range`` if that is more."""
+        """``p99``, or the upper end of ``range`` if that is more."""
         return self.p99 if self.range is None else max(self.p99, self.range[1])
 
 
@@ -58,33 +58,34 @@ class Plan(Shown):
     """
 
     rows: tuple[PlanRow, ...]
-    """The recommended one first, then by time."""
+    """The ways: the recommended one first, the others by time."""
     tasks: int
-    """Rows of the job."""
+    """Number of rows of the job."""
     workers: int
+    """Number of workers of the job."""
     stragglers: int
-    """S, of codes."""
+    """S of the codes."""
     deviation: float
-    """Root mean square of the outputs' deviations; NaN where answers are no numbers."""
+    """Root mean square of the outputs' standard deviations; NaN where answers are not numbers."""
     asked: float
-    """The largest error that is allowed, in deviations of the outputs."""
+    """The largest error that is allowed, in standard deviations of the outputs."""
     computed: int
-    """Rows that were answered for the plan."""
+    """Number of rows that were answered for the plan."""
     timed: int
-    """Calls that were timed."""
+    """Number of calls that were timed."""
     seconds: float
-    """Duration of planning, calls included."""
+    """Seconds that planning took, calls included."""
     remarks: tuple[str, ...] = ()
-    """What was noticed, and what was not looked at."""
+    """Sentences on what was noticed, and on what was not looked at."""
 
     @property
     def code(self) -> Code | None:
-        """The recommended code; None: none."""
+        """The recommended code, or None."""
         return self.rows[0].code
 
     @property
     def deadline(self) -> float | None:
-        """The recommended deadline, in seconds; None: none."""
+        """The recommended deadline in seconds, or None."""
         return self.rows[0].deadline
 
     @property

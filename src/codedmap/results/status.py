@@ -14,7 +14,7 @@ from ..errors import NotEnoughAnswers
 
 
 class Status(enum.IntEnum):
-    """Of each row of a result."""
+    """What is known of a row."""
 
     EXACT = 0
     """Answered on its own input, and not rejected."""

@@ -22,15 +22,15 @@ class _Answered(Shown):
     abandoned: tuple[int, ...]
     """Workers that were still running when waiting ended, stragglers or merely the last."""
     failed: Mapping[int, BaseException]
-    """What went wrong, by worker."""
+    """Workers whose calls failed, with their exceptions."""
     rejected: Mapping[int, str]
-    """What was wrong with rejected answers, by worker."""
+    """Workers whose answers were rejected, with the reason."""
     repaired: tuple[int, ...]
     """Workers that had lost what they kept, and received it again during this call."""
     outcome: Outcome
     """Why waiting ended."""
     seconds: float
-    """From the first call sent to the result decoded."""
+    """Seconds from the first call to the decoded result."""
 
     def _summary(self, what: str) -> str:
         groups = {
@@ -46,7 +46,7 @@ class SumResult(_Answered):
     """The sum, and which workers answered; print it for a summary."""
 
     value: np.ndarray
-    """Of the shape that ``fn`` returns; NaN if it was not decoded, with ``throw=False``."""
+    """The sum, of the shape that ``fn`` returns; NaN if it was not decoded, with ``throw=False``."""
     exact: bool
     """Whether it is the sum over all parts, up to rounding. False for `IgnoreStragglers`, unless all
     answered, and where ``value`` is NaN."""

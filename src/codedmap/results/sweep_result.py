@@ -38,7 +38,7 @@ class SweepResult(OfRows):
     status: np.ndarray
     """(m,) int8: a `Status` for each row."""
     failures: Mapping[int, BaseException]
-    """By row, counted from 0: why it is FAILED, with the worker's traceback."""
+    """Numbers of the rows that are FAILED, from 0, with their exceptions, which have the worker's traceback."""
     run: MapResult
     """The job: its calls and times. With ``unique=True`` its rows are the distinct ones."""
     _inputs: Mapping[str, np.ndarray]
@@ -99,15 +99,15 @@ class SweepResult(OfRows):
         Parameters
         ----------
         problem : dict, optional
-            Of SALib. By default that of the design.
+            SALib's problem. By default that of the design.
         calc_second_order : bool
             As for ``SALib.sample.sobol``, with which the sample was made.
         draws : int
             How often estimated rows are drawn; at least 2.
         seed : int
-            Of the draws and of SALib's bootstrap; at least 1.
+            Seed of the draws and of SALib's bootstrap; at least 1.
         **options
-            Of ``SALib.analyze.sobol.analyze``, such as ``conf_level``.
+            Further arguments of ``SALib.analyze.sobol.analyze``, such as ``conf_level``.
 
         Returns
         -------

@@ -28,27 +28,27 @@ class ClusterPlan:
     information: tuple[str, ...]
     """The information nodes that feed them."""
     links: tuple[Link, ...]
-    """Between learning nodes."""
+    """Links between learning nodes."""
     feeds: tuple[Link, ...]
-    """From information nodes to learning nodes."""
+    """Links from information nodes to learning nodes."""
     iterations: int
-    """How many are needed."""
+    """Number of iterations."""
     error: float
-    """Expected after these, by the cluster's error model."""
+    """Expected error after these iterations, by the cluster's error model."""
     error_target: float
     """The largest error allowed."""
     seconds: float
-    """Expected of all iterations."""
+    """Expected time of all iterations in seconds."""
     seconds_target: float
-    """The longest time allowed."""
+    """The longest time allowed, in seconds."""
     cost: float
-    """Of all iterations."""
+    """Cost of all iterations."""
     samples: float
-    """In one iteration."""
+    """Samples in one iteration."""
     gap: float
     """Spectral gap of averaging over the links, 1 for a complete graph."""
     tried: int
-    """Structures that were evaluated."""
+    """Number of selections that were evaluated."""
 
     @property
     def accurate(self) -> bool:
