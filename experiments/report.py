@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -69,7 +70,16 @@ def page(folder: Path) -> str:
     measured = folder / "times.csv"
     if measured.exists():
         sections.append(times.report(pd.read_csv(measured)))
+    sections.insert(1, _contents("\n".join(sections)))
     return "\n".join(sections)
+
+
+def _contents(text: str) -> str:
+    """Links to the sections."""
+    titles = re.findall(r"^## (.*)", text, re.MULTILINE)
+    anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+    pairs = zip(titles, anchors, strict=True)
+    return "".join(f"- [{title}](#{anchor})\n" for title, anchor in pairs)
 
 
 def draw(root: Path, quick: bool) -> None:

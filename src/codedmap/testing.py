@@ -55,27 +55,55 @@ class Act:
 
 
 def late(seconds: float) -> Act:
-    """The answer comes this much later."""
+    """An act: the answer comes late.
+
+    Parameters
+    ----------
+    seconds : float
+        Delay, at least 0.
+    """
     return Act(seconds=seconds)
 
 
 def never() -> Act:
-    """No answer ever comes, though the worker lives."""
+    """An act: the worker lives, but never answers."""
     return Act(seconds=float("inf"))
 
 
 def crash(seconds: float = 0.0) -> Act:
-    """The worker dies, after a while."""
+    """An act: the worker dies during the call.
+
+    Parameters
+    ----------
+    seconds : float
+        Delay before it dies.
+    """
     return Act(seconds=seconds, crash=True)
 
 
 def fail(error: BaseException, seconds: float = 0.0) -> Act:
-    """The call raises this."""
+    """An act: the call raises.
+
+    Parameters
+    ----------
+    error : BaseException
+        The exception to raise, such as ``OSError("no network")``.
+    seconds : float
+        Delay before it is raised.
+    """
     return Act(seconds=seconds, error=error)
 
 
 def corrupt(change: Callable[[Any], Any], seconds: float = 0.0) -> Act:
-    """A worker that returns a wrong answer: what this function makes of the right one."""
+    """An act: the answer is wrong.
+
+    Parameters
+    ----------
+    change : callable
+        From the right answer to the wrong one.
+    seconds : float
+        Delay before the answer.
+    """
     return Act(seconds=seconds, change=change)
 
 

@@ -32,8 +32,10 @@ class LagrangeCode(LinearCode):
 
     On paper any (K - 1)·degree + 1 answers suffice. In floating point they may not: sets of just
     that size can amplify rounding by ten decimal digits. So it decodes only where
-    ``‖D‖₂ · eps`` is at most ``tolerance`` for the decoder D, and otherwise waits for more answers. In float32 the default tolerance allows a norm of 8, in float64 of 4.5e9. The code has no standard errors: what it gives is exact to
-    ``tolerance`` for a polynomial of the stated degree, and meaningless for any other function.
+    ``‖D‖₂ · eps`` is at most ``tolerance`` for the decoder D, and otherwise waits for more answers.
+    The default tolerance allows a norm of 8 in float32, and of 4.5e9 in float64. The code has no
+    standard errors. Its values are exact to ``tolerance`` for a polynomial of the stated degree, and
+    meaningless for any other function.
 
     With two answers beyond the threshold for every wrong one, these are found and rejected. Where
     answers contradict one another and so few wrong ones do not explain it, as where ``fn`` is noisy,

@@ -40,10 +40,10 @@ class PolarCode:
     In ``PolarCode(12, 16)`` each crash leaves one such worker.
 
     Before it can decode there is an estimate of each block's product: the mean of the answers, each
-    with its sign. Answers that come in an order that has nothing to do with their values are a
-    random sample without replacement of all N, whose mean with all signs is the block's product, so
-    the textbook's standard error holds. It is larger where the mixtures of the answers have much in common, and infinite
-    where all are the same mixture up to sign, which has no spread. The error is that of a sketch, about ``√(K/m · (1 - m/N))`` times the
+    with its sign. If the order of the answers is independent of their values, they are a random sample without
+    replacement of all N, whose signed mean is the block's product. So the textbook's standard error holds. It is larger
+    where the mixtures of the answers have much in common, and infinite where all are the same mixture up to sign, which
+    has no spread. The error is that of a sketch, about ``√(K/m · (1 - m/N))`` times the
     size of the products from m answers: below 1 only from m = N K/(N + K) on.
 
     The kernel is ``[[1, 1], [1, -1]]``, not ``[[1, 1], [0, 1]]`` as in 1901.06811, which takes the same

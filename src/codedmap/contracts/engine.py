@@ -70,10 +70,12 @@ class Engine(Protocol):
     * ``watch(callback)``: from now on call ``callback()``, in any thread, when ``members()`` has changed;
     * ``unwatch(callback)``: no more.
 
-    One whose workers' memory is limited may have ``memory_limit``, bytes of each worker, by which calls are sized. One
-    that can end a call may have ``end(futures)``, which is ``abandon`` without any grace: for calls beyond their timeout.
-    And one that knows how many calls a worker has, those that wait for it among them, may have ``load(worker)``, by which
-    small jobs at the same time begin with different workers.
+    More is optional:
+
+    * ``memory_limit``: bytes of each worker, if they are limited; calls are sized by it;
+    * ``end(futures)``: as ``abandon``, but at once; it is used for calls beyond their timeout;
+    * ``load(worker)``: how many calls a worker has, waiting ones included. Small jobs at the same time then begin with
+      different workers.
     """
 
     @property
@@ -84,11 +86,13 @@ class Engine(Protocol):
         """Compute ``fn(payload)`` on a worker. Either may be a `Kept`, in place of what is kept.
 
         Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` if the worker died during
-        the call, `NotStarted` if it died or had left before, or `KeptLost`. It may have an attribute ``begun``, a
-        list to which the time (``time.monotonic()``) is added when the worker is sent the call; without one, a call that
-        waits for those of other jobs passes for late. Where ``waits`` is true the worker was sent it, but runs what is not the
-        engine's first: the time is added again when it begins. And ``nbytes``, of the payload and the answer, by which calls
-        are kept within the memory there is.
+        the call, `NotStarted` if it died or had left before, or `KeptLost`. It may have further attributes:
+
+        * ``begun``: a list to which the time (``time.monotonic()``) is added when the worker is sent the call. Without it,
+          a call that waits for those of other jobs counts as late;
+        * ``waits``: true while the worker runs something that is not the engine's before this call. The time is then added
+          to ``begun`` again when the call begins;
+        * ``nbytes``: bytes of the payload and the answer, by which calls are kept within the free memory.
         """
 
     def keep(self, worker: int, value: Any, /) -> Kept:

@@ -47,8 +47,8 @@ class Dask(ClusterEngine):
     * Neither the client nor the cluster is closed with the engine.
     * A worker computes one call at a time, also if it has several threads; a warning says so.
 
-    What becomes of a straggler depends on ``grace``, because Dask cannot end a running task: what
-    it calls cancelling only makes its scheduler send other tasks to the busy worker.
+    Dask cannot end a running task: cancelling it only makes the scheduler send other tasks to the busy worker. So what
+    happens to a straggler depends on ``grace``:
 
     * With ``grace=None``, the default, no worker is ever ended: a straggler goes on and holds its worker, also after
       the engine has been closed. Jobs use the others until it is done.
@@ -66,9 +66,9 @@ class Dask(ClusterEngine):
     grace : float, optional
         Seconds for which an abandoned call may still run before its worker is ended.
     limits : Limits, optional
-        What each call needs: workers without it are not used, and what others use of it a call waits for.
+        What each call needs. Workers without it are not used; a call waits while others use it.
     failure_domains : mapping or callable, optional
-        With whom a worker fails: a name, or a tuple from the widest group to the narrowest, such as
+        What a worker fails with: a name, or a tuple from the widest group to the narrowest, such as
         ``("rack 1", "host 7")``. By address, name or host of the worker, or a function of its
         entry in ``client.scheduler_info()["workers"]``. By default the host, also of a worker that
         joins later and has no entry.
@@ -79,8 +79,8 @@ class Dask(ClusterEngine):
         If the client or the failure domains cannot be used, or workers that ``grace`` would end have no
         nanny.
     EngineError
-        If there are no workers, or none with what the limits say, the scheduler does not answer within 30 s, or Python or codedmap
-        differ between caller and cluster. Later also when the connection to the scheduler is lost.
+        If there are no workers, or none that meets the limits, if the scheduler does not answer within 30 s, or if Python or
+        codedmap differ between caller and cluster. Later also when the connection to the scheduler is lost.
     """
 
     kind = "Dask"

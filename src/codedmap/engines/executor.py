@@ -24,9 +24,9 @@ from .transport.serve import Terminated, open_function
 
 
 class FromExecutor:
-    """An executor wrapped as an engine; `codedmap.map` wraps one that it is given by itself.
+    """An executor wrapped as an engine. `codedmap.map` wraps an executor by itself.
 
-    Where it differs from other engines, because an executor does not offer more:
+    It differs from other engines:
 
     * Calls are not pinned to workers: a value "kept" is sent along with each call.
     * A straggler goes on and holds its worker. Calls that have not begun are cancelled on the

@@ -69,7 +69,7 @@ class Ray(ClusterEngine):
     limits : Limits, optional
         What else to reserve for each worker. Without GPUs Ray may hide them from it.
     failure_domains : mapping or callable, optional
-        With whom a worker fails: a name, or a tuple from the widest group to the narrowest, such as
+        What a worker fails with: a name, or a tuple from the widest group to the narrowest, such as
         ``("rack 1", "host 7")``. By id, address or host name of its node, or a function of that node's
         entry in ``ray.nodes()``. By default the address and the node, also of a node that joins later and
         has no entry.

@@ -100,7 +100,7 @@ class Known:
             )
 
     def answers_for(self, outputs: Sequence[str]) -> np.ndarray | None:
-        """The answers with columns in the order of these outputs, if they have the same names; None, with a warning, if some."""
+        """The answers in the order of these outputs; None, with a warning, if only some names are the same."""
         if not {*outputs} & {*self.names}:
             return self.answers
         if sorted(outputs) == sorted(self.names):

@@ -28,9 +28,9 @@ class Waits(NamedTuple):
     """Time and calls of many jobs."""
 
     seconds: np.ndarray
-    """(waves,), until a job has ended; infinite if it never does."""
+    """(waves,): seconds until each job has ended; infinite if it never does."""
     calls: np.ndarray
-    """(waves,), sent, including second calls."""
+    """(waves,): calls of each job, hedges included."""
 
     def quantile(self, share: float) -> float:
         """The shortest time within which this share of the jobs has ended."""

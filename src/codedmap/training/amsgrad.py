@@ -28,9 +28,9 @@ class Step:
     """One step: its sum, and which weights it changed; print it for a line."""
 
     number: int
-    """Counted from 1."""
+    """Number of the step, from 1."""
     sum: SumResult
-    """Of the gradients, or of their sketches."""
+    """Sum of the gradients, or of their sketches."""
     changed: np.ndarray
     """Indices of the changed weights, ascending, in the flattened weights."""
 
