@@ -519,6 +519,13 @@ def test_the_help_names_exit_codes_and_codes():
         assert code in result.output
 
 
+@pytest.mark.parametrize("command", [[], *([name] for name in cli.commands)])
+def test_help_is_plain_text(command):
+    text = CliRunner().invoke(cli, [*command, "--help"], prog_name="codedmap").output
+    assert text.startswith("Usage: codedmap")
+    assert text.replace("\n", "").isprintable()
+
+
 def test_the_version_is_the_packages():
     assert CliRunner().invoke(cli, ["--version"]).output == f"codedmap, version {cm.__version__}\n"
 

@@ -127,10 +127,12 @@ def run(**options: Any) -> int:
     Examples:
       codedmap run net.onnx images.npy \\
         --workers 8 --out out.npz
+
     \b
       codedmap run net.onnx images.npy \\
         --code "SplineCode(20, 24, 4)" \\
         --out out.npz
+
     \b
       codedmap run physics:energy x.npy \\
         --code "Replication(3, 9)" \\

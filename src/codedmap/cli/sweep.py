@@ -155,6 +155,7 @@ def sweep(**options: Any) -> int:
         --command "./model --a {a} --b {b}" \\
         --read stdout.json --out runs.csv \\
         --timeout 30
+
     \b
       codedmap sweep model.py:simulate \\
         design.csv --out runs.parquet
