@@ -3,6 +3,7 @@
 # make slow   the tests that take longer, those of other libraries, and the examples that start clusters
 # make bench  the benchmarks
 # make chaos  real faults on every engine, of whole hosts, and a thousand jobs with them
+# make pictures  the pictures of the pages, by running their examples
 # make mutants  small random faults in the package, and which of them the tests find
 # make reproduce [QUICK=1]  the paper's experiments: tables, figures and their page in results/
 
@@ -13,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 # Tests start hundreds of processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test pytest slow bench chaos mutants reproduce docs lint wheel clean
+.PHONY: demo test pytest slow bench chaos mutants reproduce pictures docs lint wheel clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m examples.demo
@@ -49,6 +50,9 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+pictures: $(VENV)/dev.stamp
+	$(BIN)/python docs/pictures.py
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
