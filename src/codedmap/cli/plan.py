@@ -42,7 +42,7 @@ class PlanOptions(SharedOptions):
     deadline: float | None = option(
         duration,
         "TIME",
-        "Within which the job has to end, such as 10m: then the way with the smallest error is recommended.",
+        "Time within which the job has to end, such as 10m. Then the way with the smallest error is recommended.",
     )
     stragglers: int | None = option(
         click.IntRange(0),
@@ -53,18 +53,20 @@ class PlanOptions(SharedOptions):
     latency_csv: Path | None = option(
         PATH,
         "FILE.csv",
-        "Measured seconds, a row for each round and a column for each worker, empty where no "
-        "answer came: calls take so long, instead of as long as those that were timed.",
+        "Measured times of calls in seconds, used instead of those that plan measures: a row for each round and a "
+        "column for each worker, empty where no answer came.",
     )
     tasks: int | None = option(COUNT, "K", "How many inputs are coded together.")
     budget: float | None = option(
         duration,
         "TIME",
-        "That planning may take, such as 30s; by default a tenth of the job's, or 0.15 s, whichever is more.",
+        "Time that planning may take, such as 30s; by default a tenth of the job's, or 0.15 s, whichever is more.",
     )
-    seed: int = option(click.IntRange(0), "SEED", "Of all random draws.", default=0)
+    seed: int = option(click.IntRange(0), "SEED", "Seed of all random draws.", default=0)
     plot: Path | None = option(
-        PATH, "FILE.png", "Draw it as well, as .png, .pdf or .svg; needs matplotlib."
+        PATH,
+        "FILE.png",
+        "Draw time and error of each way, as .png, .pdf or .svg; needs matplotlib.",
     )
 
     @property

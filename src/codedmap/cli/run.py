@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,10 +29,8 @@ class RunOptions(SharedOptions):
     code: str | None = option(
         str,
         "CODE",
-        "How work is spread so that answers may be missing: as in Python, such as 'SplineCode(20, 24, 4)', of K tasks "
-        "on N workers, S of which may be slow or lost; or auto: what is planned by the first answers. By default rows "
-        "go to whichever worker is free, and all are exact. "
-        + " ".join(f"{name}: {summary_of(name)}" for name in CODES),
+        "A code, written as in Python, such as 'SplineCode(20, 24, 4)'; or auto: chosen by the first answers. By "
+        "default no code is used: a worker that is free gets the next rows, and all are exact. The codes are below.",
     )
     workers: int | None = option(
         COUNT,
@@ -47,23 +46,23 @@ class RunOptions(SharedOptions):
     chunk: int | None = option(
         COUNT,
         "N",
-        "Groups of K inputs that are coded together, and rows of a call; by default all, and for "
-        "outputs that are written as answers come as many as take 32 MB.",
+        "With a code, groups of K inputs that are coded together; without one, rows of a call. By default all groups, "
+        "or as many as take 32 MB if answers are written as they come.",
     )
     resume: bool = flag("Continue a run that was interrupted; not for .npz.")
     engine: str = option(
         str,
         "NAME[:ADDRESS]",
-        "Where workers run; local: processes on this machine; dask:ADDRESS of a scheduler; ray: a "
-        "cluster of which this machine is a node, or else one that is started here; ray:ADDRESS.",
+        "Where workers run. local: processes on this machine; dask:ADDRESS: the cluster of this scheduler; "
+        "ray:ADDRESS: this cluster; ray: the cluster of this machine, or one that is started for this run.",
         default="local",
         show_default=True,
     )
     stop: str | None = option(
         str,
         "RULE",
-        "When to stop waiting, as in Python, such as 'Quorum(20) | Deadline(2)'; with a code by default "
-        "'Quorum(N - S) & Decodable()'. " + ", ".join(RULES) + ".",
+        "When to stop waiting, written as in Python, such as 'Quorum(20) | Deadline(2)'. With a code by default "
+        f"'Quorum(N - S) & Decodable()'. The rules are {', '.join(RULES)}.",
     )
     tolerance: float | None = option(
         click.FloatRange(0),
@@ -74,13 +73,13 @@ class RunOptions(SharedOptions):
     deadline: float | None = option(
         duration,
         "TIME",
-        "Wait no longer than this, such as 10m, and decode the answers that have come, or without a code estimate the "
-        "rows that are missing. Without it, the command waits for a worker that hangs if it needs its answer.",
+        "Wait no longer than this, such as 10m. Then the answers so far are decoded, or, without a code, the missing "
+        "rows are estimated. Without a deadline the command waits for a worker that hangs if it needs its answer.",
     )
     hedge: str | None = option(
         str,
         "HEDGE",
-        "How late calls are sent again, as in Python, such as 'Hedge(budget=0.1)', or with a code "
+        "How late calls are sent again, written as in Python, such as 'Hedge(budget=0.1)', or with a code "
         "'Hedge(after=Quorum(20))'.",
     )
     partial: bool = flag(
@@ -107,11 +106,19 @@ class RunOptions(SharedOptions):
         return given
 
 
+def _codes() -> str:
+    lines = []
+    for name in CODES:
+        lines += [f"  {name}", *textwrap.wrap(summary_of(name), 44)]
+    text = "\n".join(line if line.startswith("  ") else f"    {line}" for line in lines)
+    return f"\b\nCodes (K tasks, N workers, S may be slow or lost):\n{text}\n"
+
+
 @click.command(
     cls=Command,
     params=parameters(RunOptions),
     short_help="Run a model or function on every row of a file.",
-    epilog=EPILOG,
+    epilog=f"{_codes()}\n{EPILOG}",
 )
 def run(**options: Any) -> int:
     """Run MODEL on every row of INPUTS over worker processes, here or on a cluster.

@@ -18,7 +18,7 @@ from .kernel_encoding import COPYING, MIXING, KernelEncoding
 
 @dataclass(frozen=True)
 class KernelCode:
-    """Raw inputs and mixtures of neighbours: most answers are exact, the other tasks have error bars.
+    """Raw inputs and mixtures of neighbours: most rows are exact, the others have error bars.
 
     Three ideas. The tasks of a group are put along a short path, so that those that follow each
     other are alike. Every task has its own cell on the path: worker k < K computes task k itself,

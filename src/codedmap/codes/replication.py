@@ -20,9 +20,9 @@ Fill = Literal["mean"] | None
 
 @dataclass(frozen=True)
 class Replication:
-    """Several workers compute the same task; slot n holds task n mod K.
+    """Copies: several workers compute the same task. Exact for any function.
 
-    Takes inputs of any dtype, also text, objects and rows of different lengths. Answers of one input
+    Slot n holds task n mod K. Takes inputs of any dtype, also text, objects and rows of different lengths. Answers of one input
     are compared: where a majority agrees the row is exact and other answers are rejected; where two
     disagree the row is an estimate with their difference as its standard error.
 
