@@ -182,6 +182,43 @@ def test_where_there_is_a_bar_and_where_there_are_lines(
     assert [kinds[line.split()[0]] for line in last] == [shown] * (shown != "nothing")
 
 
+class Output:
+    """In place of that of ipywidgets."""
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *raised):
+        pass
+
+    def clear_output(self, wait):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_a_bar_in_a_notebook_is_no_wider_than_a_cell(clock, monkeypatch):
+    on_terminal(monkeypatch)
+    monkeypatch.delenv("COLUMNS")
+    monkeypatch.delenv("JUPYTER_COLUMNS", raising=False)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.setitem(sys.modules, "ipywidgets", SimpleNamespace(Output=Output))
+    ipython = SimpleNamespace(display=lambda shown: None)
+    monkeypatch.setitem(sys.modules, "IPython.display", ipython)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=ipython))
+    monkeypatch.setattr(progress_bar, "find_spec", lambda name: sys)
+    texts: list[str] = []
+    monkeypatch.setattr("rich.jupyter.display", lambda segments, text: texts.append(text))
+    with job_progress(None, 20):
+        pass
+    line = re.sub(r"\x1b\[[\d;]*m", "", texts[0]).splitlines()[0]
+    assert line.startswith("0/20 rows")
+    assert line.endswith("0:00:00 -:--:--")
+    assert len(line) == 80
+
+
 @pytest.mark.parametrize("stream", [None, "closed"])
 @pytest.mark.parametrize("wanted", [None, True])
 def test_no_job_ends_because_its_progress_cannot_be_shown(stream, wanted, clock, monkeypatch):

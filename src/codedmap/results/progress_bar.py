@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ _STARTING = "starting workers"  # until a call has begun: they import what the f
 _BEGUN = 1.0  # seconds after which it has; that it has not is looked at more often
 _SELDOM = 10.0  # seconds between two lines where there is no terminal
 _TIME = len("0:00:00")
+_NOTEBOOK = 80  # columns of a bar in a notebook
 _CANNOT = OSError, ValueError  # a stream that is closed, or whose terminal is gone
 
 
@@ -103,6 +105,8 @@ def _bar(total: int | None, unit: str) -> Iterator[Callable[[Any], None]]:
     from rich.table import Column
 
     console = Console(stderr=True)
+    if console.is_jupyter and "JUPYTER_COLUMNS" not in os.environ:
+        console.width = _NOTEBOOK  # rich's 115 are more than a cell shows, and the times come last
     whole = Column(no_wrap=True, min_width=_TIME)  # in a narrow terminal the bar is shorter
     of = "" if total is None else f"/{total:,}"
     columns = (
