@@ -77,6 +77,6 @@ def test_plan_and_the_command_line_find_it(copy, tmp_path):
         assert str(made["code"]).startswith("PolylineCode(")
         error = np.abs(made["values"][:, 0] - np.tanh(np.linspace(-1, 1, 100)))
     assert error.max() < 0.3  # one of the outer workers may have been late
-    assert "PolylineCode: Piecewise linear interpolation on even points." in " ".join(
+    assert "PolylineCode Piecewise linear interpolation on even points." in " ".join(
         run(copy, *at, "run", "--help").split()
     )
