@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -18,7 +19,8 @@ from click.testing import CliRunner
 import codedmap as cm
 from codedmap.cli import cli
 from codedmap.cli.engines import ENGINES
-from codedmap.cli.names import CODES, codes_in, in_python, summary_of
+from codedmap.cli.names import CODES, RULES, codes_in, in_python, summary_of
+from codedmap.cli.options import duration
 from codedmap.testing import Scripted, crash, fail, never
 
 from ..processes import started
@@ -229,6 +231,11 @@ def test_a_new_code_is_offered():
     assert summary_of("BerrutCode").startswith("Berrut approximated coded computing")
 
 
+@pytest.mark.parametrize("text", ["Quorum(5) & Deadline(2)", "Quorum(5) | Deadline(2)"])
+def test_rules_are_combined_as_in_python(text):
+    assert in_python("--stop", text, RULES, "") == eval(text, {}, RULES)
+
+
 def test_the_kernel_code_writes_error_bars_and_what_is_exact(folder, monkeypatch):
     script = {0: never(), 3: never()}
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
@@ -295,7 +302,7 @@ def test_late_tasks_are_hedged(folder, monkeypatch, hedge):
 def test_a_tolerance_that_is_not_reached_when_all_have_answered(folder, monkeypatch):
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, {0: fail(OSError(0))}))
     copies = [*words(code="Replication(6, 6, 'mean')"), "--stop", "Tolerance(0)"]
-    result = CliRunner().invoke(cli, copies)
+    result = CliRunner().invoke(cli, copies, catch_exceptions=False)
     assert result.exit_code == 1
     assert "the stopping rule would have waited for more" in result.output
     with np.load("out.npz") as arrays:
@@ -354,7 +361,7 @@ def test_partial_writes_what_there_is(folder, monkeypatch):
     assert "--partial" in message
     assert "throw=False" not in message
     assert "on_error" not in message
-    result = CliRunner().invoke(cli, [*line, "--partial"])
+    result = CliRunner().invoke(cli, [*line, "--partial"], catch_exceptions=False)
     assert result.exit_code == 1
     with np.load("out.npz") as archive:
         known = archive["exact"]
@@ -371,7 +378,6 @@ def test_partial_changes_nothing_where_the_answers_suffice(folder, scripted):
 
 
 def test_usage_errors_name_the_help(folder, scripted):
-    helped = "(see 'codedmap run --help')"
     for line, message in [
         (words()[:3], "Missing option"),
         (["run"], "Missing argument 'MODEL'"),
@@ -379,10 +385,14 @@ def test_usage_errors_name_the_help(folder, scripted):
         ([*words(), "--workers", "many"], "'many' is not a valid integer"),
         ([*words(), "--deadline", "0"], "'0' is not a time above 0"),
         ([*words(), "--tolerance", "-1"], "-1.0 is not in the range"),
+        (["plan", "cli_jobs:square", "x.npy"], "Missing option '--workers'"),
+        (["sweep", "cli_jobs:square", "x.csv"], "Missing option '--out'"),
+        (["fill", "x.csv", "--inputs", "a"], "Missing option '--out'"),
+        (["fill", "x.csv", "--out", "y.csv"], "Missing option '--inputs'"),
     ]:
         printed = CliRunner().invoke(cli, line, prog_name="codedmap").output
         assert message in printed
-        assert helped in printed
+        assert f"(see 'codedmap {line[0]} --help')" in printed
 
 
 def test_inputs_that_cannot_be_read(folder, scripted):
@@ -436,7 +446,7 @@ def test_models_that_cannot_be_used(folder, scripted):
         ("bad_import:f", "importing 'bad_import'.*ModuleNotFoundError: .*'no_such_thing'"),
         ("bad_exit:f", "importing 'bad_exit'.*SystemExit: 7"),
         ("cli_jobs:cube", r"module 'cli_jobs' \(.*cli_jobs.py\) has no 'cube'"),
-        ("cli_jobs:THREE", "is a int, which cannot be called"),
+        ("cli_jobs:THREE", "is of type int, which cannot be called"),
     ]:
         assert_matches(message, refused(*words(model)))
     assert not scripted
@@ -507,6 +517,13 @@ def test_floating_inputs_are_cast_to_what_the_model_takes(folder, scripted):
     assert np.allclose(arrays["values"], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30", 30.0), ("1.5s", 1.5), (".5m", 30.0), ("2h", 7200.0)]
+)
+def test_a_time_is_in_seconds_minutes_or_hours(text, seconds):
+    assert duration(text) == seconds
+
+
 # As a program
 
 
@@ -515,6 +532,7 @@ def test_the_help_names_exit_codes_and_codes():
         result = CliRunner().invoke(cli, line)
         assert result.exit_code == 0
     assert "Exit codes:" in result.output
+    assert re.search(r"\[default:\s+local\]", result.output)
     for code in CODES:
         assert code in result.output
 
@@ -524,6 +542,17 @@ def test_help_is_plain_text(command):
     text = CliRunner().invoke(cli, [*command, "--help"], prog_name="codedmap").output
     assert text.startswith("Usage: codedmap")
     assert text.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [("run", cm.map), ("plan", cm.plan), ("sweep", cm.sweep), ("fill", cm.fill)],
+)
+def test_options_have_the_defaults_of_the_functions(command, function):
+    parameters = inspect.signature(function).parameters
+    for one in cli.commands[command].params:
+        if isinstance(one.default, int | float) and one.name in parameters:
+            assert one.default == parameters[one.name].default, one.name
 
 
 def test_the_version_is_the_packages():

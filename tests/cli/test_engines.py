@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -64,6 +65,36 @@ def test_an_engine_that_does_not_exist_is_refused(folder, monkeypatch, engine, m
     assert done.exit_code == code
     assert message in done.output
     assert not (folder / "out.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("late", "says"),
+    [
+        ("side_effect", "no Dask scheduler answers at tcp://x:1 (late): is it running?"),
+        (
+            "return_value.wait_for_workers.side_effect",
+            "the Dask cluster at tcp://x:1 has no workers: start some with dask worker tcp://x:1",
+        ),
+    ],
+)
+def test_a_dask_cluster_that_does_not_answer_is_an_error(folder, monkeypatch, late, says):
+    monkeypatch.syspath_prepend(folder)
+    client = MagicMock(**{"return_value.__exit__.return_value": False, late: TimeoutError("late")})
+    monkeypatch.setattr(pytest.importorskip("distributed"), "Client", client)
+    done = CliRunner().invoke(cli, words("dask:tcp://x:1"))
+    assert done.exit_code == 3
+    assert says in done.output
+
+
+def test_that_ray_cannot_be_started_is_an_error(folder, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    start = MagicMock(side_effect=RuntimeError("full"))
+    monkeypatch.setattr(pytest.importorskip("ray"), "init", start)
+    done = CliRunner().invoke(cli, words("ray"))
+    assert done.exit_code == 3
+    assert "Ray cannot be used here: full" in done.output
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 def test_a_ray_cluster_that_does_not_answer_is_an_error_at_once(folder, monkeypatch):

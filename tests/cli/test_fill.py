@@ -32,7 +32,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def filled(*line, exit_code=0):
-    result = CliRunner().invoke(cli, ["fill", "runs.csv", "--out", "filled.csv", *line])
+    result = CliRunner().invoke(
+        cli, ["fill", "runs.csv", "--out", "filled.csv", *line], catch_exceptions=False
+    )
     assert result.exit_code == exit_code, result.output
     if exit_code == 2:
         assert result.output.startswith("codedmap: error: ")
@@ -96,7 +98,7 @@ def test_columns_are_filled_one_after_another(folder):
         table = csv.writer(file)
         table.writerow(["a", "y", "z", "status"])
         for k in range(40):
-            y, z = ("" if k in (3, 5) else k**2), ("" if k in lost else -k)
+            y, z = ("" if k in (3, 5) else k**2 / 1000), ("" if k in lost else -k)
             table.writerow([k, y, z, lost.get(k, "EXACT")])
     _, rows = filled("--inputs", "a", "--outputs", "y", exit_code=1)
     assert [rows[k]["status"] for k in (3, 5, 9, 11)] == ["FAILED", "MISSING", "MISSING", "EXACT"]
@@ -148,8 +150,12 @@ def test_what_cannot_be_filled_is_refused(folder, line, says):
 
 
 def test_rows_whose_estimated_entries_are_not_known_are_refused(folder):
-    Path("runs.csv").write_text("a,y,status\n1,2,EXACT\n2,5,ESTIMATED\n3,,MISSING\n")
-    assert "no column y_stderr that says which" in filled("--inputs", "a", exit_code=2)[0]
+    for table in (
+        "a,y,status\n1,2,EXACT\n2,5,ESTIMATED\n3,,MISSING\n",
+        "a,y,status,z,z_stderr\n1,2,EXACT,0,0\n2,5,ESTIMATED,0,0\n3,,MISSING,0,0\n",
+    ):
+        Path("runs.csv").write_text(table)
+        assert "no column y_stderr that says which" in filled("--inputs", "a", exit_code=2)[0]
 
 
 def test_a_table_without_holes_has_nothing_to_fill(folder):
@@ -168,6 +174,11 @@ def test_integers_of_more_than_64_bits_are_inputs(folder):
     Path("runs.csv").write_text(f"a,y\n{10**400},2\n2,\n3,4\n4,5\n")
     Path("filled.csv").unlink()
     assert "inputs must be finite numbers" in filled("--inputs", "a", exit_code=2)[0]
+    Path("runs.csv").write_text("a,y\n2,2\ninf,\n3,4\n4,5\n")
+    assert (
+        "row 1 of table runs.csv (counted from 0) has inf as 'a'"
+        in filled("--inputs", "a", exit_code=2)[0]
+    )
 
 
 def test_an_input_is_not_taken_for_a_standard_error(folder):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from codedmap.cli import cli
 from codedmap.cli.engines import ENGINES
 from codedmap.testing import Scripted, never
 
+from ..processes import started
 from .test_commands import refused
 
 JOBS = """
@@ -92,6 +92,7 @@ def test_tasks_and_errors_that_are_allowed():
 def test_seconds_come_from_measured_times():
     text = printed(*words(), "--latency-csv", "times.csv", "--rows", "800")
     assert re.search(r"exact with hedging +2\d\.\d s", text), text
+    assert "each is used for several" not in text
 
 
 def test_fewer_measured_workers_are_used_several_times():
@@ -157,17 +158,10 @@ def test_run_plans(monkeypatch):
 # As a program
 
 
-def program(*line, **extra):
-    command = [sys.executable, "-m", "codedmap", *line]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **extra
-    )
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 def test_ctrl_c_ends_it_and_leaves_nothing():
     pytest.importorskip("matplotlib")
-    with program(*words("plan_jobs:hang"), "--plot", "plan.png", start_new_session=True) as running:
+    with started(*words("plan_jobs:hang"), "--plot", "plan.png") as running:
         end = time.monotonic() + 60
         while not Path("begun").exists():
             assert time.monotonic() < end
@@ -181,7 +175,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing():
 
 
 def test_into_a_pipe_the_table_is_whole():
-    with program(*words()) as running:
+    with started(*words()) as running:
         out, errors = running.communicate(timeout=100)
     assert (running.returncode, errors) == (0, "")
     assert out.splitlines()[1].split() == ["way", "time", "p99", "calls", "exact", "error"]

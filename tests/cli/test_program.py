@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from codedmap.cli import program
 from codedmap.cli.program import WHY, Program
 from codedmap.errors import CallTimeout, CommandFailed
 
-from ..processes import alive, eventually
+from ..processes import alive, descriptors, eventually, kill
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +117,7 @@ def test_a_relative_program_is_that_of_the_directory_where_the_command_is_made(
         ("out.csv", "y,name\n2,a\n", {"y": 2.0, "name": "a"}),
         ("out.csv", "t,y\n0,2\n1,3\n", {"t": np.array([0.0, 1.0]), "y": np.array([2.0, 3.0])}),
         ("out.csv", "9007199254740993\n", 9007199254740993),
+        ("out.csv", "1,2\n", np.array([1.0, 2.0])),
         ("out.csv", "1,2\n3,4\n", np.array([[1.0, 2.0], [3.0, 4.0]])),
     ],
 )  # fmt: skip
@@ -133,9 +135,11 @@ def test_what_is_read(tmp_path, read, text, value):
         ("stdout.json", "", "it is empty"),
         ("stdout.json", "{}", "no values"),
         ("stdout.json", '{"y": {"z": 1}}', "y is neither a number"),
+        ("stdout.json", '{"y": ["a"]}', "y is neither a number"),
         ("stdout.json", '{"y": [[1], [1, 2]]}', "inhomogeneous"),
         ("stdout.json", "[" * 100_000, "cannot be read"),
         ("stdout", "x" * 1000, r"is not a number; it begins 'x{60}\.\.\.'"),
+        ("stdout", "x" * 60, "is not a number; it begins 'x{60}'"),
         ("stdout", "1_000", "is not a number"),
         ("out.csv", "1_000\n", "neither numbers nor names"),
         ("stdout", "y=1\ny=2", "'y=2' is not a line name=value with a name of its own"),
@@ -145,7 +149,7 @@ def test_what_is_read(tmp_path, read, text, value):
         ("out.csv", "a;b\n1,5;2,5\n", "its first line has semicolons, and no commas"),
         ("out.csv", "a\tb\n1\t2\n", "its first line has tabs, and no commas"),
         ("out.csv", "a,b\n", "neither numbers nor names"),
-        ("stdout.json", '{"y": 1, "z": 2, "y": 3}', "two values are named 'y'"),
+        ("stdout.json", '{"z": 1, "y": 2, "y": 3}', "two values are named 'y'"),
     ],
 )
 def test_what_cannot_be_read_is_an_error_that_shows_how_it_begins(tmp_path, read, text, says):
@@ -222,9 +226,21 @@ FAMILY = (
 )
 
 
-def test_a_program_that_runs_too_long_is_ended_with_all_that_it_has_started(tmp_path):
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(CallTimeout, "^ran longer than 1 s and was ended; see "), (KeyboardInterrupt, None)],
+)
+def test_a_program_that_is_ended_ends_with_all_that_it_has_started(
+    tmp_path, monkeypatch, error, says
+):
+    def interrupted(process, timeout):
+        assert eventually((tmp_path / "pids").exists)
+        raise KeyboardInterrupt
+
+    if error is KeyboardInterrupt:
+        monkeypatch.setattr(program, "_has_ended", interrupted)
     command = sh(FAMILY, timeout=1.0, runs=tmp_path)
-    with pytest.raises(CallTimeout, match=r"^ran longer than 1 s and was ended; see "):
+    with pytest.raises(error, match=says):
         command.run({"path": tmp_path / "pids"}, "0")
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 3
@@ -238,17 +254,28 @@ def test_a_run_may_take_months(timeout):
 
 def test_a_wait_longer_than_the_system_allows_is_cut_in_parts(monkeypatch):
     monkeypatch.setattr(program, "_LONGEST", 0.01)
+    opened = descriptors()
+    assert sh("sleep 0.1; echo 1", timeout=60).run({}, "0") == 1.0
+    with pytest.raises(CallTimeout, match=r"^ran longer than 0.1 s"):
+        sh("sleep 61", timeout=0.1).run({}, "0")
+    assert descriptors() == opened
+    monkeypatch.delattr(os, "pidfd_open", raising=False)  # as on other systems
     assert sh("sleep 0.1; echo 1", timeout=60).run({}, "0") == 1.0
     with pytest.raises(CallTimeout, match=r"^ran longer than 0.1 s"):
         sh("sleep 61", timeout=0.1).run({}, "0")
 
 
-def test_what_a_program_that_fails_leaves_in_a_session_of_its_own_ends_with_it(tmp_path):
+def test_what_a_program_leaves_in_a_session_of_its_own_ends_only_if_it_fails(tmp_path):
     own = 'setsid sh -c "echo \\$$ > {path}; exec sleep 61" > /dev/null 2>&1 &'
-    command = sh(f"{own} while ! test -s {{path}}; do sleep 0.01; done; exit 3", runs=tmp_path)
+    ends = "while ! test -s {path}; do sleep 0.01; done; echo 1; exit {code}"
+    command = sh(f"{own} {ends}", runs=tmp_path)
+    assert command.run({"path": tmp_path / "service", "code": 0}, "0") == 1
     with pytest.raises(CommandFailed, match="exit code 3"):
-        command.run({"path": tmp_path / "pid"}, "0")
+        command.run({"path": tmp_path / "pid", "code": 3}, "0")
     assert eventually(lambda: not alive(int((tmp_path / "pid").read_text())))
+    service = int((tmp_path / "service").read_text())
+    assert alive(service)
+    kill(service)
 
 
 def test_what_a_program_leaves_in_its_session_ends_with_it(tmp_path):

@@ -74,7 +74,7 @@ def words(fn="double", code="Replication", workers=6, stragglers=1, inputs="x.np
 
 def ran(*line, exit_code=0):
     """What a run in this process prints."""
-    result = CliRunner().invoke(cli, line)
+    result = CliRunner().invoke(cli, line, catch_exceptions=False)
     assert result.exit_code == exit_code, result.output
     return result.output
 
@@ -274,7 +274,7 @@ def test_rows_that_are_missing_are_computed_again_on_resuming(monkeypatch):
     script = dict.fromkeys((0, 1, 2, 3, 4), never())  # two of three tasks have lost both copies
     monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(workers, script))
     line = [*words()[:-2], "--hedge", "Hedge(40)"]
-    ran(*line, "--partial", "--deadline", "0.3", exit_code=1)
+    assert "error: " not in ran(*line, "--partial", "--deadline", "0.3", exit_code=1)
     known = np.load("out.status.npy") == 0
     assert 0 < known.sum() < len(X)
     assert np.isnan(np.load("out.npy")[~known]).all()

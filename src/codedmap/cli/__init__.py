@@ -17,7 +17,7 @@ from .sweep import sweep
     cls=Commands,
     commands=[run, plan, sweep, fill],
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(cm.__version__, prog_name="codedmap")
 @click.pass_context

@@ -17,7 +17,7 @@ from ..api.sweep import as_numbers, column_of
 from ..contracts.arguments import is_real
 from .files import check_apart, written
 from .options import PATH, Options, argument, flag, option, parameters
-from .shell import Command, print_result, with_traceback
+from .shell import Command, print_result
 from .tables import Table, are_inputs, check_table, read_table, table_writer
 
 _STDERR = "_stderr"
@@ -81,20 +81,17 @@ def fill(**options: Any) -> int:
         --inputs a,b --out filled.csv
     """  # noqa: D301  click wants the backspace itself
     given = FillOptions(**options)
-    with with_traceback(given.traceback):
-        check_table("output", given.out)
-        check_apart(given.out, given.table)
-        table = read_table("table", given.table)
-        outputs = _outputs(given, table)
-        status = _status(given, table)
-        with written("output", given.out, given.force) as write:
-            result = _filled(given, table, outputs, status)
-            write(
-                table_writer(given.out, _with(result, table, outputs, _left(given, table, outputs)))
-            )
-        if not given.quiet:
-            print_result(f"{result}\noutput {given.out}", required=False)
-        return int((result.status > cm.Status.ESTIMATED).any())
+    check_table("output", given.out)
+    check_apart(given.out, given.table)
+    table = read_table("table", given.table)
+    outputs = _outputs(given, table)
+    status = _status(given, table)
+    with written("output", given.out, given.force) as write:
+        result = _filled(given, table, outputs, status)
+        write(table_writer(given.out, _with(result, table, outputs, _left(given, table, outputs))))
+    if not given.quiet:
+        print_result(f"{result}\noutput {given.out}", required=False)
+    return int((result.status > cm.Status.ESTIMATED).any())
 
 
 def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:

@@ -161,7 +161,7 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
         ) from error
     if not callable(fn):
         raise cm.InvalidArgument(
-            f"{name} is a {type(fn).__name__}, which cannot be called: name a function"
+            f"{name} is of type {type(fn).__name__}, which cannot be called: name a function"
         )
     check_fn(fn)
     return fn  # type: ignore[no-any-return]  # callable(): more cannot be known of it

@@ -18,7 +18,7 @@ from .engines import engine_named
 from .files import Save, rows_in, written
 from .names import model_named
 from .options import COUNT, PATH, SharedOptions, duration, option, parameters
-from .shell import Command, print_result, with_traceback
+from .shell import Command, print_result
 
 _FORMATS = (".png", ".pdf", ".svg")
 
@@ -37,7 +37,6 @@ class PlanOptions(SharedOptions):
         "The largest root mean square error over all inputs that is allowed, in standard deviations of the "
         "outputs; 0: every input must be exact.",
         default=0.05,
-        show_default=True,
     )
     deadline: float | None = option(
         duration,
@@ -107,7 +106,7 @@ def plan(**options: Any) -> int:
         --workers 24
     """  # noqa: D301  click wants the backspace itself
     given = PlanOptions(**options)
-    with with_traceback(given.traceback), _plot_file(given.plot, given.force) as write:
+    with _plot_file(given.plot, given.force) as write:
         found = _planned(given)
         if given.plot is not None:
             figure: Any = found.plot().figure

@@ -14,6 +14,7 @@ import signal
 import string
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from multiprocessing.connection import wait
@@ -63,7 +64,7 @@ class Program:
     """Where the directories of runs are made."""
     keep: bool
     """Whether to keep the directories of runs that succeed."""
-    _words: tuple[tuple[_Piece, ...], ...] = field(init=False, repr=False)
+    _words: tuple[tuple[_Piece, ...], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         words = tuple(tuple(_pieces(word)) for word in _split(self.template))
@@ -267,12 +268,11 @@ def _has_ended(process: subprocess.Popen[bytes], timeout: float | None) -> bool:
 
 
 def _how(code: int) -> str:
-    number = -code if code < 0 else code - 128  # which a shell makes of a signal
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        return f"exit code {code}" if code > 0 else f"ended by signal {-code}"
-    return f"ended by {name}" if code < 0 else f"exit code {code}, which is {name} of a child"
+    names = {number.value: number.name for number in signal.Signals}
+    if code < 0:
+        return f"ended by {names.get(-code, f'signal {-code}')}"
+    child = names.get(code - 128)  # which a shell makes of a signal
+    return f"exit code {code}" + (f", which is {child} of a child" if child else "")
 
 
 def _last_lines(place: Path) -> str:
@@ -322,8 +322,7 @@ def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON; raises ValueError if two of its values have one name, of which Python would drop the first."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"two values are named {twice!r:.60}")
     return found
 
@@ -336,8 +335,7 @@ def _value(value: Any, name: str) -> Any:
         return value
     if isinstance(value, list) and value:
         made = np.array(value)  # raises ValueError if it is ragged
-        # Integers of more than 64 bits are objects.
-        if made.dtype.kind in "iuf" or all(map(is_real, made.flat)):
+        if all(map(is_real, made.flat)):
             return unrounded(made, value)
     raise ValueError(f"{name} is neither a number, nor text, nor a list of numbers")
 
@@ -379,7 +377,7 @@ def _from_csv(text: str) -> Any:
         lists = {name: [_number(cell) for cell in cells] for name, cells in columns}
         return {name: unrounded(np.array(cells), cells) for name, cells in lists.items()}
     table = unrounded(np.array(numbers), numbers)
-    return table.squeeze() if table.size > 1 else table.item()
+    return table.squeeze()
 
 
 def check_commas(first: list[str]) -> None:

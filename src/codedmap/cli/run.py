@@ -19,7 +19,7 @@ from .engines import engine_named
 from .files import archive_of, check_apart, rows_in, written
 from .names import CODES, HEDGES, RULES, in_python, model_named, summary_of
 from .options import COUNT, PATH, SharedOptions, duration, flag, option, parameters
-from .shell import EPILOG, Command, print_error, print_result, with_traceback
+from .shell import EPILOG, Command, print_error, print_result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,6 @@ class RunOptions(SharedOptions):
         "Where workers run. local: processes on this machine; dask:ADDRESS: the cluster of this scheduler; "
         "ray:ADDRESS: this cluster; ray: the cluster of this machine, or one that is started for this run.",
         default="local",
-        show_default=True,
     )
     stop: str | None = option(
         str,
@@ -146,15 +145,14 @@ def run(**options: Any) -> int:
         --out out.npz
     """  # noqa: D301  click wants the backspace itself
     given = RunOptions(**options)
-    with with_traceback(given.traceback):
-        check_apart(given.out, given.inputs, given.model)
-        stored = given.out.suffix in (".npy", ".zarr", ".parquet")
-        result = (_run_stored if stored else _run_at_once)(given)
-        if not given.quiet:
-            print_result(f"{result}\n  output     {given.out}", required=False)
-        if stored and not given.partial:
-            _check_none_missing(result)
-        return _exit_code(given, result)
+    check_apart(given.out, given.inputs, given.model)
+    stored = given.out.suffix in (".npy", ".zarr", ".parquet")
+    result = (_run_stored if stored else _run_at_once)(given)
+    if not given.quiet:
+        print_result(f"{result}\n  output     {given.out}", required=False)
+    if stored and not given.partial:
+        _check_none_missing(result)
+    return _exit_code(given, result)
 
 
 def _run_at_once(options: RunOptions) -> cm.MapResult:

@@ -53,12 +53,20 @@ _OPTIONS = (
 
 
 class Command(click.Command):
-    """A command whose help may be read in part, as by ``head``."""
+    """A command whose help may be read in part, as by ``head``; with ``--traceback`` its errors are printed in full as well."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _output(True):  # prints the help and the version
             return super().make_context(*args, **extra)
         raise click.exceptions.Exit(0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (cm.CodedmapError, OSError) as error:
+            if ctx.params.get("traceback"):
+                print_error("".join(traceback.format_exception(error)).removesuffix("\n"))
+            raise
 
 
 class Commands(Command, click.Group):
@@ -89,17 +97,6 @@ class Commands(Command, click.Group):
             raise SystemExit(code)
         print_error(f"codedmap: error: {' '.join(message.split())}")
         raise SystemExit(code)
-
-
-@contextmanager
-def with_traceback(wanted: bool) -> Iterator[None]:
-    """If ``wanted``, print errors in full; they are reported in one line as well."""
-    try:
-        yield
-    except (cm.CodedmapError, OSError) as error:
-        if wanted:
-            print_error("".join(traceback.format_exception(error)).removesuffix("\n"))
-        raise
 
 
 def print_result(text: str, *, required: bool = True) -> None:

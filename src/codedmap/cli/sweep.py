@@ -10,7 +10,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from .files import check_apart, written
 from .names import function_named
 from .options import COUNT, PATH, Options, argument, duration, flag, option, parameters
 from .program import WHY, Program
-from .shell import ENDINGS, Command, print_error, print_result, with_traceback
+from .shell import ENDINGS, Command, print_error, print_result
 from .tables import Table, are_inputs, check_table, read_table, table_writer
 
 _REASONS = 5  # that the summary lists
@@ -66,7 +66,7 @@ goes on.
 class SweepOptions(Options):
     """Arguments and options of `sweep`."""
 
-    given: tuple[str, ...] = argument(nargs=-1, required=True, metavar="[MODEL] DESIGN")
+    given: tuple[str, ...] = argument(nargs=-1, metavar="[MODEL] DESIGN")
     command: str | None = option(
         str,
         "TEXT",
@@ -103,7 +103,6 @@ class SweepOptions(Options):
         "How often a run that a signal ended, or whose worker died, is made again. Those that end by an exit code "
         "are not.",
         default=2,
-        show_default=True,
     )
     keep_runs: Path | None = option(
         PATH,
@@ -160,9 +159,7 @@ def sweep(**options: Any) -> int:
       codedmap sweep model.py:simulate \\
         design.csv --out runs.parquet
     """  # noqa: D301  click wants the backspace itself
-    given = SweepOptions(**options)
-    with with_traceback(given.traceback):
-        return _Sweep(given).run()
+    return _Sweep(SweepOptions(**options)).run()
 
 
 # What runs in a worker -----------------------------------------------------------------------------------------
@@ -211,7 +208,7 @@ def _digest(values: Mapping[str, Any]) -> str:
         else value
         for name, value in values.items()
     }
-    text = json.dumps(equal, sort_keys=True, default=str)
+    text = json.dumps(equal, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -246,7 +243,7 @@ def _flat(answer: Any, name: str = "") -> Iterable[tuple[str, Any]]:
         yield name or "y", float("nan") if answer is None else answer
     else:
         raise cm.InvalidAnswer(
-            f"an output is a {type(answer).__name__}: return numbers and text, alone or in dicts and lists"
+            f"an output is of type {type(answer).__name__}: return numbers and text, alone or in dicts and lists"
         )
 
 
@@ -316,11 +313,6 @@ class _Sweep:
                     raise cm.InvalidArgument(
                         f"--{name.replace('_', '-')} is for programs: leave it out, or give one by --command"
                     )
-        elif options.runs.exists() and not options.runs.is_dir():
-            raise cm.InvalidArgument(
-                f"{options.runs}, where the directories of runs are made, is a file: remove it, or choose another place "
-                "with --keep-runs"
-            )
         check_table("output", options.out)
         check_apart(options.out, *options.given)
         if options.resume and options.force:
@@ -446,7 +438,6 @@ class _Sweep:
         options = self.options
         self.before = len(self.done)
         left = [str(row) for row in range(self.rows) if row not in self.done]
-        self.errors = {}
         self._tidy(())
         if left:
             self._make_place()
@@ -490,8 +481,8 @@ class _Sweep:
             options.runs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cm.InvalidArgument(
-                f"{options.runs}, where the directories of runs are made, cannot be made ({error.strerror}): allow it, or "
-                "choose another place with --keep-runs"
+                f"{options.runs}, where the directories of runs are made, cannot be made ({error.strerror}): make way for it, "
+                "or choose another place with --keep-runs"
             ) from error
 
     def _time_left(self, share: float = 1.0) -> float | None:
@@ -587,15 +578,13 @@ class _Sweep:
             row = int(name)
             # A run that is ended at a deadline may have a reason too.
             kept = row not in self.done if failed is None else row in failed
-            if failed is None and self.failed_runs is not None:
+            if self.failed_runs is not None:
                 kept = kept and place in self.failed_runs
             if not (kept and (place / WHY).exists()):
                 shutil.rmtree(place, ignore_errors=True)
-        try:
+        with suppress(OSError):  # there are some, or there were none
             options.runs.rmdir()
-        except OSError:  # there are some, or there were none
-            return options.runs.exists()
-        return False
+        return options.runs.exists()
 
     def _summary(self, kept: bool) -> str:
         options = self.options
@@ -682,5 +671,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, cm.errors.WorkerCrashed):
         return "ended its worker"
     if isinstance(error, cm.CodedmapError):
-        return re.split(r"[:;]", str(error), maxsplit=1)[0].splitlines()[0]
+        return re.split("[:;\n]", str(error))[0]
     return short(error).splitlines()[0][:100]

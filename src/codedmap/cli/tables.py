@@ -9,6 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -191,15 +192,13 @@ def _encodable(cell: Any) -> Any:
 def _parquet_column(pa: Any, column: Sequence[Any]) -> Any:
     """A column as an array; as text if its type would not hold the entries as they are."""
     cells = _of_one_type(column)
-    try:
-        made = pa.array(cells)
-    except OverflowError:  # of integers beyond int64
-        if not all(cell is None or 0 <= cell < 2**64 for cell in column):
-            return pa.array(_as_text(column))
-        return pa.array(column, pa.uint64())
-    if pa.types.is_temporal(made.type) and made.to_pylist() != list(cells):  # nanoseconds
-        return pa.array(_as_text(column))
-    return made
+    for kind in (None, pa.uint64()):  # for integers beyond int64
+        with suppress(OverflowError):
+            made = pa.array(cells, kind)
+            if pa.types.is_temporal(made.type) and made.to_pylist() != cells:  # nanoseconds
+                break
+            return made
+    return pa.array(_as_text(column))
 
 
 def _of_one_type(column: Sequence[Any]) -> Sequence[Any]:
