@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 import codedmap as cm
 from codedmap.contracts.engine import Member
-from codedmap.engines.cluster_engine import ClusterEngine
+from codedmap.engines.cluster_engine import ClusterEngine, check_versions
 from codedmap.engines.transport.parcel import pack
-from codedmap.engines.transport.serve import serve
+from codedmap.engines.transport.serve import serve, versions
 from codedmap.errors import NotStarted
 
 from ..processes import ANSWER, eventually
@@ -52,7 +54,8 @@ class Toys(ClusterEngine):
             return answer
 
         def done(_):
-            answer.set_result(serve(replace(request, content=pack((str, queue.name), None))))
+            content = request.content if request.setup else pack((str, queue.name), None)
+            answer.set_result(serve(replace(request, content=content)))
 
         self.held.get(queue.name, _ready()).add_done_callback(done)
         return answer
@@ -150,13 +153,31 @@ def test_calls_that_wait_for_a_worker_that_leaves_have_not_started():
         kept = engine.keep(0, "first")
         calls = [engine.submit(0, str, "") for _ in range(3)]
         last = engine.keep(0, "last")
+        calls.append(engine.submit(0, last, ""))
+        assert engine.load(0) == 5  # it and the value that it waits for are one
         assert not calls[0].running()
         engine.leave("a")
         assert all(isinstance(call.exception(ANSWER), NotStarted) for call in calls)
+        assert isinstance(engine.last_loss, cm.WorkerCrashed)
+        assert isinstance(engine.submit(0, str, "").exception(ANSWER), NotStarted)
         assert kept.lost
         assert last.lost
+        assert engine.keep(0, "late").lost
         go.set_result(None)
         assert engine.where(1) == "b"
+
+
+def test_what_cannot_be_sent_is_named():
+    lock = threading.Lock()
+    with Toys("a") as engine:
+        for call, says in [
+            (lambda: engine.submit(0, str, lock), "^the payload, a lock, cannot be sent"),
+            (lambda: engine.submit(0, partial(str, lock), ""), "^the function str cannot be sent"),
+            (lambda: engine.keep(0, cm.itemwise(lock.locked)), "^the function lock.locked cannot"),
+            (lambda: engine.keep(0, lock), "^the value to keep cannot be sent"),
+        ]:
+            with pytest.raises(cm.errors.CannotSend, match=says):
+                call()
 
 
 def test_much_that_is_kept_is_released_at_once_and_little_with_the_next_call():
@@ -215,6 +236,86 @@ def test_after_grace_a_worker_that_still_runs_an_abandoned_call_is_ended(grace, 
         go.set_result(None)
 
 
+def test_a_call_that_waits_on_its_worker_for_other_calls_is_not_ended():
+    with Toys("a", grace=0.05) as engine:
+        go = engine.hold("a")
+        call, queue = engine.submit(0, str, ""), engine._queues[0]
+        queue.note_wait(True)
+        engine.abandon([call])
+        time.sleep(0.2)
+        assert (call.waits, engine.ended) == (True, [])
+        queue.note_wait(False)
+        assert len(call.begun) == 2
+        assert eventually(lambda: engine.ended) == ["a"]
+        go.set_result(None)
+
+
+STEPS = []
+
+
+def first():
+    STEPS.append("first")
+
+
+def second():
+    STEPS.append("second")
+
+
+def test_setups_run_once_each_in_their_order():
+    STEPS.clear()
+    with Toys("a") as engine:
+        engine.setup(first)
+        engine.setup(second)
+        assert engine.where(0) == "a"
+        engine.setup(first)
+        assert [engine.where(0) for _ in range(2)] == ["a", "a"]
+    assert STEPS == ["first", "second", "first"]
+
+
+def test_a_call_that_needs_what_is_lost_fails_alone():
+    with Toys("a") as engine:
+        kept = engine.keep(0, "x")
+        assert engine.where(0) == "a"
+        go = engine.hold("a")
+        calls = [engine.submit(0, fn, "") for fn in (str, kept, str)]
+        kept.lost = True
+        go.set_result(None)
+        assert isinstance(calls[1].exception(ANSWER), cm.errors.KeptLost)
+        assert calls[2].result(ANSWER) == "a"
+
+
+def test_workers_that_die_in_their_setup_one_after_another_are_an_error_and_others_not():
+    with Toys("a") as engine:
+        engine.setup(str)
+        for number in range(6):
+            engine.dead = set() if number == 2 else {"a"}
+            error = engine.submit(number, str, "").exception(ANSWER)
+            if number == 2:
+                assert error is None
+                engine.leave("a")
+            else:
+                assert isinstance(error, cm.EngineError if number == 5 else cm.WorkerCrashed)
+            assert eventually(lambda: not engine.workers)
+            engine.join("a")
+    assert str(error).startswith("3 workers have died during their setup and none has survived it")
+
+
+def test_other_versions_on_a_worker_are_refused():
+    check_versions("a", versions())
+    for found, says in [
+        (
+            {"Python": "3.1", "codedmap": "0"},
+            "^a has Python 3.1, codedmap 0, but the caller Python",
+        ),
+        (
+            ImportError("no codedmap"),
+            r"^a cannot run codedmap \(ImportError: no codedmap\): install",
+        ),
+    ]:
+        with pytest.raises(cm.EngineError, match=says):
+            check_versions("a", found)
+
+
 def test_when_the_whole_cluster_is_lost_every_call_fails_and_says_so():
     with Toys("a", "b") as engine:
         go = engine.hold("a")
@@ -238,7 +339,7 @@ def test_any_number_of_calls_may_fail_at_once_when_they_cannot_be_sent():
             assert isinstance(call.exception(ANSWER), cm.EngineError)
 
 
-def test_after_the_end_calls_are_refused_also_to_workers_that_had_gone():
+def test_after_the_end_calls_are_refused_also_to_workers_that_had_gone(caplog):
     engine = Toys("a", "b")
     go = engine.hold("a")
     engine.submit(0, str, "")
@@ -248,8 +349,11 @@ def test_after_the_end_calls_are_refused_also_to_workers_that_had_gone():
     for worker in (0, 1):
         with pytest.raises(cm.EngineError, match="the engine has been closed"):
             engine.submit(worker, str, "")
+    with pytest.raises(cm.EngineError, match="the engine has been closed"):
+        engine.setup(str)
     engine.close()
     go.set_result(None)
+    assert not caplog.records
 
 
 def test_closing_that_was_interrupted_is_done_when_it_is_called_again(monkeypatch):

@@ -91,6 +91,15 @@ def test_threads_are_given_the_function_itself():
         assert FromExecutor(executor, 1).submit(0, fn, 1).result(ANSWER) is fn
 
 
+def test_a_call_that_is_submitted_in_a_thread_of_the_executor_runs_there():
+    with ThreadPoolExecutor(1) as threads:
+        engine = FromExecutor(threads, 1)
+        made = [engine.submit(0, lambda text: engine.submit(0, int, text), t) for t in ("x", "1")]
+        failed, done = (future.result(ANSWER) for future in made)
+        assert isinstance(failed.exception(ANSWER), ValueError)
+        assert done.result(ANSWER) == 1
+
+
 def test_what_is_kept_is_sent_along(pool):
     engine = FromExecutor(pool, 2)
     kept = engine.keep(0, [1])

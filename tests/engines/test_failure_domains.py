@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import codedmap as cm
-from codedmap.engines.failure_domains import domain_of, spread
+from codedmap.engines.failure_domains import check_domains, domain_of, spread
 
 flat = st.lists(st.integers(0, 4), min_size=1, max_size=40)
 nested = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30)
@@ -77,6 +77,14 @@ def test_a_small_domain_lies_evenly_among_the_others():
 def test_domains_of_different_depth_go_together():
     assert sorted(spread(["a", ("a", "x"), ("b",), None])) == [0, 1, 2, 3]
     assert spread([]) == []
+    assert spread([(), ()]) == [0, 1]
+
+
+def test_what_can_be_no_domains_is_refused():
+    for domains in (None, {"a": 1}, len):
+        check_domains(domains, "addresses", "an entry")
+    with pytest.raises(cm.InvalidArgument, match="failure_domains=5 must be a mapping from addre"):
+        check_domains(5, "addresses", "an entry")
 
 
 def test_a_worker_that_joins_late_without_an_entry_has_the_default_domain():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import stat
 import sys
+import threading
 from dataclasses import replace
 
 import cloudpickle
@@ -13,6 +15,7 @@ import pytest
 
 from codedmap.engines.transport import parcel as parcels
 from codedmap.engines.transport.descendants import SHARED
+from codedmap.engines.transport.failure import Failure
 from codedmap.engines.transport.parcel import Parcel, PickledOnce, discard, pack, receive
 
 from .. import processes
@@ -123,18 +126,24 @@ class Held:
 
 def test_a_function_for_several_workers_is_pickled_once():
     Held.pickled, once = 0, PickledOnce(Held(np.arange(9.0)))
-    once.digest()
+    before = once.digest()
     for _ in range(3):
         assert np.array_equal(receive(pack(once, None)).unpack().numbers, np.arange(9.0))
     assert Held.pickled == 1
     once.forget()
     once.fn.numbers[0] = 5.0
+    assert once.digest() != before
     assert receive(pack(once, None)).unpack().numbers[0] == 5.0
+    assert Held.pickled == 2
 
 
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_engines_may_pickle_such_a_function_by_themselves(protocol):
-    travelled = pickle.loads(pickle.dumps(PickledOnce(Held(np.arange(9.0))), protocol=protocol))
+    once, apart = PickledOnce(Held(np.arange(9.0))), []
+    if protocol == 5:
+        pickle.dumps(once, protocol=5, buffer_callback=apart.append)
+        assert len(apart) == 1
+    travelled = pickle.loads(pickle.dumps(once, protocol=protocol))
     travelled.numbers += 1  # they are its own
     assert np.array_equal(travelled.numbers, np.arange(1.0, 10.0))
 
@@ -144,6 +153,7 @@ def test_where_there_is_no_shared_memory_buffers_go_through_the_pipe(tmp_path, m
     parcels.SHARED.touch()
     parcel = pack(np.arange(100_000.0), "segment")
     assert parcel.segment is None
+    assert 0 <= parcel.nbytes - 800_000 < 1000
     assert np.array_equal(receive(parcel).unpack(), np.arange(100_000.0))
     discard("segment")
 
@@ -151,18 +161,41 @@ def test_where_there_is_no_shared_memory_buffers_go_through_the_pipe(tmp_path, m
 @pytest.mark.skipif(not SHARED.exists(), reason="needs shared memory")
 def test_what_is_received_takes_no_open_file():
     def received(number):
-        sent = pack(np.full(20_000, number), f"codedmap-test-{os.getpid()}-{number}")
-        assert sent.segment is not None
-        return receive(sent).unpack()
+        value = np.full(9_999, number, np.float32), np.full(20_000, number), np.full(8, number)
+        sent = pack(value, f"codedmap-test-{os.getpid()}-{number}")
+        assert stat.S_IMODE((SHARED / sent.segment).stat().st_mode) == 0o600
+        assert 0 <= sent.nbytes - 200_064 < 1000
+        found = receive(sent).unpack()
+        assert all((array == number).all() for array in found)
+        return found[2]
 
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     kept = [received(number) for number in range(20)]
     assert len(os.listdir("/proc/self/fd")) <= before + 5  # noqa: PTH208
+    assert not list(SHARED.glob(f"codedmap-test-{os.getpid()}-*"))
     kept[3][:] += 1
     assert [array[-1] for array in kept] == [0, 1, 2, 4, *range(4, 20)]
 
 
-def test_nothing_travels_by_value_that_pickle_finds_by_name():
+class Odd(Exception):
+    """Cannot be made from its own ``args``."""
+
+    def __init__(self, number, text):
+        super().__init__(f"{text} {number}")
+        self.number = number
+
+
+def test_exceptions_travel_with_their_state_or_are_described():
+    found = Failure.of(Odd(13, "bad")).to_exception()
+    assert (type(found), str(found), found.number) == (Odd, "bad 13", 13)
+    assert "Odd: bad 13" in str(found.__cause__)
+    found = Failure.of(Odd(threading.Lock(), "bad")).to_exception()
+    assert type(found) is RuntimeError
+    assert "Odd: bad <unlocked" in str(found)
+
+
+def test_nothing_travels_by_value_that_pickle_finds_by_name(monkeypatch):
     """Pickled by value, as cloudpickle does with modules that are registered, it would take ten times as long."""
+    monkeypatch.setattr(cloudpickle, "dumps", None)
     pack(np.sin, None)
     assert cloudpickle.list_registry_pickle_by_value() == set()

@@ -73,9 +73,9 @@ def _interleave(paths: Sequence[_Path], level: int) -> list[_Path]:
     groups: defaultdict[Hashable, list[_Path]] = defaultdict(list)
     for path in paths:
         groups[path[level]].append(path)
-    if level == len(paths[0]) - 1:
-        return _merge(list(groups.values()))
-    return _merge([_interleave(group, level + 1) for group in groups.values()])
+    if level < len(paths[0]) - 2:  # the last is no name
+        return _merge([_interleave(group, level + 1) for group in groups.values()])
+    return _merge(list(groups.values()))
 
 
 def _merge(groups: list[list[_Path]]) -> list[_Path]:

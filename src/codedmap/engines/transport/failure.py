@@ -17,12 +17,8 @@ from ...errors import EngineError
 class WorkerTraceback(Exception):
     """The traceback of an exception raised in a worker, as text: the cause of that exception."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
     def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
+        return f'\n"""\n{self.args[0]}"""'
 
 
 @dataclass(frozen=True, slots=True)
