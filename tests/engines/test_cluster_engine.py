@@ -159,6 +159,7 @@ def test_calls_that_wait_for_a_worker_that_leaves_have_not_started():
         engine.leave("a")
         assert all(isinstance(call.exception(ANSWER), NotStarted) for call in calls)
         assert isinstance(engine.last_loss, cm.WorkerCrashed)
+        assert engine.load(0) == 0
         assert isinstance(engine.submit(0, str, "").exception(ANSWER), NotStarted)
         assert kept.lost
         assert last.lost

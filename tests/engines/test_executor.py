@@ -100,6 +100,15 @@ def test_a_call_that_is_submitted_in_a_thread_of_the_executor_runs_there():
         assert done.result(ANSWER) == 1
 
 
+def test_the_first_call_of_a_pool_of_one_thread_may_use_the_pool():
+    """It waited for its own thread for ever: one begins before the pool has it in its set."""
+    for _ in range(20):
+        with ThreadPoolExecutor(1) as threads:
+            engine = FromExecutor(threads, 1)
+            made = engine.submit(0, lambda _, engine=engine: engine.runs_here, None)
+            assert made.result(ANSWER)
+
+
 def test_what_is_kept_is_sent_along(pool):
     engine = FromExecutor(pool, 2)
     kept = engine.keep(0, [1])

@@ -58,7 +58,10 @@ class FromExecutor:
         """Whether this is one of the executor's threads, which might all wait for calls that none is free for."""
         if not isinstance(self._executor, ThreadPoolExecutor):
             return False
-        return threading.current_thread() in self._executor._threads
+        with (
+            self._executor._shutdown_lock
+        ):  # held until a thread that has been started is in the set
+            return threading.current_thread() in self._executor._threads
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Compute ``fn(payload)`` somewhere; now, in a thread of the executor.
