@@ -161,7 +161,7 @@ def test_where_there_is_no_shared_memory_buffers_go_through_the_pipe(tmp_path, m
 @pytest.mark.skipif(not SHARED.exists(), reason="needs shared memory")
 def test_what_is_received_takes_no_open_file():
     def received(number):
-        value = np.full(9_999, number, np.float32), np.full(20_000, number), np.full(8, number)
+        value = np.full(9_999, number, np.float32), np.full(8, number), np.full(20_000, number)
         sent = pack(value, f"codedmap-test-{os.getpid()}-{number}")
         assert stat.S_IMODE((SHARED / sent.segment).stat().st_mode) == 0o600
         assert 0 <= sent.nbytes - 200_064 < 1000
