@@ -391,7 +391,8 @@ def test_how_skewed_and_heavy_an_output_must_be_to_change_its_scale():
     assert (heavy.shift, heavy.width) == (middle, pytest.approx((high - low) / 2))
     skewed = np.exp(np.random.default_rng(0).standard_normal(300))
     assert [one.name for one in transforms(skewed, 0.0)] == ["logarithm", "asinh"]
-    assert [one.name for one in transforms(-skewed, 0.0)] == ["asinh"]
+    assert [one.name for one in transforms(-skewed, 0.0)] == ["logarithm", "asinh"]
+    assert [one.name for one in transforms(1.0 - skewed, 0.0)] == ["asinh"]
     assert [one.name for one in transforms(skewed - 1.0, 0.0)] == ["asinh"]
     assert [one.name for one in transforms(skewed + 100.0, 0.0)] == ["asinh"]
     assert not list(transforms(np.random.default_rng(0).uniform(size=300), 0.0))

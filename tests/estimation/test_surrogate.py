@@ -403,6 +403,31 @@ def test_means_and_variances_come_back_from_another_scale(transform):
     np.testing.assert_allclose(variances, back.var(axis=0), rtol=0.03)
 
 
+@pytest.mark.parametrize("name", ["logarithm", "asinh"])
+def test_of_an_output_and_its_negative_one_is_estimated_as_the_other(name):
+    values = np.exp(np.random.default_rng(0).standard_normal(50)) + 0.2
+    [one] = [t for t in transforms(values, 0.1) if t.name == name]
+    [other] = [t for t in transforms(-values, -0.1) if t.name == name]
+    there = one.there(values)
+    mirrored = other.there(-values)
+    np.testing.assert_array_equal(mirrored, there if name == "logarithm" else -there)
+    means, variances = one.back(there, np.full(50, 0.2))
+    negative, same = other.back(mirrored, np.full(50, 0.2))
+    np.testing.assert_allclose(negative, -means, rtol=1e-12)
+    np.testing.assert_allclose(same, variances, rtol=1e-12)
+
+
+def test_losses_are_estimated_as_well_as_gains():
+    rng = np.random.default_rng(0)
+    points = rng.random((120, 3))
+    gains = np.exp(5 * np.sin(2 * points[:, :1]) + 3 * points[:, 1:2] * points[:, 2:])
+    for sign in (1.0, -1.0):
+        found = estimates(points[:90], sign * gains[:90], points[90:])
+        off = np.abs(found.values - sign * gains[90:]).max()
+        assert off < 0.003 * gains.std()
+        assert "logarithm" in found.methods[0]
+
+
 def test_other_scales_are_tried_for_skewed_outputs_only():
     rng = np.random.default_rng(0)
     assert [t.name for t in transforms(rng.standard_normal(500), 0.0)] == []

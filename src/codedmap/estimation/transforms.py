@@ -14,7 +14,10 @@ _WIDE = 1.0  # variance on the logarithmic scale up to which a mean is taken bac
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """A change of scale: none, the logarithm of an output less a shift, or the inverse hyperbolic sine."""
+    """A change of scale: none, the logarithm of an output less a shift, or the inverse hyperbolic sine.
+
+    The logarithm of width -1 is that of how far an output is below the shift.
+    """
 
     name: str
     shift: float = 0.0
@@ -23,7 +26,7 @@ class Transform:
     def there(self, values: np.ndarray) -> np.ndarray:
         """Values on the new scale."""
         if self.name == "logarithm":
-            return np.log(values - self.shift)
+            return np.log((values - self.shift) / self.width)
         if self.name == "asinh":
             return np.arcsinh((values - self.shift) / self.width)
         return values
@@ -35,7 +38,7 @@ class Transform:
         small = np.minimum(variances, _WIDE)
         means = np.clip(means, -100.0, 100.0)
         if self.name == "logarithm":
-            middle = np.exp(means + small / 2.0)
+            middle = np.exp(means + small / 2.0) * self.width
             return middle + self.shift, np.expm1(small) * middle**2 * (variances / small)
         grow = np.exp(small / 2.0)
         middle = np.sinh(means) * grow
@@ -54,8 +57,11 @@ def transforms(values: np.ndarray, zero: float) -> Iterator[Transform]:
     kurtosis = float((centred**4).mean() / deviation**4) - 3.0
     if abs(skewness) < _SKEWED and kurtosis < _HEAVY:
         return
-    if values.min() > zero and skewness > 0.0 and values.max() - zero > 3.0 * (values.min() - zero):
-        yield Transform("logarithm", zero)
+    # A yield and a loss are one output: its sign does not matter.
+    sign = 1.0 if skewness > 0.0 else -1.0
+    sizes = sign * (values - zero)
+    if sizes.min() > 0.0 and sizes.max() > 3.0 * sizes.min():
+        yield Transform("logarithm", zero, sign)
     width = float(np.subtract(*np.quantile(values, [0.75, 0.25]))) / 2.0
     if width > 1e-3 * deviation:
         yield Transform("asinh", float(np.median(values)), width)
