@@ -372,8 +372,8 @@ def test_in_a_hurry_noise_gets_the_mean():
 def test_many_outputs_that_have_little_in_common_are_estimated_as_well(searches):
     """Eight components leave some of their variance, which is judged by what is left out too."""
     points = np.random.default_rng(0).uniform(size=(160, 2))
-    directions = np.random.default_rng(1).normal(size=(2, 20))
-    answers = np.sin(3 * points @ directions + np.arange(20))
+    directions = np.random.default_rng(1).normal(size=(2, 30))
+    answers = np.sin(3 * points @ directions + np.arange(30))
     found = estimates(points[:130], answers[:130], points[130:])
     off = np.sqrt(((found.values - answers[130:]) ** 2).mean(axis=0))
     assert (off < 0.3 * answers.std(axis=0)).mean() > 0.9

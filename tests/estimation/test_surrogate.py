@@ -146,6 +146,17 @@ def test_several_outputs_each_have_a_kernel_of_their_own():
         assert error(found.values[:, column], truth[:, column]) < 0.02
 
 
+def test_an_output_is_estimated_as_well_beside_a_dozen_others():
+    rng = np.random.default_rng(0)
+    points = rng.random((120, 3))
+    first = np.exp(5 * np.sin(2 * points[:, :1]) + 3 * points[:, 1:2] * points[:, 2:])
+    others = np.sin(2 * points @ rng.normal(size=(3, 12)))
+    answers = np.hstack([first, others])
+    found = estimates(points[:90], answers[:90], points[90:])
+    assert np.abs(found.values - answers[90:])[:, 0].max() < 0.003 * first.std()
+    assert "logarithm" in found.methods[0]
+
+
 def test_many_outputs_by_their_components():
     points, _, wanted, _ = split(wave)
     along = np.linspace(0, 1, 50)

@@ -531,6 +531,59 @@ def test_each_kind_has_an_equal_share_of_what_is_left_of_two_fifths(
     assert given == pytest.approx(shares[: 3 if most == 2 else 5])
 
 
+@pytest.mark.parametrize(
+    ("outputs", "rows", "seconds", "alone"),
+    [
+        (9, 40, 6.1, True),  # 2 s for each that is off by much, which three are
+        (9, 40, 5.9, False),
+        (24, 2000, math.inf, True),
+        (25, 40, math.inf, False),
+        (9, 2001, math.inf, False),
+    ],
+)
+def test_outputs_that_components_estimate_poorly_are_also_estimated_alone(
+    outputs, rows, seconds, alone, monkeypatch
+):
+    known = points_of(rows, left=seconds)
+    scaled = np.random.default_rng(0).normal(size=(rows, outputs))
+    off = np.full(outputs, 0.02)
+    off[1:4] = 0.04
+    given = []
+
+    def each(known, poor, shares, zeros):
+        given.append((poor, shares, zeros))
+        return [
+            candidate(poor[:, 0], 0.03),
+            candidate(poor[:, 1], 0.05),
+            candidate(poor[:, 2], 0.01),
+        ]
+
+    def candidate(columns, off):
+        means = np.concatenate([columns[known.sample] + off, np.zeros((5, *columns.shape[1:]))])
+        names = (f"off by {off}",) * (outputs if columns.ndim > 1 else 1)
+        return Candidate(names, np.ones(known.points.shape[1]), means, np.ones(means.shape))
+
+    monkeypatch.setattr(surrogate, "_each", each)
+    zeros = np.arange(outputs)
+    found = surrogate._poor_alone(known, scaled, zeros, candidate(scaled, off))
+    assert bool(given) == alone
+    if alone:
+        [(poor, shares, some)] = given
+        np.testing.assert_array_equal(poor, scaled[:, 1:4])
+        assert (shares, list(some)) == (3, [1, 2, 3])
+        off[[1, 3]] = 0.03, 0.01
+        assert (found.names[1], found.names[3]) == ("off by 0.03", "off by 0.01")
+        assert found.names[2] == found.names[0]
+        # Where the other is off by less than half as much again, their difference counts too.
+        wider = 1.0 + 0.5 * 0.01**2
+        left = found.variances[: len(known.sample)]
+        np.testing.assert_allclose(
+            left[:, :4] - 1.0, [[0.0, wider - 1.0, wider - 1.0, 0.0]] * len(left), atol=1e-12
+        )
+    targets = scaled[known.sample]
+    np.testing.assert_allclose(np.sqrt(found.squares(targets)), off)
+
+
 def test_components_and_what_they_leave_share_the_time(monkeypatch):
     """Eight components have what the rest leaves, in which one more has at least as much as each."""
 

@@ -69,7 +69,8 @@ _STARTS = ((0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5))  # length scales, in √d devi
 _SHORTER = 3.0  # times the scales of a Matérn process,
 _NOISY = 1e-4  # and the least noise, where a Gaussian one begins
 _MANY = 50  # outputs from which a quick estimate is not compared with means
-_OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own
+_OUTPUTS = 8  # outputs, or principal components, that each have a kernel of their own,
+_ALONE = 24  # and up to so many outputs where their components do poorly
 _SHARED = 4  # of these kernels that the outputs themselves may have
 _COMPARED = 100  # outputs by which a kernel is chosen for what components leave
 _LITTLE = 0.055  # seconds an output, below which all share one kernel,
@@ -283,6 +284,7 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
         found = _jointly(known, scaled)
     elif outputs > _OUTPUTS:
         found = _by_components(known, scaled)
+        found = _poor_alone(known, scaled, (-middle / spread)[varied], found)
     else:
         parts = _each(known, scaled, outputs, (-middle / spread)[varied])
         found = _together(parts)
@@ -772,6 +774,35 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
     if not kernels or known.time_left() < _ENOUGH * len(parts):
         return whole
     return _by_themselves(known, scaled, kernels, whole)
+
+
+def _poor_alone(
+    known: Points, scaled: np.ndarray, zeros: np.ndarray, whole: Candidate
+) -> Candidate:
+    """Outputs (n, q) that are off by much, each estimated by itself where that is nearer, if there is time and they are not many.
+
+    Components mix outputs that are smooth with others that jump, and none is the logarithm of an output.
+    """
+    targets = scaled[known.sample]
+    squares = whole.squares(targets)
+    poor = np.flatnonzero(squares > _POOR**2)
+    many = scaled.shape[1] > _ALONE or len(scaled) > _EXACT_QUICKLY
+    if many or not len(poor) or known.time_left() < _ENOUGH * len(poor):
+        return whole
+    found = _together(_each(known, scaled[:, poor], len(poor), zeros[poor]))
+    own = found.squares(targets[:, poor])
+    nearer = own < squares[poor]
+    # Where the other one is nearly as good, what both differ by may be missed.
+    near = np.maximum(own, squares[poor]) < _CLOSE**2 * np.minimum(own, squares[poor])
+    differences = 0.5 * (found.means - whole.means[:, poor]) ** 2 * near
+    whole.variances[:, poor] += differences
+    found.variances[:] += differences
+    names = np.array(whole.names, dtype=object)
+    for at, output in zip(np.flatnonzero(nearer), poor[nearer], strict=True):
+        whole.means[:, output] = found.means[:, at]
+        whole.variances[:, output] = found.variances[:, at]
+        names[output] = found.names[at]
+    return replace(whole, names=tuple(names))
 
 
 def _nearest_kernel(
