@@ -32,6 +32,7 @@ from codedmap.storage import zarr as zarr_module
 from codedmap.testing import Scripted, crash, never
 
 from ..repeats import first
+from ..virtual import Virtual
 
 X = np.random.default_rng(0).normal(size=(200, 3))
 SUFFIXES = (".npy", ".zarr", ".parquet")
@@ -58,6 +59,20 @@ class Counted:
 
     def __reduce__(self):  # what it has seen is none of what it computes
         return Counted, ()
+
+
+class SlowAtHundred:
+    """Squares rows, of which three take long."""
+
+    def __init__(self, sleep=time.sleep):
+        self.sleep = sleep
+
+    def __call__(self, x):
+        self.sleep(0.5 if x[0] in X[100:103, 0] else 0.001)
+        return x**2
+
+    def __reduce__(self):  # how it sleeps is none of what it computes
+        return SlowAtHundred, ()
 
 
 def squares(x):
@@ -316,19 +331,20 @@ def test_rows_that_fail_are_recorded_and_computed_again_on_resuming(out):
 
 @pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
 @pytest.mark.parametrize("iterator", [False, True])
-def test_what_a_call_gave_back_at_its_limit_is_not_computed_again(out, iterator):
-    def slow_at_hundred(x):
-        time.sleep(0.5 if x[0] in X[100:103, 0] else 0.001)
-        return x**2
+def test_what_a_call_gave_back_at_its_limit_is_not_computed_again(monkeypatch, out, iterator):
+    engine = Virtual(4)
+    engine.install(monkeypatch)
+    fn = cm.itemwise(SlowAtHundred(engine.sleep))
 
-    def inputs():
-        return iter(np.array_split(X, 7)) if iterator else X
+    def computed(**options):
+        inputs = iter(np.array_split(X, 7)) if iterator else X
+        return cm.map(fn, inputs, engine=engine, out=out, hedge=None, **options)
 
-    result = mapped(cm.itemwise(slow_at_hundred), inputs(), out=out, chunk=None, hedge=None)
-    sizes = [len(call.rows) for call in result.calls if set(call.rows) & {100, 101, 102}]
-    assert len(sizes) == 3
+    calls = computed().calls
+    assert max(len(call.rows) for call in calls) > 3
+    assert sum(bool({*call.rows} & {100, 101, 102}) for call in calls) == 3
     np.testing.assert_array_equal(content(out), X**2)
-    result = mapped(cm.itemwise(slow_at_hundred), inputs(), out=out, chunk=None, resume=True)
+    result = computed(resume=True)
     assert result.exact.all()
     assert not len(result.calls)
 

@@ -174,7 +174,7 @@ def test_what_can_never_be_decoded_is_missing_as_by_map(on_error):
         ({"inputs": [np.nan]}, "NaN or infinity"),
         ({"inputs": ["a"]}, "cannot be mixed"),
         ({"fn": 3}, "cannot be called"),
-        ({"code": 3}, "no code"),
+        ({"code": 3}, "not a code"),
         ({"engine": 3}, "neither an engine nor an Executor"),
         ({"stop": 3}, "is not a stopping rule"),
         ({"stop": cm.Quorum(9)}, "would not stop"),

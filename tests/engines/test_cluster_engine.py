@@ -172,7 +172,7 @@ def test_what_cannot_be_sent_is_named():
     lock = threading.Lock()
     with Toys("a") as engine:
         for call, says in [
-            (lambda: engine.submit(0, str, lock), "^the payload, a lock, cannot be sent"),
+            (lambda: engine.submit(0, str, lock), "^the payload, of type lock, cannot be sent"),
             (lambda: engine.submit(0, partial(str, lock), ""), "^the function str cannot be sent"),
             (lambda: engine.keep(0, cm.itemwise(lock.locked)), "^the function lock.locked cannot"),
             (lambda: engine.keep(0, lock), "^the value to keep cannot be sent"),

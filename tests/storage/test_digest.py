@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -116,6 +117,8 @@ def closure(value):
         (cm.Replication(2, 4), cm.Replication(2, 6)),
         ({1, 2}, {1, 3}),
         (np.random.default_rng(0), np.random.default_rng(1)),
+        (closure(itertools.count(1)), closure(itertools.count(2))),
+        (closure(zip([1], [2], strict=True)), closure(zip([1], [3], strict=True))),
     ],
 )
 def test_what_a_function_closes_over_shows(one, other):

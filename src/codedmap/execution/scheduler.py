@@ -740,14 +740,11 @@ class Scheduler:
     def _limit(self, groups: int) -> tuple[float, int]:
         """Seconds after which a call ends with what it has computed, and how many groups are computed at a time."""
         times, step, call, each = self._times, 1, 0.0, self._times.mean
-        if self.job.batches and groups > 1:
-            call, each = times.fit() or (math.inf, 1.0)
-            least = math.ceil(groups / _STEPS)
-            step = (
-                max(least, math.ceil(min(_STEPS * call / each, groups)))
-                if each > _TOGETHER
-                else groups
-            )
+        if self.job.batches:
+            call, each = times.fit() or (0.0, 0.0)
+            step = groups
+            if each > _TOGETHER:  # and what a call takes by itself is to take little of each part
+                step = max(math.ceil(groups / _STEPS), math.ceil(_STEPS * call / each))
         if step >= groups or self.job.size is not None:
             return math.inf, 1
         usual = _LIMIT * (call + each * groups)

@@ -6,7 +6,7 @@ import copyreg
 import functools
 import hashlib
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -123,7 +123,7 @@ def _parts(value: Any) -> Iterable[Any]:  # noqa: PLR0911, PLR0912  a case for e
     except Exception:  # a lock, a file, a session of some library
         state = None
     if isinstance(state, tuple):
-        state = [list(part) if hasattr(part, "__next__") else part for part in state]
+        state = [list(part) if isinstance(part, Iterator) else part for part in state]
     return [wrapped, *_methods(type(value)), state]
 
 
