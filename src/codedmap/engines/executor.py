@@ -58,9 +58,8 @@ class FromExecutor:
         """Whether this is one of the executor's threads, which might all wait for calls that none is free for."""
         if not isinstance(self._executor, ThreadPoolExecutor):
             return False
-        with (
-            self._executor._shutdown_lock
-        ):  # held until a thread that has been started is in the set
+        # Held until a thread that has been started is in the set.
+        with self._executor._shutdown_lock:
             return threading.current_thread() in self._executor._threads
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
