@@ -33,6 +33,7 @@ _ERRORS = 2.0  # standard errors of that time which are not relied on
 _GROWTH = 8  # a call has so many times the groups of the largest one answered so far, at most
 _LIMIT = 2  # times what it was to take, after which a call ends with the rows that it has computed,
 _NOISE = 0.01  # seconds, at least
+_ON_TIME = 2  # overheads before the end of the job in which it answers
 _STEPS = 8  # in which a batch is computed, to look at the time between,
 _TOGETHER = 1e-4  # seconds, unless its rows take less
 _MANY = 1 << 62  # groups, more than any job has
@@ -461,6 +462,8 @@ class Scheduler:
     def _start(self, piece: Piece, name: Hashable, now: float, kind: Kind) -> None:
         call = Call(self.started, name, piece.begin, piece.end, kind, piece, sent=now)
         call.limit, call.step = self._limit(call.groups)
+        if call.limit < math.inf:
+            call.limit = min(call.limit, self._time_left(self._workers[name], call.step))
         self.started += 1
         self._calls[call.number] = call
         piece.copies.append(call)
@@ -749,6 +752,17 @@ class Scheduler:
             return math.inf, 1
         usual = _LIMIT * (call + each * groups)
         return max(_NOISE, _LEAST_OVERHEADS * times.overhead, usual), step
+
+    def _time_left(self, worker: _Worker, step: int) -> float:
+        """Seconds that a worker's next call may take to answer before the stopping rule may end the job."""
+        due, times = self._due_stop(self._now), self._times
+        if due is None:
+            return math.inf
+        groups = (
+            sum(call.groups for call in worker.calls) + step
+        )  # before it, and when it is beyond its limit
+        left = due - self._now - groups * times.mean - _ON_TIME * times.overhead
+        return max(0.0, left)
 
     def _sends_ahead(self) -> bool:
         """Whether calls may go to workers that still run one: long rows would gain little, and wait for slow ones."""
