@@ -57,6 +57,7 @@ def outcomes_page(rows: Sequence[dict[str, str]]) -> str:
         "| column | meaning |",
         "|---|---|",
         "| worker | state of this worker in the result |",
+        "| exact, estimated | rows with this status |",
         "| wrong | rows wrongly marked exact |",
         "| error | largest error of an estimated row, in standard errors |",
         "| seconds | duration of the call |",
@@ -81,7 +82,8 @@ def hosts_page(seen: Sequence[OutageOutcome], lost: Sequence[Lost]) -> str:
         f"{AFTER:g} s after the start of a call of `map` with {ROWS} rows, "
         f"`KernelCode({OUTAGE_CODE.tasks}, {OUTAGE_CODE.workers}, {OUTAGE_CODE.stragglers})` and "
         f"`Everyone() | Deadline({WAIT:g})`. Calls take half a second. *Workers*: state of the workers of this host "
-        "in the result. *Others*: workers on other hosts without an answer. *Recovery*: seconds from the end of the "
+        "in the result. *Others*: workers on other hosts without an answer. *Exact*, *estimated*: rows with this status; "
+        "*wrong*: those wrongly marked exact. *Error*: the largest of an estimated row, in standard errors. *Recovery*: seconds from the end of the "
         "fault, or of the call, until all slots answer again.",
         "",
         "| fault | workers | others | exact | estimated | wrong | error | seconds | recovery |",
