@@ -445,6 +445,32 @@ def test_copies_of_a_call_that_ended_at_its_limit_are_given_up():
 
 
 @pytest.mark.parametrize(
+    ("batches", "call", "overhead", "groups", "limit", "step"),
+    [
+        (True, 0.001, 0.0, 16, 2 * 0.321, 2),
+        (True, 0.05, 0.0, 40, 2 * 0.85, 20),
+        (True, 0.05, 0.0, 20, math.inf, 1),
+        (False, 0.0, 0.0, 16, 2 * 0.32, 1),
+        (False, 0.0, 0.1, 16, 1.0, 1),
+    ],
+)
+def test_the_limit_of_a_call_and_the_parts_of_a_batch(batches, call, overhead, groups, limit, step):
+    """Twice its usual time, or ten overheads; eight parts, each of eight times what a call takes by itself."""
+    scheduler = Scheduler(Job(10_000, batches=batches))
+    for rows in [1, 4] * 10:
+        scheduler._times.add(rows, call + 0.02 * rows, overhead)
+    assert scheduler._limit(groups) == (pytest.approx(limit), step)
+
+
+def test_the_payload_of_a_call_that_ended_at_its_limit_was_that_of_more_groups():
+    scheduler = Scheduler(Job(100, ahead=0))
+    scheduler.handle(Joined(0.0, 0))
+    scheduler.handle(Answered(0.01, 0, 0.01, nbytes=7))
+    scheduler.handle(Answered(0.5, 1, 0.4, nbytes=1000, done=1))
+    assert scheduler._times.nbytes == 7
+
+
+@pytest.mark.parametrize(
     ("job", "call", "each"),
     [
         (Job(1000, size=10), 0.0, 0.01),

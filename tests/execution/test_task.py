@@ -88,6 +88,7 @@ def test_at_its_limit_a_call_ends_with_the_rows_that_it_has_computed():
         assert task(whole).done is None
     raised = task(replace(batch.part(1, 3), limit=0.0))
     assert (raised.done, raised.values, list(raised.raised)) == (1, None, [0])
+    assert task(replace(batch.part(4, 5), limit=0.0)).done is None
 
 
 def test_of_a_batch_parts_are_computed_until_the_limit():
@@ -102,6 +103,8 @@ def test_of_a_batch_parts_are_computed_until_the_limit():
     batch = Batch((np.arange(9.0),), 9, range(9), limit=0.005, step=4)
     reply, whole = task(batch), task(replace(batch, limit=math.inf))
     assert (reply.done, whole.done, seen) == (4, None, [4, 9])
+    assert task(replace(batch.part(5, 9), limit=0.0, step=4)).done is None
+    seen.pop()
     np.testing.assert_array_equal(reply.values["x"], -np.arange(4.0))
     np.testing.assert_array_equal(reply.values["drawn"], whole.values["drawn"][:4])
     patient = task(replace(batch, limit=60.0))

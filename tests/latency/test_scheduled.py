@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.execution.events import Call, Kind, Piece
+from codedmap.execution.virtual import Ending
 from codedmap.latency import Pareto, scheduled
+from codedmap.latency.scheduled import in_turn
 
 
 def test_equal_times_take_as_many_rounds_as_there_are():
@@ -60,6 +63,17 @@ def test_masked_times_are_refused_and_lists_taken():
     with pytest.raises(cm.InvalidArgument, match="2 of 2 numbers of calls are masked"):
         scheduled(masked, 3)
     assert scheduled([[[1.0, 1.0]]], 2).seconds == [1.0]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("step", "done", "seconds"), [(1, 3, 0.6), (2, 4, 1.0), (8, None, 1.5)])
+def test_a_call_ends_at_its_limit_and_its_worker_goes_on_with_the_time_of_the_next_row(
+    step, done, seconds
+):
+    ending = in_turn(np.array([[0.1], [0.2], [0.3], [0.4], [0.5], [7.0]]))
+    call = Call(0, 0, 0, 5, Kind.FIRST, Piece(0, 5), limit=0.5, step=step)
+    assert ending(call, 0.0) == Ending(pytest.approx(seconds), done=done)
+    after = [0.4, 0.5, 7.0][{3: 0, 4: 1, None: 2}[done]]
+    assert ending(Call(1, 0, 5, 6, Kind.FIRST, Piece(5, 6)), 1.0).seconds == pytest.approx(after)
 
 
 def test_bad_hedge():

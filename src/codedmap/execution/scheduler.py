@@ -208,7 +208,6 @@ class Scheduler:
         size = -(-(piece.end - begin) // max(1, len(self._workers)))
         for end in range(piece.end, begin, -size):
             self._waiting.appendleft(Piece(max(begin, end - size), end, lineage=piece.lineage))
-        piece.end = begin
 
     def _accept(self, call: Call, raised: tuple[int, ...], now: float) -> None:
         """A wanted call has answered."""
