@@ -448,8 +448,8 @@ def test_copies_of_a_call_that_ended_at_its_limit_are_given_up():
     ("batches", "call", "overhead", "groups", "limit", "step"),
     [
         (True, 0.001, 0.0, 16, 2 * 0.321, 2),
-        (True, 0.05, 0.0, 40, 2 * 0.85, 20),
-        (True, 0.05, 0.0, 20, math.inf, 1),
+        (True, 0.048, 0.0, 40, 2 * 0.848, 20),
+        (True, 0.048, 0.0, 20, math.inf, 1),
         (False, 0.0, 0.0, 16, 2 * 0.32, 1),
         (False, 0.0, 0.1, 16, 1.0, 1),
     ],

@@ -117,7 +117,7 @@ def closure(value):
         (cm.Replication(2, 4), cm.Replication(2, 6)),
         ({1, 2}, {1, 3}),
         (np.random.default_rng(0), np.random.default_rng(1)),
-        (closure(itertools.count(1)), closure(itertools.count(2))),
+        (closure(map(abs, [1])), closure(map(abs, [2]))),
         (closure(zip([1], [2], strict=True)), closure(zip([1], [3], strict=True))),
     ],
 )
@@ -128,6 +128,8 @@ def test_what_a_function_closes_over_shows(one, other):
 def test_what_cannot_be_pickled_and_what_refers_to_itself():
     lock = threading.Lock()
     assert fingerprint(closure(lock)) == fingerprint(closure(threading.Lock()))
+    # Python 3.14 does not pickle those of itertools.
+    assert fingerprint(closure(itertools.count())) == fingerprint(closure(itertools.count()))
     loop: list = [1]
     loop.append(loop)
     assert fingerprint(loop) == fingerprint(loop)
