@@ -84,9 +84,9 @@ class Call:
     ahead: bool = False
     """Whether its worker had another call then."""
     limit: float = math.inf
-    """Seconds after which it ends with the groups that it has computed,"""
+    """Seconds after which its worker computes no further group, and answers with those that it has."""
     step: int = 1
-    """so many at a time, where ``fn`` computes them together."""
+    """Groups that are computed together between two looks at the limit."""
 
     @property
     def groups(self) -> int:

@@ -757,9 +757,8 @@ class Scheduler:
         due, times = self._due_stop(self._now), self._times
         if due is None:
             return math.inf
-        groups = (
-            sum(call.groups for call in worker.calls) + step
-        )  # before it, and when it is beyond its limit
+        # Other calls come before it, and it ends up to one step after its limit.
+        groups = sum(call.groups for call in worker.calls) + step
         left = due - self._now - groups * times.mean - _ON_TIME * times.overhead
         return max(0.0, left)
 
