@@ -9,6 +9,7 @@ import re
 import sys
 from importlib import import_module
 from inspect import ismodule
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
@@ -59,7 +60,7 @@ _FACES = (
 def setup(app: Sphinx) -> None:
     _share_field_docstrings()
     app.add_directive("cli-help", _CliHelp)
-    app.connect("source-read", _codes_on_the_api_page)
+    app.connect("source-read", _other_codes)
     app.connect("autodoc-process-docstring", _before_napoleon, priority=400)
     app.connect("autodoc-process-docstring", _after_napoleon, priority=600)
     app.connect("autodoc-process-signature", _no_signature_of_what_users_do_not_make)
@@ -67,17 +68,17 @@ def setup(app: Sphinx) -> None:
     app.connect("doctree-read", _wrap_long_lines)
 
 
-def _codes_on_the_api_page(app: Sphinx, docname: str, source: list[str]) -> None:
-    if docname == "api":
-        source[0] = with_all_codes(source[0])
+def _other_codes(app: Sphinx, docname: str, source: list[str]) -> None:
+    if docname == "api/codes":
+        source[0] = source[0].replace(".. all other codes", other_codes())
 
 
-def with_all_codes(page: str) -> str:
-    """The API page, with the codes that it does not name itself."""
-    named = re.findall(r"autoclass:: (?:[\w.]+\.)?(\w+)", page)
+def other_codes() -> str:
+    """The codes that no page of the API names itself."""
+    pages = "".join(page.read_text() for page in sorted(Path(__file__).parent.glob("api/*.md")))
+    named = re.findall(r"autoclass:: (?:[\w.]+\.)?(\w+)", pages)
     rest = [name for name in codedmap.codes.__all__ if name not in named]
-    lines = "\n".join(f".. autoclass:: codedmap.codes.{name}" for name in rest)
-    return page.replace(".. all other codes", lines)
+    return "\n".join(f".. autoclass:: codedmap.codes.{name}" for name in rest)
 
 
 class _CliHelp(SphinxDirective):
