@@ -90,6 +90,18 @@ def test_the_deviance_is_that_of_contrasts_of_the_answers_and_of_the_scales(smoo
     assert singular(np.array([0.0, -100.0]))[0] == 1e10
 
 
+@pytest.mark.parametrize(("inputs", "wide"), [(20, 4.0), (120, 8.0)])
+def test_that_many_scales_are_long_costs_no_more_than_that_thirty_are(inputs, wide):
+    points = np.zeros((40, inputs))
+    points[:, 0] = np.linspace(-1, 1, 40)  # the scales of the others change no covariance
+    deviance = Deviance(points, points[:, :1] ** 2, "matern52", False)
+    place = np.zeros(inputs + 1)
+    place[-1] = -5.0
+    before = deviance(place)[0]
+    place[1:-1] = -3.0
+    assert deviance(place)[0] - before == pytest.approx((inputs - 1) * (3.0 / wide) ** 2)
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_no_kernel_nearby_is_likelier(tied):
     points, answers = drawn(rows=12 if tied else 60)  # of few the usual length scale counts too
@@ -225,6 +237,26 @@ def test_a_dimension_that_does_not_matter_has_a_long_scale():
     start = Kernel(np.ones(3), 1e-4, "gaussian", False)
     kernel = likeliest(points, answers, [start], steps=50)
     assert kernel.scales[1] > 10 * max(kernel.scales[0], kernel.scales[2])
+
+
+def test_a_search_may_begin_with_the_inputs_that_matter_alone():
+    points = np.random.default_rng(0).standard_normal((200, 50))
+    answers = np.stack([np.abs(points[:, 3]), points[:, 7]], axis=1)
+    kernel = Kernel.screened(points, answers)
+    assert set(np.argsort(-kernel.scales)[:2]) == {3, 7}
+    assert np.sort(kernel.scales)[-2] > 10 * np.sort(kernel.scales)[-3]
+
+
+@pytest.mark.parametrize(("rows", "answers"), [(200, "noise"), (200, "constant"), (9, "the first")])
+def test_a_search_does_not_begin_so_where_no_input_surely_matters(rows, answers):
+    rng = np.random.default_rng(1)
+    points = rng.standard_normal((rows, 5))
+    given = {
+        "noise": rng.standard_normal(rows),
+        "constant": np.ones(rows),
+        "the first": points[:, 0],
+    }
+    assert Kernel.screened(points, given[answers][:, None]) is None
 
 
 def test_inputs_that_do_not_matter_are_no_noise():

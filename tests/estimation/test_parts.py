@@ -465,7 +465,7 @@ def test_few_answers_are_left_out_of_the_choice_of_the_kernel_by_which_they_are_
     for row in range(43):
         apart = known.order % 8 == known.order[row] % 8
         some = known.points[~apart], answers[~apart]
-        own = likeliest(*some, [kernel], steps=12)
+        own = likeliest(*some, [kernel], steps=30)
         means, variance, _ = dense(own, *some, known.points[[row]])
         np.testing.assert_allclose(off[row], answers[row] - means[0], rtol=1e-5, atol=1e-7)
         assert variances[row] == pytest.approx(float(variance[0]), rel=1e-4)

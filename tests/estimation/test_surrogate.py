@@ -202,6 +202,16 @@ def test_a_few_of_many_inputs_matter(inputs, rows):
     assert 0.2 < np.sqrt((ratio**2).mean()) < 1.6
 
 
+@pytest.mark.parametrize(("thorough", "most"), [(True, 0.3), (False, 0.5)])
+def test_a_function_that_winds_along_a_few_of_many_inputs_is_no_noise(thorough, most):
+    """A search that begins with equal length scales for all 20 ends where noise explains the answers."""
+    points = np.random.default_rng(8).uniform(-np.pi, np.pi, (400, 20))
+    first, second, third = points[:, :3].T
+    answers = (np.sin(first) + 7 * np.sin(second) ** 2 + 0.1 * third**4 * np.sin(first))[:, None]
+    found = estimates(points[:200], answers[:200], points[200:], thorough=thorough)
+    assert error(found.values, answers[200:]) < most * answers.std()
+
+
 @pytest.mark.parametrize("rows", [300, 1000])
 def test_standard_errors_hold_where_a_smooth_function_has_many_answers(rows):
     """The covariance is nearly singular: a product with its inverse was off by a thousand standard errors."""

@@ -23,6 +23,8 @@ _QUIETEST, _LOUDEST = 1e-10, 3.0
 """Noise that is tried, as a share of the process."""
 _SPREADS = 2.0, 4.0
 """Deviations of the logarithm of a length scale below 1, and above, before any answer is seen: many inputs matter little."""
+_MANY = 30
+"""Inputs from which on more of them say no more against long length scales together."""
 _TIED_SPREAD = 0.7
 """The same where it is one for all dimensions, and there are few answers."""
 _NO_BETTER = 1e-5
@@ -33,6 +35,12 @@ _BLOCK = 64
 """Rows of a triangular matrix that are inverted at once."""
 _OUTPUTS = 1000
 """Outputs, at most about, that choose a kernel."""
+_RUNS, _RUN = 8, 5
+"""Runs, at most, into which the values of an input are cut to see whether it matters, and values in each, at least."""
+_SURELY = 4.0
+"""Deviations beyond what chance does from which it does."""
+_LITTLE, _UNEXPLAINED = 0.02, 0.01
+"""Where searches begin for the scales of all other inputs, and for noise."""
 _NEVER = 1e10
 """Stands for an infinite loss, which the line search could not leave."""
 
@@ -60,6 +68,31 @@ class Kernel:
         """Where a search begins: one length scale for all dimensions, for points at usual distances."""
         scale = 1.0 / (length * math.sqrt(dimensions or 1))
         return cls(np.full(dimensions, scale), noise, "matern52", linear)
+
+    @classmethod
+    def screened(cls, points: np.ndarray, answers: np.ndarray) -> Kernel | None:
+        """Where a search may begin if few inputs matter: those that alone explain answers (n, q) more than chance does.
+
+        By the share of the variance that is between runs of an input's values (the correlation ratio). None if no input does.
+        A search that begins with equal length scales may end where noise explains what a few of many inputs do.
+        """
+        size, outputs = answers.shape
+        runs = min(_RUNS, size // _RUN)
+        if runs < 2:
+            return None
+        begins = np.arange(runs) * size // runs
+        counts = np.diff(begins, append=size)[:, None]
+        order, shares = np.argsort(points, axis=0, kind="stable"), np.zeros(points.shape[1])
+        for answer in (answers - answers.mean(axis=0)).T:
+            between = np.add.reduceat(answer[order], begins, axis=0) ** 2 / counts
+            shares += between.sum(axis=0) / max(float(answer @ answer), 1e-300) / outputs
+        chance = (runs - 1) / (size - 1)
+        shares -= chance
+        shares[shares < _SURELY * chance * math.sqrt(2.0 / (runs - 1))] = 0.0
+        if not shares.any():
+            return None
+        scales = np.sqrt(shares / shares.sum())
+        return cls(np.maximum(scales, _LITTLE), _UNEXPLAINED, "matern52", linear=False)
 
     def correlations(self, one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
         """Between points (n, d) and others (m, d), without noise; None: among themselves."""
@@ -182,7 +215,8 @@ class Deviance:
         weighted = factor.T @ (factor @ answers) - half.T @ (half @ answers)
         power = np.maximum((answers * weighted).sum(axis=0), 1e-300)
         free = size - basis.shape[1]
-        spreads = np.where(place[:-1] > 0.0, *_SPREADS)
+        many = math.sqrt(max(1.0, (len(place) - 1) / _MANY))
+        spreads = np.where(place[:-1] > 0.0, _SPREADS[0], many * _SPREADS[1])
         away = place[:-1] / spreads
         score = free * np.log(power).sum() + outputs * (logdet + away @ away)
         # The derivative by each correlation.

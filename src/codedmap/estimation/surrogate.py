@@ -486,7 +486,8 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
         return _Model(error, len(points), transform, kernel)
 
     starts = [Kernel.begun(dimensions, *start, linear=plane) for start in _STARTS]
-    best = model(starts, NONE, _STEPS, tied=tied)
+    screened = _screened(known, scaled[:, None])
+    best = model(starts if tied else [*starts, *screened], NONE, _STEPS, tied=tied)
     yield best
     for number, (transform, smoothness, linear) in enumerate(kinds):
         go_on = known.within((known.time_left() - end) / (len(kinds) - number))
@@ -498,7 +499,13 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
         best = min(best, other, key=lambda m: m.error)
     go_on = known.within(known.time_left() - end)
     if several and tied and not hasty and go_on():
-        yield model([best.kernel], best.transform, _STEPS, tied=False)
+        yield model([best.kernel, *screened], best.transform, _STEPS, tied=False)
+
+
+def _screened(known: Points, scaled: np.ndarray) -> list[Kernel]:
+    """Where else a search for a kernel of outputs (n, q) begins: as if few inputs matter, if some surely do."""
+    found = Kernel.screened(known.points[known.last], scaled[known.last])
+    return [] if found is None else [found]
 
 
 def _compares_kinds(known: Points, size: int) -> bool:
@@ -605,7 +612,7 @@ def _refitted(
         points, rest = known.points[others], answers[others]
         if not go_on():
             return None
-        found = likeliest(points, rest, [kernel], steps=_LAST, go_on=go_on)
+        found = likeliest(points, rest, [kernel], steps=_AGAIN, go_on=go_on)
         means, variances[here] = Fitted(points, rest, found).predict(known.points[here])
         off[here] = answers[here] - means
     return off[known.sample], variances[known.sample]
@@ -710,6 +717,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
     def go_on() -> bool:
         return known.time_left() >= max(_SEARCHING, _SEARCHED * seconds)
 
+    screened = _screened(known, scaled[:, :: -(-scaled.shape[1] // _OUTPUTS)])
     tried: list[tuple[float, Kernel]] = []
     kinds: list[tuple[Smoothness | None, bool, bool]] = [("matern52", False, fixed)]
     if _compares_kinds(known, size):
@@ -722,7 +730,11 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
         if not go_on():
             break
         begin = [_begun(kernel, smoothness, linear)]
-        kernel = likeliest(points, answers, begin, steps=_HASTY_STEPS, tied=tied, go_on=go_on)
+        if not tied:
+            begin, screened = [*begin, *screened], []
+        kernel = likeliest(
+            points, answers, begin, steps=_HASTY_STEPS, begin=_HASTY_BEGIN, tied=tied, go_on=go_on
+        )
         off = Fitted(points, answers, kernel).left_out()[0]
         tried.append((_larger(kernel.scales, size) ** 2 * float((off**2).sum()), kernel))
         kernel = min(tried, key=lambda one: one[0])[1]  # with which the next kind begins
