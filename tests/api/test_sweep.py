@@ -666,7 +666,7 @@ def test_a_row_with_other_outputs_fails_alone(sweep, chunk):
     answers = {3: {"v": 1}, 4: None}
     result = sweep(lambda a, b: answers.get(a, {"u": a}), pd.DataFrame(DESIGN), chunk=chunk)
     assert result.status.tolist() == [0, 0, 0, 2, 2, 0]
-    assert "keys ['u'] for some rows and ['v']" in result.table["error"][3]
+    assert "keys ['u'] for some rows and a dict with the keys ['v']" in result.table["error"][3]
     assert "returned None" in result.table["error"][4]
     assert list(result.values) == ["u"]
 

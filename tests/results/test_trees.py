@@ -43,11 +43,15 @@ def test_a_class_is_a_leaf():
 @pytest.mark.parametrize(
     ("one", "two", "message"),
     [
-        ({"a": 1}, {"b": 1}, r"keys \['a'\] for some rows and \['b'\]"),
-        ((1, 2), (1,), "2 parts for some rows and 1"),
-        ((1, 2), 3, "a tuple for some rows and a int"),
+        ({"a": 1}, {"b": 1}, r"keys \['a'\] for some rows and a dict with the keys \['b'\]"),
+        (
+            (1, 2),
+            (1,),
+            r"a tuple with the keys \['y_0', 'y_1'\] for some rows and a tuple with the keys \['y_0'\]",
+        ),
+        ((1, 2), 3, "a tuple with the keys .* for some rows and a int"),
         (3, (1, 2), "a int for some rows and a tuple"),
-        (Box(1, 2), {"a": 1}, "a Box for some rows and a dict"),
+        (Box(1, 2), {"a": 1}, "a Box with the keys .* for some rows and a dict"),
     ],
 )
 def test_trees_that_differ(one, two, message):

@@ -29,39 +29,36 @@ def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
     Raises `InvalidAnswer` if the trees have not the same parts.
     """
-    for other in others:
-        if type(other) is not type(tree) and any(
-            isinstance(one, dict | tuple) or _is_dataclass(one) for one in (tree, other)
-        ):
+    parts = parts_of(tree)
+    rest: list[Any] = [parts_of(other) for other in others]
+    for other, theirs in zip(others, rest, strict=True):
+        alike = theirs is None
+        if parts is not None:
+            alike = type(other) is type(tree) and theirs.keys() == parts.keys()
+        if not alike:
             raise InvalidAnswer(
-                f"fn returned a {type(tree).__name__} for some rows and a {type(other).__name__} for "
-                f"others: return the same kind {_LIST}"
+                f"fn returned {_described(tree)} for some rows and {_described(other)} for others: return the "
+                f"same parts {_LIST}"
             )
-    if isinstance(tree, dict):
-        for other in others:
-            if other.keys() != tree.keys():
-                raise InvalidAnswer(
-                    f"fn returned the keys {list(tree)} for some rows and {list(other)} for others: "
-                    f"return the same keys {_LIST}"
-                )
-        return {key: map_leaves(apply, tree[key], *(o[key] for o in others)) for key in tree}
+    if parts is None:
+        return apply(tree, *others)
+    made = {
+        name: map_leaves(apply, part, *(one[name] for one in rest)) for name, part in parts.items()
+    }
     if isinstance(tree, tuple):
-        for other in others:
-            if len(other) != len(tree):
-                raise InvalidAnswer(
-                    f"fn returned {many(len(tree), 'part')} for some rows and {len(other)} for others: return "
-                    f"the same number {_LIST}"
-                )
-        parts = [map_leaves(apply, *those) for those in zip(tree, *others, strict=True)]
-        return tree._make(parts) if hasattr(tree, "_fields") else tuple(parts)  # type: ignore[attr-defined]
-    if _is_dataclass(tree):
-        # Its __init__ takes single values, and may check or convert them.
-        made = object.__new__(type(tree))
-        for name in (field.name for field in dataclasses.fields(tree)):
-            fields = (getattr(one, name) for one in (tree, *others))
-            object.__setattr__(made, name, map_leaves(apply, *fields))
+        return getattr(tree, "_make", tuple)(made.values())
+    if not _is_dataclass(tree):
         return made
-    return apply(tree, *others)
+    # Its __init__ takes single values, and may check or convert them.
+    whole = object.__new__(type(tree))
+    for name, part in made.items():
+        object.__setattr__(whole, name, part)
+    return whole
+
+
+def _described(tree: Any) -> str:
+    parts = parts_of(tree)
+    return f"a {type(tree).__name__}" + ("" if parts is None else f" with the keys {list(parts)}")
 
 
 def leaves(tree: Any, *like: Any) -> list[Any]:
@@ -293,7 +290,7 @@ def entries_of(tree: Any) -> dict[str, np.ndarray]:
     parts = parts_of(tree)
     found: dict[str, np.ndarray] = {}
     for name, part in {"y": tree}.items() if parts is None else parts.items():
-        if isinstance(part, dict | tuple) or _is_dataclass(part):
+        if parts_of(part) is not None:
             found |= {f"{name}_{below}": one for below, one in entries_of(part).items()}
         else:
             array = np.asarray(part)

@@ -19,7 +19,7 @@ from ..errors import InvalidAnswer, InvalidArgument, OutputError, many
 from ..execution.inputs import InputRows
 from ..execution.job_rows import named_rows, runs_of
 from ..results.status import Status
-from ..results.trees import errors_name, leaf_rows, leaves
+from ..results.trees import errors_name, leaf_rows, leaves, parts_of
 from .digest import RowsDigest, checksum
 from .journal import Journal, writing
 from .output import Columns, Form, NpyOutput, Output, Runs, form_of
@@ -382,7 +382,7 @@ def _columns(answer: Any, count: int) -> Columns:
     """The leaves of an answer by name; raises `InvalidAnswer` if it is neither an array nor a dict of arrays."""
     named = answer if isinstance(answer, dict) else {"values": answer}
     for name, leaf in named.items():
-        if isinstance(leaf, dict | tuple) or hasattr(leaf, "__dataclass_fields__"):
+        if parts_of(leaf) is not None:
             where = f"a dict in which {name!r} is " if leaf is not answer else ""
             raise InvalidAnswer(
                 f"fn returned {where}a {type(leaf).__name__}, and an output holds one array or a dict of arrays: "
