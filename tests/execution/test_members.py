@@ -118,6 +118,31 @@ def test_a_job_whose_workers_have_all_left_says_so(monkeypatch, code):
     assert not partial.exact.any()
 
 
+@pytest.mark.parametrize("way", ["map", "callback", "imap"])
+def test_a_pool_whose_workers_have_all_left_says_so(monkeypatch, way):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    engine, calls = Changing([None] * 2), []
+
+    def change(worker: int) -> None:
+        calls.append(worker)
+        if len(calls) > 5:
+            for name in tuple(engine.members()):
+                engine.leave(name)
+
+    engine.before_call = change
+    pool = cm.Pool(engine, hedge=None)
+    ways = {
+        "map": lambda: pool.map(abs, range(10), chunksize=1),
+        "callback": lambda: pool.map(abs, range(10), chunksize=1, callback=id),
+        "imap": lambda: list(pool.imap(abs, range(10), chunksize=1)),
+    }
+    none_left = pytest.raises(
+        NotEnoughAnswers, match="of 10 inputs have no answer, and no worker is"
+    )
+    with pytest.warns(UserWarning, match="are missing"), none_left:
+        ways[way]()
+
+
 @pytest.mark.parametrize("out", [False, True])
 def test_answers_are_kept_where_no_worker_is_left_if_failures_are_recorded(
     monkeypatch, tmp_path, out

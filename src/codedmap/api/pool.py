@@ -18,13 +18,13 @@ from ..contracts.arguments import check_whole
 from ..engines import Engine, Resident
 from ..engines.executor import Inline
 from ..engines.transport.parcel import PickledOnce
-from ..errors import EngineError, InvalidArgument, RowFailed
+from ..errors import EngineError, InvalidArgument, NotEnoughAnswers, RowFailed
 from ..execution.hedge import Hedge
 from ..execution.task import itemwise, own_copy
 from ..results.map_result import MapResult
 from ..results.summary import short
 from ..storage.source import Batches, single
-from .map import HEDGE, Options, check_fn, check_hedge_of_rows, engine_of, map, options_of, stream
+from .map import HEDGE, Options, check_fn, check_hedge_of_rows, engine_of, options_of, stream
 
 
 class Pool:
@@ -134,6 +134,8 @@ class Pool:
             If an input ends its workers.
         CallTimeout
             If one runs longer than ``call_timeout``.
+        NotEnoughAnswers
+            If no worker is left.
         """
         return self._map(_Task(fn), iterable, chunksize, callback)
 
@@ -236,19 +238,11 @@ class Pool:
         callback: Callable[[Any], object] | None,
     ) -> list[Any]:
         items = list(iterable)
-        if callback is None:
-            self._check_open()
-            _check_chunksize(chunksize)
-            if not items:
-                return []
-            sealed = [_Sealed(item) for item in items]
-            with self._while_open(), _naming_inputs(len(items)):
-                result = map(self._staying(task), sealed, chunk=chunksize, **self._given)
-            return [sealed.value for sealed in result.values]
         answers = [None] * len(items)
         for place, answer in self._arrivals(task, items, chunksize):
             answers[place] = answer
-            callback(answer)
+            if callback is not None:
+                callback(answer)
         return answers
 
     def _arrivals(
@@ -419,6 +413,11 @@ def _arriving(
                 if row is not None and (not ordered or seen[:row].all()):
                     break
             else:
+                if not seen.all():
+                    raise NotEnoughAnswers(
+                        f"{(~seen).sum():,} of {len(seen):,} inputs have no answer, and no worker is left",
+                        "start more workers",
+                    )
                 return
         cause = _cause(row, result.failures[row], items)
         raise cause from cause.__cause__
