@@ -20,7 +20,6 @@ from .output import Columns, Form, Output, Runs, read_at, write_at
 from .source import extra
 
 _GROUP = 1 << 17  # rows written together
-_KEPT = 32 << 20  # bytes of the spool that are in memory while the file is written
 
 
 class ParquetOutput(Output):
@@ -38,7 +37,6 @@ class ParquetOutput(Output):
         self._file = -1
         self._schema: Any = None  # of all pieces: columns without a value have no type of their own
         self._pieces: list[tuple[Runs, tuple[int, int]]] = []
-        self._loaded: dict[int, Any] = {}
         self._estimated: list[tuple[np.ndarray, Columns]] = []
         self._before: Any = None
 
@@ -187,13 +185,8 @@ class ParquetOutput(Output):
         return table.slice(at[0], len(at)) if neighbours else table.take(at)
 
     def _table(self, number: int) -> Any:
-        if number not in self._loaded:
-            begin, size = self._pieces[number][1]
-            data = read_at(self._file, size, begin)
-            self._loaded[number] = self._pa.ipc.open_stream(data).read_all()
-            while len(self._loaded) > 1 and sum(t.nbytes for t in self._loaded.values()) > _KEPT:
-                del self._loaded[next(iter(self._loaded))]
-        return self._loaded[number]
+        begin, size = self._pieces[number][1]
+        return self._pa.ipc.open_stream(read_at(self._file, size, begin)).read_all()
 
     def sync(self, status: np.ndarray) -> None:
         with writing(self.paths[1]):
