@@ -26,8 +26,7 @@ from ..results.summary import undecoded
 from ..sums.decoder import SumDecoder
 from ..sums.shard import CombinedFunction, Shard
 
-_NARROW = 100.0
-"""The largest amplification with which single precision still leaves five digits."""
+_NARROW = 100.0  # the largest amplification with which single precision still leaves five digits
 
 
 def sum(

@@ -162,15 +162,11 @@ def sweep(
 class _Rows(NamedTuple):
     """The rows of a design."""
 
-    columns: dict[str, np.ndarray]
-    """Each (m,)."""
-    table: Any
-    """What outputs are put beside."""
+    columns: dict[str, np.ndarray]  # each (m,)
+    table: Any  # what outputs are put beside
     dims: tuple[str, ...] = ()
-    shape: tuple[int, ...] | None = None
-    """Of a Dataset."""
-    problem: Mapping[str, Any] | None = None
-    """SALib's."""
+    shape: tuple[int, ...] | None = None  # of a Dataset
+    problem: Mapping[str, Any] | None = None  # SALib's
 
     @property
     def framed(self) -> bool:
@@ -413,10 +409,8 @@ class Arguments(NamedTuple):
 
     names: tuple[str, ...]
     needed: tuple[str, ...]
-    all: bool
-    """Whether it takes any name."""
-    unnamed: str | None
-    """An argument that cannot be given by name."""
+    all: bool  # whether it takes any name
+    unnamed: str | None  # an argument that cannot be given by name
 
 
 def _check_given(fn: Any, out: Any) -> None:
@@ -487,11 +481,9 @@ class _Task:
 
     fn: Callable[..., Any]
     names: tuple[str, ...]
-    taken: tuple[str, ...]
-    """Names that no column of an output may have."""
+    taken: tuple[str, ...]  # names that no column of an output may have
     frame: bool
-    apart: bool
-    """Whether entries of arrays become columns."""
+    apart: bool  # whether entries of arrays become columns
 
     def __call__(self, *parts: Any, **keywords: Any) -> dict[str, Any]:
         given: Any = dict(zip(self.names, parts, strict=False))

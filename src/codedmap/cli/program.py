@@ -33,11 +33,9 @@ _LINES, _CHARACTERS = 5, 500  # of stderr, at most, that an error repeats
 _SHOWN = 60  # characters that an error repeats of what cannot be read
 _LONGEST = 1e6  # seconds of one wait, which the system counts in milliseconds of 32 bits
 _FILES = (".json", ".csv", ".txt")
-WHY = "error.txt"
-"""In the directory of a run that has failed: why."""
+WHY = "error.txt"  # in the directory of a run that has failed: why
 
-_Piece = tuple[str, str | None, str]
-"""A text, and after it a column and its format."""
+_Piece = tuple[str, str | None, str]  # a text, and after it a column and its format
 
 
 @dataclass(frozen=True, slots=True)

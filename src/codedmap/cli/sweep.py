@@ -170,11 +170,9 @@ class _Run:
     """Computes a row by its number, and writes its outputs to the journal: nothing that is done is lost."""
 
     fn: Callable[..., Any] | Program
-    columns: Table
-    """Those that it takes."""
+    columns: Table  # those that it takes
     journal: Path
-    identity: tuple[int, int]
-    """Of the journal."""
+    identity: tuple[int, int]  # of the journal
     retries: int
 
     def __call__(self, number: str) -> float:
@@ -255,10 +253,8 @@ class _Sweep:
     """A sweep: its table, what is done of it, and what is known of each row."""
 
     options: SweepOptions
-    done: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """Records of rows that are exact."""
-    errors: dict[int, BaseException] = field(default_factory=dict)
-    """By row that has failed: why."""
+    done: dict[int, dict[str, Any]] = field(default_factory=dict)  # records of rows that are exact
+    errors: dict[int, BaseException] = field(default_factory=dict)  # by row that has failed: why
     failed_runs: Collection[Path] | None = None
     """Directories of runs that had failed when the sweep was interrupted."""
     result: cm.MapResult | None = None

@@ -18,10 +18,8 @@ from ..execution.encoded import EncodedRows
 from ..execution.missing import COMPUTING
 from .pilot import Pilot
 
-_FEWEST = 5
-"""Answers from which errors are estimated."""
-_SHARES = (0.75, 0.25, 0.5)
-"""Of the answers that are kept where losses are replayed."""
+_FEWEST = 5  # answers from which errors are estimated
+_SHARES = (0.75, 0.25, 0.5)  # of the answers that are kept where losses are replayed
 _PARTS = 4
 _EACH, _USUAL, _LEAST = 0.1, 0.1, 0.02
 """Of the time that there is, and seconds, for one replay, whichever is more; and seconds in which there is none."""
@@ -33,8 +31,7 @@ _DAMPED, _STEEPEST, _FALLING = 0.8, 1.2, 0.05
 """How a power that errors fell by is continued: as so much of it, at most of this one, and a little more."""
 _FASTER, _FEW = 1.2, 8.0
 """It may be so many times this power, and more where there are few answers: by this over the root of their number."""
-_DEVIATIONS = 2.0
-"""Of a measured error, to either side."""
+_DEVIATIONS = 2.0  # of a measured error, to either side
 _GROUPS, _SHARP = 4, 0.2
 """Groups on which codes with estimates of their own are tried, and the error of answers to mixtures up to which."""
 

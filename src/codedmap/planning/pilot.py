@@ -13,10 +13,8 @@ from ..execution.inputs import InputRows
 from ..execution.missing import as_rows
 from ..results.trees import leaves
 
-_LOADING = 0.05
-"""Seconds, at least, in which a worker compiles or loads something."""
-_SEEN = 1000
-"""Rows with an answer, and others, that are looked at."""
+_LOADING = 0.05  # seconds, at least, in which a worker compiles or loads something
+_SEEN = 1000  # rows with an answer, and others, that are looked at
 
 
 class Timed(NamedTuple):
@@ -25,32 +23,24 @@ class Timed(NamedTuple):
     worker: Hashable
     rows: int
     seconds: float
-    ended: bool = True
-    """If not, it has run for so long."""
+    ended: bool = True  # if not, it has run for so long
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pilot:
     """Answers and times of some rows of a job."""
 
-    answered: int
-    """Rows."""
+    answered: int  # rows
     timed: Sequence[Timed]
     points: np.ndarray
     """(n, d): inputs that have an answer; none where inputs or answers are no numbers, or some are not finite."""
-    answers: np.ndarray
-    """(n, q)."""
-    shape: tuple[int, ...]
-    """Of an input."""
-    copied: bool
-    """Whether a code can copy the inputs, and takes such answers."""
-    mixed: bool
-    """Whether they can be mixed, and answers interpolated."""
-    overhead: float
-    """Seconds of a call that are not spent in ``fn``."""
+    answers: np.ndarray  # (n, q)
+    shape: tuple[int, ...]  # of an input
+    copied: bool  # whether a code can copy the inputs, and takes such answers
+    mixed: bool  # whether they can be mixed, and answers interpolated
+    overhead: float  # seconds of a call that are not spent in ``fn``
     remarks: tuple[str, ...]
-    batches: bool
-    """Whether calls may take a time of their own, whatever their rows."""
+    batches: bool  # whether calls may take a time of their own, whatever their rows
 
     @classmethod
     def of(

@@ -19,14 +19,11 @@ from ..execution.virtual import run_virtually
 from ..latency.scheduled import job_in_virtual_time
 from .times import Drawn, Measured
 
-CALL = 0.05
-"""Seconds that calls take at least, if rows take less."""
+CALL = 0.05  # seconds that calls take at least, if rows take less
 _CALLS = 4
 """Calls of each worker in virtual time; the rows before them take as long as all workers need for so many."""
-_MANY = 100_000
-"""Rows in virtual time, at most, where calls grow."""
-_SETS = 10_000
-"""Straggler sets up to which all are looked at."""
+_MANY = 100_000  # rows in virtual time, at most, where calls grow
+_SETS = 10_000  # straggler sets up to which all are looked at
 
 
 @dataclass(slots=True)
@@ -34,13 +31,10 @@ class Exact:
     """Jobs without a code: when they have ended, and when a share of their rows had an answer."""
 
     rows: int
-    rate: float = 0.0
-    """Rows a second, before the last ones."""
-    running: float = 0.0
-    """Rows that are computed and not answered at a time."""
+    rate: float = 0.0  # rows a second, before the last ones
+    running: float = 0.0  # rows that are computed and not answered at a time
     seconds: list[float] = field(default_factory=list)
-    calls: list[float] = field(default_factory=list)
-    """A row."""
+    calls: list[float] = field(default_factory=list)  # a row
     ends: list[np.ndarray] = field(default_factory=list)
     """(r,): when each of the last rows was answered."""
 
@@ -62,16 +56,12 @@ class Coded:
     """Jobs with a code."""
 
     seconds: list[float] = field(default_factory=list)
-    calls: list[float] = field(default_factory=list)
-    """A row."""
-    exact: list[float] = field(default_factory=list)
-    """Share of rows whose own input was answered."""
-    mixtures: list[int] = field(default_factory=list)
-    """Answers to other payloads."""
+    calls: list[float] = field(default_factory=list)  # a row
+    exact: list[float] = field(default_factory=list)  # share of rows whose own input was answered
+    mixtures: list[int] = field(default_factory=list)  # answers to other payloads
     own: Mapping[int, int] = field(default_factory=dict)
     """The task of each slot whose payload is its own input."""
-    decodable: Callable[[frozenset[int]], bool] = all
-    """From which slots."""
+    decodable: Callable[[frozenset[int]], bool] = all  # from which slots
 
 
 def run_exact(found: Exact, times: Measured | Drawn, number: int) -> None:

@@ -14,14 +14,12 @@ from ..latency import LatencyModel
 from ..latency.scheduled import in_turn, one_by_one
 from .pilot import Timed, first_and_later
 
-_EACH = 16
-"""Calls of a worker that are drawn from a model; later ones take the same times again."""
+_EACH = 16  # calls of a worker that are drawn from a model; later ones take the same times again
 _SLOWER, _UNSEEN = 10.0, 3.0
 """Times a usual row, and how many such rows there may be among as many as were timed, though none was (95 of 100)."""
 _ERRORS, _PART = 2.0, 0.1
 """Standard errors from which calls take a time of their own, if it is more than this part of a row's."""
-_SPREAD = 1.4826
-"""Of a normal distribution, over its median absolute deviation."""
+_SPREAD = 1.4826  # of a normal distribution, over its median absolute deviation
 
 Times = Callable[[Call, float], Ending]
 

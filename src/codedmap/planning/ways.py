@@ -26,8 +26,7 @@ from .pilot import Pilot
 from .replays import CALL, Coded, Exact, every_set, exact_share, run_coded, run_exact
 from .times import Drawn, Measured
 
-ERROR = 0.05
-"""The error that is allowed where none is said, in deviations of the outputs."""
+ERROR = 0.05  # the error that is allowed where none is said, in deviations of the outputs
 
 _SHARE, LEAST = 0.1, 0.15
 """Of the job's time, and seconds, that planning may take, whichever is more."""
@@ -38,24 +37,17 @@ _ENOUGH, _DOUBT = 200, 0.1
 _CODED = 8
 _DECODED = 200
 """Straggler sets of which it is looked at whether a code can be decoded without them."""
-_STEP = 1.1
-"""From one share of rows with an answer to the next that is looked at."""
-_AS_FAST = 1.1
-"""Exact with hedging is used if nothing is faster by more than this factor."""
-_NOTHING = 0.05
-"""And by more seconds."""
-_LATE = 5
-"""One worker in so many may be late where it is not said."""
+_STEP = 1.1  # from one share of rows with an answer to the next that is looked at
+_AS_FAST = 1.1  # exact with hedging is used if nothing is faster by more than this factor
+_NOTHING = 0.05  # and by more seconds
+_LATE = 5  # one worker in so many may be late where it is not said
 _WIDE, _SMALL = 2.0, 1e-3
 """The upper over the lower end of errors from which they are a range; smaller errors count as this."""
 _CAUTION = 0.8
 """How far towards the upper end of a range an error must still be small enough: true ones lie beyond in 4 of 100."""
-_ROUGH = 2.5
-"""The factor by which errors of codes with estimates of their own are uncertain."""
-_SHORTEST = 2.0
-"""Seconds of a job that stops by itself, of which a tenth is enough for estimates."""
-_ESTIMATED = 2e-5
-"""Seconds that an estimate of very many takes."""
+_ROUGH = 2.5  # the factor by which errors of codes with estimates of their own are uncertain
+_SHORTEST = 2.0  # seconds of a job that stops by itself, of which a tenth is enough for estimates
+_ESTIMATED = 2e-5  # seconds that an estimate of very many takes
 _NONE = Expected(0.0, 0.0, 0.0)
 _NUMBERS = {"tasks", "workers", "stragglers"}
 
@@ -64,12 +56,9 @@ _NUMBERS = {"tasks", "workers", "stragglers"}
 class Question:
     """What is to be run, and what is asked for."""
 
-    rows: int
-    """m."""
-    workers: int
-    """N."""
-    error: float
-    """The largest that is allowed, in deviations of the outputs."""
+    rows: int  # m
+    workers: int  # N
+    error: float  # the largest that is allowed, in deviations of the outputs
     tolerance: float | None = None
     """The largest error of estimated rows, in the unit of the outputs."""
     deadline: float | None = None
@@ -79,8 +68,7 @@ class Question:
     stragglers: int | None = None
     latency: LatencyModel | None = None
     codes: Sequence[tuple[str, Code]] | None = None
-    coded: bool = True
-    """Whether codes may be used."""
+    coded: bool = True  # whether codes may be used
     seed: int = 0
 
 

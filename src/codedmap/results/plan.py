@@ -11,10 +11,8 @@ from ..errors import many
 from .status import Shown
 
 _EXACT = "exact with hedging"
-_LEAST = 1e-3
-"""Errors below this share of the outputs' deviation are called by it."""
-_SHORTEST = 1e-3
-"""Shorter times are called by it, in seconds."""
+_LEAST = 1e-3  # errors below this share of the outputs' deviation are called by it
+_SHORTEST = 1e-3  # shorter times are called by it, in seconds
 _WIDEST = 20.0
 """The upper over the lower end of errors beyond which only the upper one says something."""
 

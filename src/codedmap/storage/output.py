@@ -22,8 +22,7 @@ Columns = dict[str, np.ndarray]
 """The leaves of answers by name, with a row for each input; one array is called "values"."""
 Form = dict[str, list[Any]]
 """For each column its dtype, as .npy files put it, and the shape of a row."""
-Runs = Sequence[tuple[int, int]]
-"""Rows, as `runs_of` gives them."""
+Runs = Sequence[tuple[int, int]]  # rows, as `runs_of` gives them
 
 
 def form_of(columns: Columns) -> Form:

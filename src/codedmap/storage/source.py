@@ -313,8 +313,7 @@ class Batches(Closing):
                 begin += count  # noqa: PLW2901
 
 
-_Read = tuple[list[np.ndarray], bool]
-"""Batches, and whether they are the last."""
+_Read = tuple[list[np.ndarray], bool]  # batches, and whether they are the last
 _Checked = Callable[[Any, np.ndarray | None], np.ndarray]
 """Of what the iterator gave and the first batch, a batch."""
 
