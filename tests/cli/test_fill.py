@@ -140,7 +140,10 @@ def test_rows_that_failed_are_filled_on_request(folder):
         (("--inputs", "a,b", "--outputs", "y,y"), "must be names of different columns"),
         (("--inputs", "a,error"), "row 0 of table runs.csv (counted from 0) has None as 'error'"),
         (("--inputs", "b,y"), "has None as 'y'"),
-        (("--inputs", "a", "--outputs", "note"), "row 0 (counted from 0) has 'n' as 'note'"),
+        (
+            ("--inputs", "a", "--outputs", "note"),
+            "row 0 of table runs.csv (counted from 0) has 'n' as 'note'",
+        ),
         (("--inputs", "a", "--outputs", "a"), "is an input"),
         (("--inputs", "a", "--out", "runs.csv"), "which would be lost"),
     ],
@@ -162,7 +165,7 @@ def test_a_table_without_holes_has_nothing_to_fill(folder):
     Path("runs.csv").write_text("a,y\n1,2\n3,4\n")
     assert "no number is missing: name" in filled("--inputs", "a", exit_code=2)[0]
     Path("runs.csv").write_text("a,y\n1,2\n3,NA\n")
-    assert "row 1 (counted from 0) has 'NA' as 'y': " in filled("--inputs", "a", exit_code=2)[0]
+    assert "(counted from 0) has 'NA' as 'y': " in filled("--inputs", "a", exit_code=2)[0]
 
 
 def test_integers_of_more_than_64_bits_are_inputs(folder):

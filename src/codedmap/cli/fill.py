@@ -101,33 +101,37 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
             raise cm.InvalidArgument(
                 f"table {options.table} has no column {name!r}; it has {', '.join(table)}: correct the name"
             )
-    numbers = _numbers(options, table)
-    holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
-    outputs = options.outputs or tuple(holed)
     for name in options.inputs:
         if not are_inputs(column_of(name, table[name])):
             cells = table[name]
-            odd = [k for k, cell in enumerate(cells) if not is_real(cell) or cell - cell != 0]
-            bad = next((k for k in odd if not are_inputs(np.array([cells[k]]))), odd[0])
+            odd = (row for row, cell in enumerate(cells) if not is_real(cell) or cell - cell != 0)
+            worst = min(odd, key=lambda row: cells[row] is not None)
             raise cm.InvalidArgument(
-                f"row {bad} of table {options.table} (counted from 0) has {reprlib.repr(cells[bad])} as {name!r}: inputs must be "
-                "finite numbers, or text of at most 20 kinds, also of rows that were lost"
+                f"{_cell(options, table, name, worst)}: inputs must be finite numbers, or text of at most 20 kinds, also "
+                "of rows that were lost"
             )
+    numbers = _numbers(options, table)
+    holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
+    outputs = options.outputs or tuple(holed)
     wrong = [name for name in outputs if name not in numbers]
     if wrong or not outputs:
+        whys = [f"{name!r} is an input" for name in wrong if name in options.inputs]
+        odd_in = ((name, _odd(table[name])) for name in wrong or _others(options, table))
+        whys += [_cell(options, table, name, row) for name, rows in odd_in for row in rows]
+        if not wrong:
+            whys.insert(0, "no number is missing")
         raise cm.InvalidArgument(
-            f"there is nothing to fill in table {options.table}, because {_nothing(options, table, wrong)}: name columns "
-            "of numbers by --outputs, and leave entries empty that are missing"
+            f"there is nothing to fill in table {options.table}, because {'; '.join(whys)}: name columns of numbers by "
+            "--outputs, and leave entries empty that are missing"
         )
     for name in (f"{output}{_STDERR}" for output in outputs):
         if name in options.inputs:
             raise cm.InvalidArgument(
                 f"{name!r} is an input, and the name of the standard errors of {name.removesuffix(_STDERR)!r}: rename it"
             )
-        for row, cell in _odd(table.get(name, [])):
+        for row in _odd(table.get(name, [])):
             raise cm.InvalidArgument(
-                f"row {row} of table {options.table} (counted from 0) has {reprlib.repr(cell)} as {name!r}: a standard error must be a "
-                "number, or empty"
+                f"{_cell(options, table, name, row)}: a standard error must be a number, or empty"
             )
     unsaid = [name for name in outputs if f"{name}{_STDERR}" not in table]
     if unsaid and _unexplained(table):
@@ -138,10 +142,19 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
     return outputs
 
 
+def _cell(options: FillOptions, table: Table, name: str, row: int) -> str:
+    shown = reprlib.repr(table[name][row])
+    return f"row {row} of table {options.table} (counted from 0) has {shown} as {name!r}"
+
+
+def _others(options: FillOptions, table: Table) -> list[str]:
+    """The columns that may be outputs."""
+    return [name for name in table if name not in (*options.inputs, "status", "error")]
+
+
 def _numbers(options: FillOptions, table: Table) -> list[str]:
     """The columns of numbers that are no inputs."""
-    rest = [n for n in table if n not in (*options.inputs, "status", "error")]
-    return [n for n in rest if all(c is None or is_real(c) for c in table[n])]
+    return [n for n in _others(options, table) if not _odd(table[n])]
 
 
 def _unexplained(table: Table) -> bool:
@@ -166,24 +179,11 @@ def _left(options: FillOptions, table: Table, outputs: tuple[str, ...]) -> np.nd
     return left
 
 
-def _nothing(options: FillOptions, table: Table, wrong: list[str]) -> str:
-    """Why nothing can be filled in columns that were named, or in any."""
-    if wrong and wrong[0] in options.inputs:
-        return f"{wrong[0]!r} is an input"
-    rest = wrong or [n for n in table if n not in (*options.inputs, "status", "error")]
-    odd = [
-        f"row {row} (counted from 0) has {reprlib.repr(cell)} as {n!r}"
-        for n in rest
-        for row, cell in _odd(table[n])
-    ]
-    return "; ".join(odd if wrong else ["no number is missing", *odd])
-
-
-def _odd(cells: list[Any]) -> list[tuple[int, Any]]:
-    """The first entry of a column that is not a number, with its row; none if all are."""
-    odd = [(row, cell) for row, cell in enumerate(cells) if not (cell is None or is_real(cell))]
+def _odd(cells: list[Any]) -> list[int]:
+    """The row of the first entry of a column that is not a number; none if all are."""
+    odd = [row for row, cell in enumerate(cells) if not (cell is None or is_real(cell))]
     # Beside a text the numbers of a CSV file are text as well.
-    return sorted(odd, key=lambda one: not str(one[1]).strip("+-.0123456789eE"))[:1]
+    return sorted(odd, key=lambda row: not str(cells[row]).strip("+-.0123456789eE"))[:1]
 
 
 def _missing(table: Table, name: str) -> np.ndarray:
@@ -205,38 +205,31 @@ def _status(options: FillOptions, table: Table) -> list[str]:
     """Of each row; exact where the table does not say."""
     known = {status.name for status in cm.Status}
     status = table.get("status", ["EXACT"] * len(table[options.inputs[0]]))
-    odd = [(row, one) for row, one in enumerate(status) if one not in known]
-    if odd:
-        raise cm.InvalidArgument(
-            f"row {odd[0][0]} of table {options.table} (counted from 0) has the status {reprlib.repr(odd[0][1])}, which is none of "
-            f"{', '.join(sorted(known))}: correct it, or rename the column"
-        )
+    for row, one in enumerate(status):
+        if one not in known:
+            raise cm.InvalidArgument(
+                f"{_cell(options, table, 'status', row)}, which is none of {', '.join(sorted(known))}: correct it, or "
+                "rename the column"
+            )
     return status
 
 
-class _Columns:
+class _Columns(np.ndarray):
     """Columns of numbers by name, as `fill` takes data frames."""
 
-    def __init__(self, names: tuple[str, ...], array: np.ndarray) -> None:
-        self.columns, self._array = names, array
+    columns: tuple[str, ...]
 
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def __getitem__(self, at: Any) -> np.ndarray:
-        return np.asarray(self._array[at])
-
-    def __array__(self, *given: Any, **more: Any) -> np.ndarray:
-        return self._array
+    @classmethod
+    def of(cls, names: tuple[str, ...], array: np.ndarray) -> _Columns:
+        made = array.view(cls)
+        made.columns = names
+        return made
 
 
 def _filled(
     options: FillOptions, table: Table, outputs: tuple[str, ...], status: list[str]
 ) -> cm.FillResult:
-    def columns(names: tuple[str, ...]) -> np.ndarray:
-        return np.array([table[name] for name in names], dtype=np.float64).T
-
-    answers = columns(outputs)
+    answers = np.array([table[name] for name in outputs], dtype=np.float64).T
     for k, name in enumerate(outputs):
         answers[_missing(table, name), k] = np.nan
     failed = np.array([one == "FAILED" and not options.failed for one in status])
@@ -245,7 +238,7 @@ def _filled(
         inputs = as_numbers({n: column_of(n, table[n]) for n in options.inputs})
         points = inputs.points(np.arange(inputs.rows))
         names = tuple(inputs.names(points.shape[1]))
-        return cm.fill(_Columns(names, points), _Columns(outputs, answers), failed=failed)
+        return cm.fill(_Columns.of(names, points), _Columns.of(outputs, answers), failed=failed)
 
 
 def _with(
@@ -263,9 +256,8 @@ def _with(
                 c if is_known else None if np.isnan(value) else value
                 for c, is_known, value in zip(cells, known, new, strict=True)
             ]
-            made[f"{name}{_STDERR}"] = [
-                s if np.isfinite(s) else None for s in result.stderr[:, k].tolist()
-            ]
+            errors = result.stderr[:, k].tolist()
+            made[f"{name}{_STDERR}"] = [s if np.isfinite(s) else None for s in errors]
         elif name not in added and name not in ("status", "error"):
             made[name] = cells
     made["status"] = [cm.Status(one).name for one in np.maximum(result.status, left).tolist()]

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,6 @@ RULES = {
     for name in ("Deadline", "Decodable", "Everyone", "Quorum", "Share", "Slower", "Tolerance")
 }
 HEDGES = {"Hedge": cm.Hedge, **RULES}
-_NAMED = 8  # functions of a module in a message
 
 
 def summary_of(name: str) -> str:
@@ -126,16 +124,6 @@ def function_named(name: str) -> Callable[..., Any]:
     return fn
 
 
-def _functions_of(module: ModuleType) -> str:
-    own = (
-        name
-        for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__
-    )
-    names = [name for name in own if not name.startswith("_")][:_NAMED]
-    return f"; its functions are {', '.join(names)}" if names else ""
-
-
 def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
     here = str(Path.cwd())
     if here not in sys.path:  # workers are started with this process's path
@@ -157,7 +145,7 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
     except AttributeError as error:
         raise cm.InvalidArgument(
             f"module {module!r} ({getattr(found, '__file__', 'built in')}) has no {attribute!r}: "
-            f"correct the name{_functions_of(found)}"
+            "correct the name"
         ) from error
     if not callable(fn):
         raise cm.InvalidArgument(
