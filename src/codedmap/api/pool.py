@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, ExitStack, aclosing, closing, contextmanager
+from contextlib import ExitStack, aclosing, closing, contextmanager
 from functools import partial
 from typing import Any, Self
 
@@ -261,25 +261,29 @@ class Pool:
             items = list(iterable)
             if not items:
                 return iter(())
-            sealed = [_Sealed(item) for item in items]
-            results = stream(self._staying(task), sealed, chunk=chunksize, **given)
-            return _arriving(results, len(items), ordered, self._while_open)
-        with _plainly():
-            read = Batches((_Sealed(item) for item in iterable), single)
-        if not read.rows:
-            read.close()
-            return iter(())
-        results = stream(self._staying(task), read, chunk=chunksize, **given)
-        return _arriving(results, None, ordered, self._while_open)
+            inputs: Any = [_Sealed(item) for item in items]
+        else:
+            with _plainly():
+                inputs = Batches((_Sealed(item) for item in iterable), single)
+            if not inputs.rows:
+                inputs.close()
+                return iter(())
+            items = None
+        results = stream(self._staying(task), inputs, chunk=chunksize, **given)
+        return self._arriving(results, None if items is None else len(items), ordered)
 
     async def _one(self, task: _Task) -> Any:
         # As amap, in this thread, which has nothing else to do: starting others takes longer than a short call.
-        with _naming_inputs(1), ExitStack() as stack:
-            job = options_of(self._given).job(itemwise(task), [_Sealed(())], stack)
-            async with aclosing(job.live.arun(job.happened)) as steps:
-                async for _ in steps:
-                    pass
-            return job.result().values[0].value
+        try:
+            with ExitStack() as stack:
+                job = options_of(self._given).job(itemwise(task), [_Sealed(())], stack)
+                async with aclosing(job.live.arun(job.happened)) as steps:
+                    async for _ in steps:
+                        pass
+                return job.result().values[0].value
+        except RowFailed as failed:
+            cause = _cause(0, failed.__cause__, 1)
+            raise cause from cause.__cause__
 
     def _staying(self, task: _Task) -> Any:
         """The task; that of the call before, which is on the workers, if it is pickled as this one is."""
@@ -295,18 +299,39 @@ class Pool:
             before = self._before = digest, Resident(made, self._engine)
         return before[1]
 
-    @contextmanager
-    def _while_open(self) -> Iterator[None]:
-        """Name the pool if its workers are gone because it was closed."""
-        try:
-            yield
-        except EngineError as error:
-            if not self._closed:
-                raise
-            raise EngineError(
-                "the pool was closed while answers were still to come: take them all before it is closed, or its with block "
-                "is left"
-            ) from error
+    def _arriving(
+        self, results: Generator[MapResult, None, None], items: int | None, ordered: bool
+    ) -> Iterator[tuple[int, Any]]:
+        seen = np.array([], dtype=bool)
+        with closing(results):
+            try:
+                with _plainly():
+                    for result in results:
+                        seen = np.r_[seen, np.zeros(len(result.exact) - len(seen), dtype=bool)]
+                        for place in np.flatnonzero(result.exact & ~seen):
+                            sealed = result.values[place]
+                            yield int(place), sealed.value
+                            del sealed.value  # the job has no use for it
+                        seen |= result.exact
+                        row = min(result.failures, default=None)
+                        if row is not None and (not ordered or seen[:row].all()):
+                            break
+                    else:
+                        if not seen.all():
+                            raise NotEnoughAnswers(
+                                f"{(~seen).sum():,} of {len(seen):,} inputs have no answer, and no worker is left",
+                                "start more workers",
+                            )
+                        return
+            except EngineError as error:
+                if not self._closed:
+                    raise
+                raise EngineError(
+                    "the pool was closed while answers were still to come: take them all before it is closed, or its with "
+                    "block is left"
+                ) from error
+            cause = _cause(row, result.failures[row], items)
+            raise cause from cause.__cause__
 
     def _check_open(self) -> None:
         if os.getpid() != self._owner:
@@ -381,46 +406,6 @@ async def _ended(*, cancel: bool) -> None:
     for task in tasks if cancel else ():
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextmanager
-def _naming_inputs(items: int) -> Iterator[None]:
-    """Raise what ``fn`` has raised for one of so many inputs, as `_cause` does."""
-    try:
-        yield
-    except RowFailed as failed:
-        cause = _cause(failed.row, failed.__cause__, items)
-        raise cause from cause.__cause__
-
-
-def _arriving(
-    results: Generator[MapResult, None, None],
-    items: int | None,
-    ordered: bool,
-    while_open: Callable[[], AbstractContextManager[None]],
-) -> Iterator[tuple[int, Any]]:
-    seen = np.array([], dtype=bool)
-    with closing(results):
-        with while_open(), _plainly():
-            for result in results:
-                seen = np.r_[seen, np.zeros(len(result.exact) - len(seen), dtype=bool)]
-                for place in np.flatnonzero(result.exact & ~seen):
-                    sealed = result.values[place]
-                    yield int(place), sealed.value
-                    del sealed.value  # the job has no use for it
-                seen |= result.exact
-                row = min(result.failures, default=None)
-                if row is not None and (not ordered or seen[:row].all()):
-                    break
-            else:
-                if not seen.all():
-                    raise NotEnoughAnswers(
-                        f"{(~seen).sum():,} of {len(seen):,} inputs have no answer, and no worker is left",
-                        "start more workers",
-                    )
-                return
-        cause = _cause(row, result.failures[row], items)
-        raise cause from cause.__cause__
 
 
 @contextmanager
