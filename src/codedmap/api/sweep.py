@@ -313,15 +313,9 @@ def _lost(column: np.ndarray) -> np.ndarray:
     """(m,) bool: NaN, NaT or None."""
     if column.dtype != object:
         return np.asarray(column != column)  # noqa: PLR0124  NaN and NaT are not themselves
-    return np.array([_is_lost(value) for value in column])
-
-
-def _is_lost(value: Any) -> bool:
-    return (
-        value is None
-        or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
-        or type(value).__name__ in ("NAType", "NaTType")
-    )
+    names = np.array([type(value).__name__ for value in column])
+    nans = [isinstance(value, float | np.floating) and np.isnan(value) for value in column]
+    return np.isin(names, ("NoneType", "NAType", "NaTType")) | nans
 
 
 def _check_units(name: str, column: np.ndarray) -> None:
@@ -363,19 +357,13 @@ def _distinct(columns: Mapping[str, np.ndarray]) -> tuple[Any, np.ndarray]:
         for column in columns.values()
     ]
     found: dict[Any, int] = {}
-    first: list[int] = []
-    inverse: list[int] = []
     try:
-        for row, key in enumerate(zip(*parts, strict=True)):
-            if key not in found:
-                found[key] = len(first)
-                first.append(row)
-            inverse.append(found[key])
+        inverse = np.array([found.setdefault(key, len(found)) for key in zip(*parts, strict=True)])
     except TypeError as error:
         raise InvalidArgument(
             f"unique=True compares rows, and the design has objects that cannot be compared ({error}): leave it out"
         ) from error
-    return np.array(first), np.array(inverse)
+    return np.unique(inverse, return_index=True)[1], inverse
 
 
 def as_numbers(columns: Mapping[str, np.ndarray]) -> InputRows:

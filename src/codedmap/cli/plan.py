@@ -143,9 +143,8 @@ def _plot_file(path: Path | None, force: bool) -> Iterator[Callable[[Save], None
             f"plot {path} will be a picture: give it a name ending in {', '.join(_FORMATS)}"
         )
     try:
-        import matplotlib  # noqa: PLC0415  optional
+        import matplotlib  # noqa: F401, PLC0415  optional
     except ImportError as error:
         raise cm.InvalidArgument("--plot needs matplotlib: pip install matplotlib") from error
-    matplotlib.use("agg")
     with written("plot", path, force) as write:
         yield write

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..contracts.code import Code
 from ..errors import many
+from .calls import new_figure
 from .status import Shown
 
 _EXACT = "exact with hedging"
@@ -147,10 +148,8 @@ class Plan(Shown):
         -------
         matplotlib Axes
         """
-        import matplotlib.pyplot as plt  # noqa: PLC0415  optional
-
         if ax is None:
-            ax = plt.subplots(figsize=(7.5, 4.5), layout="constrained")[1]
+            ax = new_figure(7.5, 4.5).add_subplot()
         drawn = [
             row for row in self.rows if math.isfinite(row.seconds) and not math.isnan(row.error)
         ]
