@@ -640,9 +640,5 @@ def check_fn(fn: Any) -> None:
 
 def _check_kind(inputs: Any) -> None:
     """Raise `InvalidArgument` for what looks like rows, and is none."""
-    if isinstance(inputs, zip | enumerate):
-        raise InvalidArgument(
-            f"{type(inputs).__name__} gives single rows, and an iterator must give batches of them: give list(inputs)"
-        )
     for part in inputs if isinstance(inputs, tuple) else (inputs,):
         check_kind(part)

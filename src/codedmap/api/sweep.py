@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..contracts.answers import LARGEST_IN_FLOAT, cast_values, has_text, unrounded
+from ..contracts.answers import cast_values, has_text, unrounded
 from ..contracts.arguments import is_real
 from ..contracts.inputs import check_order, check_unmasked, plain_array
 from ..contracts.stopping import StoppingRule
@@ -621,15 +621,10 @@ def _with_nan(output: np.ndarray, known: np.ndarray) -> np.ndarray:
         return output
     answers = list(output[known].flat)
     numbers = [value for value in answers if value is not None]
-    some = 0 < len(numbers) < len(answers)
-    return output.astype(float) if some and all(map(_fits_float, numbers)) else output
-
-
-def _fits_float(value: Any) -> bool:
-    if isinstance(value, float | np.floating):
-        return True
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
-    return whole and abs(int(value)) <= LARGEST_IN_FLOAT
+    if not 0 < len(numbers) < len(answers) or not all(map(is_real, numbers)):
+        return output
+    exact = unrounded(np.array(numbers, dtype=float), numbers).dtype != object
+    return output.astype(float) if exact else output
 
 
 def _table(

@@ -35,20 +35,18 @@ def argument(kind: Any = None, **extra: Any) -> Any:
 
 
 def option(kind: Any, metavar: str | None, text: str, **extra: Any) -> Any:
-    """A field that is an option with a value and this help text."""
-    return _option(type=kind, metavar=metavar, help=text, **extra)
+    """A field that is an option with this help text, and with a value unless it is a flag."""
+
+    def parameter(name: str) -> click.Option:
+        names = [f"--{name.replace('_', '-')}", name]
+        return click.Option(names, type=kind, metavar=metavar, help=text, **extra)
+
+    return field(metadata={"parameter": parameter})
 
 
 def flag(text: str) -> Any:
     """A field that is an option without a value."""
-    return _option(is_flag=True, help=text)
-
-
-def _option(**extra: Any) -> Any:
-    def parameter(name: str) -> click.Option:
-        return click.Option([f"--{name.replace('_', '-')}", name], **extra)
-
-    return field(metadata={"parameter": parameter})
+    return option(None, None, text, is_flag=True)
 
 
 def parameters(options: type) -> list[click.Parameter]:

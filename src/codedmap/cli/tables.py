@@ -225,10 +225,7 @@ def _check_names(names: list[str]) -> None:
         raise ValueError(f"two columns are named {name}")
 
 
-_KINDS: dict[
-    str,
-    tuple[Callable[[IO[bytes]], Table], Callable[[IO[bytes], Mapping[str, Sequence[Any]]], None]],
-] = {
+_KINDS: dict[str, tuple[Callable[..., Table], Callable[..., None]]] = {
     ".csv": (_read_csv, _write_csv),
     ".jsonl": (_read_lines, _write_lines),
     ".parquet": (_read_parquet, _write_parquet),

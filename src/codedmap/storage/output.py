@@ -13,7 +13,7 @@ import numpy as np
 from ..contracts.answers import cast_values
 from ..errors import InvalidAnswer, InvalidArgument, many
 from ..execution.job_rows import runs_of
-from ..results.trees import in_dtype
+from ..results.trees import blanked, in_dtype
 from .digest import checksum
 from .journal import writing
 from .source import read_runs, write_runs
@@ -113,14 +113,13 @@ class Output:
         """Write to rows of which nothing is known."""
         assert self.form is not None
         columns = {}
-        nothing: dict[str, Any] = {"f": np.nan, "c": np.nan, "m": "NaT", "M": "NaT", "O": None}
         for name, (descr, shape) in self.form.items():
             dtype = getattr(self.arrays[name], "dtype", None)
             if not isinstance(dtype, np.dtype):
                 dtype = np.lib.format.descr_to_dtype(descr)
             columns[name] = np.zeros((len(rows), *shape), dtype)
-            if columns[name].dtype.kind in nothing:
-                columns[name][...] = nothing[columns[name].dtype.kind]
+            if dtype.kind in "fcmMO":
+                columns[name] = blanked(columns[name], np.ones(len(rows), dtype=bool))
         self.write(runs_of(rows), columns)
         if self.errors:
             infinite = {n: np.full(c.shape, np.inf, c.dtype) for n, c in columns.items()}
