@@ -817,7 +817,7 @@ def test_sobol_indices_of_other_samples_and_of_gaps_are_refused(sweep):
 def test_a_problem_of_salib_is_a_design_once_it_has_a_sample(sweep):
     salib = pytest.importorskip("SALib")
     spec = salib.ProblemSpec({"names": ["x", "z"], "bounds": [[-1.0, 1.0]] * 2})
-    with pytest.raises(InvalidArgument, match="no sample"):
+    with pytest.raises(InvalidArgument, match="without a sample"):
         sweep(model, spec)
     result = sweep(model, spec.sample_sobol(32, seed=1))
     assert set(result.sobol()) == {"u"}

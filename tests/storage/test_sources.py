@@ -341,7 +341,7 @@ class Growing(Watched):
         (raising, "raised OSError when rows from 20 on were read: the disk is gone"),
         (lambda: Raising(X), r"raised OSError when rows from \d+ on were read"),
         (lambda: Watched(X, (50, 3)), r"have shape \(0, 3\), and by their shape as a whole"),
-        (lambda: Growing(X), "had 40 rows when the job began, and now they have 41"),
+        (lambda: Growing(X), "had 40 rows when the job began, and have 41 now"),
         (lambda: Watched(X, (np.nan, 3)), "how many rows there are must be known"),
         (lambda: iter([X, X[:, :2]]), r"rows of shape \(2,\) and dtype float64 after others"),
         (lambda: iter([X, X.astype(np.float32)]), "dtype float32 after others"),
@@ -380,7 +380,10 @@ def test_a_file_that_is_cut_under_a_memory_map(tmp_path):
             file.truncate(200)
         return batch
 
-    with Scripted(2) as engine, pytest.raises(cm.InvalidArgument, match="another size now"):
+    with (
+        Scripted(2) as engine,
+        pytest.raises(cm.InvalidArgument, match="or their file has another size"),
+    ):
         cm.map(fn, source, engine=engine, chunk=5)
 
 

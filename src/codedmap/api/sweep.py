@@ -183,11 +183,12 @@ class _Rows(NamedTuple):
 
 def _rows(design: Any, takes: Arguments | None) -> _Rows:
     """Take a design apart; raises `InvalidArgument` if it is none."""
-    if isinstance(design, dict) and hasattr(design, "samples"):
-        sample: Any = design.samples
+    if isinstance(design, Mapping) and {"names", "bounds"} <= set(design):
+        sample = getattr(design, "samples", None)  # of a ProblemSpec
         if sample is None:
             raise InvalidArgument(
-                "the ProblemSpec has no sample: make one first, such as by design.sample_sobol(64)"
+                "the design is a problem of SALib's without a sample: give (problem, sample), or of a ProblemSpec make one, "
+                "such as by design.sample_sobol(64)"
             )
         return _sampled(design, sample)
     if isinstance(design, tuple):
@@ -203,10 +204,6 @@ def _rows(design: Any, takes: Arguments | None) -> _Rows:
         check_names(names)
         return _Rows({name: plain_array(design[name]) for name in names}, design)
     if isinstance(design, Mapping):
-        if {"names", "bounds"} <= set(design):
-            raise InvalidArgument(
-                "the design is a problem of SALib's without a sample: give (problem, sample)"
-            )
         check_names(list(design))
         columns = {name: column_of(name, given) for name, given in design.items()}
         check_order(list(design.values()), "columns of the design")

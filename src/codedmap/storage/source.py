@@ -141,13 +141,8 @@ class _ArrayRows:
         now, size = self._array.shape[0], self._file_size()
         if now != self.rows or size != self._size:
             raise InvalidArgument(
-                f"the inputs had {many(self.rows, 'row')} when the job began, and "
-                + (
-                    f"now they have {now:,}"
-                    if now != self.rows
-                    else "their file has another size now"
-                )
-                + ": what was computed before is kept; begin anew with inputs that stay as they are"
+                f"the inputs had {many(self.rows, 'row')} when the job began, and have {now:,} now, or their file has another "
+                "size: what was computed before is kept; begin anew with inputs that stay as they are"
             )
         try:
             if self._file is not None:
@@ -207,12 +202,8 @@ class _ParquetRows:
             self._file = parquet.ParquetFile(path)
         except (OSError, ValueError) as error:
             raise InvalidArgument(
-                f"{path} cannot be read as Parquet ({error}): "
-                + (
-                    "of a folder of files give pandas.read_parquet(path)"
-                    if path.is_dir()
-                    else "check the path"
-                )
+                f"{path} cannot be read as Parquet ({error}): check the path, or of a folder of files give "
+                "pandas.read_parquet(path)"
             ) from error
         data = self._file.metadata
         sizes = [data.row_group(group).num_rows for group in range(data.num_row_groups)]
