@@ -26,6 +26,7 @@ from .output import Columns, Form, NpyOutput, Output, Runs, form_of
 from .parquet import ParquetOutput
 from .zarr import ZarrOutput
 
+_ANEW = "give the same, or remove the journal and the outputs to begin anew"
 _OFTEN = 5.0  # seconds between two times that everything is made to outlive the machine
 _TOGETHER = 1 << 16  # rows that are written together in the end
 _OUTPUTS: Mapping[str, Callable[[Path], Output]] = {
@@ -193,7 +194,7 @@ class Store(Closing):
         if len(lost):
             raise InvalidArgument(
                 f"the iterator ended after {many(len(self.status), 'row')}, and {len(lost):,} of those after them were computed "
-                "before: give the same rows, or remove the journal and the outputs to begin anew"
+                f"before: {_ANEW}"
             )
         if self._output.form is None:  # no row has an answer, and what one would be is not known
             self._output.open({"values": ["<f8", []]}, len(self.status), new=True)
@@ -245,16 +246,13 @@ class Store(Closing):
         """Keep what is done, and say so; if that is nothing, leave nothing."""
         with suppress(Exception):  # the error that there is says more
             self.sync()
-        if not self._noted:
-            self._output.close()
-            self._remove(journal)
+        if self._noted:
+            error.add_note(
+                f"{int((self.status == Status.EXACT).sum()):,} rows are exact and in {self._output.paths[0]}: the same "
+                "call with resume=True goes on from there"
+            )
             return
-        error.add_note(
-            f"{int((self.status == Status.EXACT).sum()):,} rows are exact and in {self._output.paths[0]}: the same "
-            "call with resume=True goes on from there"
-        )
-
-    def _remove(self, journal: Path) -> None:
+        self._output.close()
         outputs = self._output.paths if self._output.form is not None else ()
         for path in outputs:
             if path.is_dir():
@@ -356,8 +354,7 @@ class Store(Closing):
         """Compare rows, all or those that an iterator has just given, with those that were computed."""
         if self._sealed and end > self._sealed:
             raise InvalidArgument(
-                f"the job was finished with {many(self._sealed, 'row')}, and the iterator gives more now: give the same rows, "
-                "or remove the journal and the outputs to begin anew"
+                f"the job was finished with {many(self._sealed, 'row')}, and the iterator gives more now: {_ANEW}"
             )
         left = []
         for number, (runs, inputs, digest) in enumerate(self._coming):
@@ -372,8 +369,7 @@ class Store(Closing):
                 left.append((runs, inputs, digest))
             elif digest.hex() != inputs:
                 raise InvalidArgument(
-                    f"the inputs of {named_rows(runs)} are not those that were computed before: give the same inputs, or remove the "
-                    "journal and the outputs to begin anew"
+                    f"the inputs of {named_rows(runs)} are not those that were computed before: {_ANEW}"
                 )
         self._coming = left
 
