@@ -121,15 +121,7 @@ def _planned(options: PlanOptions) -> cm.Plan:
     given: Any = {name: getattr(options, name) for name in taken}
     fn, rows = model_named(options.model, rows_in(options.inputs, options.key), options.note)
     with engine_named("local", 1)() as pool:
-        try:
-            return cm.plan(cm.engines.Resident(fn, pool), rows, engine=pool, **given)
-        except cm.errors.RowFailed as error:
-            cause, where = error.__cause__, f"for row {error.row} of {options.inputs}"
-            if isinstance(cause, cm.errors.WorkerLost):
-                problem = f"ended its process {where}: call it on this row in Python to see why"
-            else:
-                problem = f"raised {type(cause).__name__} {where}: {cause}"
-            raise cm.InvalidAnswer(f"{options.model} {problem}") from error
+        return cm.plan(cm.engines.Resident(fn, pool), rows, engine=pool, **given)
 
 
 @contextmanager

@@ -153,25 +153,16 @@ class Plan(Shown):
         drawn = [
             row for row in self.rows if math.isfinite(row.seconds) and not math.isnan(row.error)
         ]
-        top = 1.1 * max((row.seconds for row in drawn), default=1.0)
-        names: dict[tuple[float, float], list[str]] = {}
-        for row in drawn:
-            color = "C1" if row is self.rows[0] else "C0"
+        for number, row in enumerate(drawn):
             error = max(row.error, _LEAST)
             ends = [max(end, _LEAST) for end in row.errors or (error, error)]
-            ax.plot(ends, [row.seconds] * 2, color=color)
-            ax.plot(error, row.seconds, "o", color=color)
-            near = (  # their names would be written over each other
-                at
-                for at in names
-                if abs(at[1] - row.seconds) < 0.03 * top and 0.3 < at[0] / error < 3.0
-            )
-            names.setdefault(next(near, (error, row.seconds)), []).append(row.scheme)
-        for at, schemes in names.items():
-            ax.annotate(f"  {', '.join(schemes)}", at, fontsize=8, color="0.35", va="bottom")
+            label = row.scheme + " (recommended)" * (row is self.rows[0])
+            shown = {"marker": "o", "color": f"C{number}", "label": label}
+            ax.plot([ends[0], error, ends[1]], [row.seconds] * 3, markevery=[1], **shown)
         left = f"left edge: exact, or below {_LEAST:g}"
         ax.set(xscale="log", xlabel=f"error / deviation of the outputs ({left})", ylabel="seconds")
-        ax.set_ylim(0.0, top)
+        ax.set_ylim(0.0, 1.1 * max((row.seconds for row in drawn), default=1.0))
+        ax.legend()
         return ax
 
 
