@@ -246,15 +246,14 @@ class PlannedRows(_Piloted):
         expected = ask.rows * self._elapsed / max(1, answered)
         budget = max(LEAST, _LOOK * expected)
 
-        def seconds() -> float:
-            return time.perf_counter() - begun
+        def spent() -> float:  # all, where the job has ended and the plan is of no use
+            return budget if live.ended else time.perf_counter() - begun
 
-        def spent() -> float:
-            return budget if live.ended else seconds()  # then it is of no use
+        def plan() -> Plan:
+            made = planned(ask, pilot, budget=budget, spent=spent)
+            return replace(made, seconds=time.perf_counter() - begun)
 
-        return _in_thread(
-            lambda: replace(planned(ask, pilot, budget=budget, spent=spent), seconds=seconds())
-        )
+        return _in_thread(plan)
 
     def _follow(self, plan: Plan, answered: int) -> None:
         """Go on as planned."""

@@ -94,14 +94,8 @@ def _described(job: Any) -> str:
 @contextmanager
 def _bar(total: int | None, unit: str) -> Iterator[Callable[[Any], None]]:
     """A function that draws a job as a bar."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
     from rich.table import Column
 
     console = Console(stderr=True)
@@ -110,15 +104,15 @@ def _bar(total: int | None, unit: str) -> Iterator[Callable[[Any], None]]:
     whole = Column(no_wrap=True, min_width=_TIME)  # in a narrow terminal the bar is shorter
     of = "" if total is None else f"/{total:,}"
     columns = (
-        TextColumn(f"{{task.completed:,.0f}}{of} {unit}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[rest]}"),
-        TimeElapsedColumn(whole),
-        *((TimeRemainingColumn(table_column=whole.copy()),) if total is not None else ()),
+        progress.TextColumn(f"{{task.completed:,.0f}}{of} {unit}"),
+        progress.BarColumn(bar_width=None),
+        progress.TextColumn("{task.fields[rest]}"),
+        progress.TimeElapsedColumn(whole),
+        *([progress.TimeRemainingColumn(table_column=whole.copy())] if total is not None else []),
     )
     shown = console.is_terminal or console.is_jupyter
     apart = console.is_jupyter  # what workers print is then no part of the bar
-    bar = Progress(
+    bar = progress.Progress(
         *columns,
         console=console,
         transient=True,
