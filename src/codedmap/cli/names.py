@@ -42,10 +42,7 @@ def summary_of(name: str) -> str:
 
 
 def in_python(option: str, text: str, names: Mapping[str, Any], like: str) -> Any:
-    """What a text is in Python that, ``like`` this one, consists of calls of these names with numbers and texts.
-
-    Nothing else is evaluated. Raises `InvalidArgument`, also where what is called does.
-    """
+    """Calls of these names with numbers and texts, as Python has them; nothing else is evaluated."""
 
     def made(node: ast.AST) -> Any:
         match node:

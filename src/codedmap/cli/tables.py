@@ -93,10 +93,7 @@ def _read_csv(file: IO[bytes]) -> Table:
 
 
 def _parsed(cells: list[str]) -> list[Any]:
-    """The entries of a column, as whole numbers, numbers or text: the first that fits all.
-
-    Whole numbers that a float would round stay whole beside others.
-    """
+    """The entries of a column, as the first that fits all and rounds none: whole numbers, numbers, text."""
     for kind in (_whole, _decimal):
         try:
             return [kind(cell) if cell else None for cell in cells]

@@ -33,10 +33,7 @@ def draw_rows(
     status: np.ndarray,
     axes: Sequence[Any] | None,
 ) -> Any:
-    """A panel for each of the inputs (m,) with which an output varies most, and in it the rows; the figure.
-
-    Rows that failed or are missing have no value, and are marked at the lower edge.
-    """
+    """A figure: a panel for each input (m,) with which an output varies most, and in it the rows."""
     if values.dtype.kind not in "biuf":
         raise InvalidArgument(
             f"output {name!r} is of dtype {values.dtype}, and only real numbers are drawn: choose another as output="

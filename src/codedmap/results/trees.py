@@ -25,10 +25,7 @@ _SAME_SHAPE = f"return the same shape {_LIST}"
 
 
 def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """The tree with each leaf replaced by ``apply`` of it and of the same leaves of other trees.
-
-    Raises `InvalidAnswer` if the trees have not the same parts.
-    """
+    """The tree with each leaf replaced by ``apply`` of it and of the same leaves of other trees."""
     parts = parts_of(tree)
     rest: list[Any] = [parts_of(other) for other in others]
     for other, theirs in zip(others, rest, strict=True):
@@ -314,10 +311,7 @@ class Rows:
         return rows
 
     def put(self, at: np.ndarray | slice, count: int, answer: Any) -> None:
-        """Rows have been answered: ``answer`` is a tree whose leaves have ``count`` rows.
-
-        Raises `InvalidAnswer` if it has other parts, or rows of another shape, than earlier answers.
-        """
+        """Take the answers to rows: a tree whose leaves have ``count`` rows, like those before."""
         if not self._columns:
             self._tree = map_leaves(lambda leaf: np.empty(0), answer)
         parts = [leaf_rows(leaf, count) for leaf in leaves(answer, self._tree)]

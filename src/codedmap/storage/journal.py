@@ -175,10 +175,7 @@ class Journal:
 
 
 def add_record(path: Path, record: Mapping[str, Any], identity: tuple[int, int]) -> None:
-    """Add a record to a journal of this identity that another process, which has it open, will read.
-
-    Raises `OutputError` if another file has its name.
-    """
+    """Add a record to the journal of this identity, which another process has open."""
     with writing(path):
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:

@@ -34,10 +34,7 @@ def form_of(columns: Columns) -> Form:
 
 
 class Output:
-    """An array of the caller's with slice assignment: values only, no file, and no journal.
-
-    The base of all other outputs, which are files.
-    """
+    """An array of the caller's, of values only and without a journal; the base of outputs in files."""
 
     paths: tuple[Path, ...] = ()
     """What it consists of; the first is what the caller has given."""
@@ -56,10 +53,7 @@ class Output:
         """Standard errors, likewise; empty until one is written, then 0 where none is."""
 
     def put_before(self, columns: Columns) -> None:
-        """Keep these columns of all rows before the answers, where an output is a table.
-
-        Raises `InvalidArgument` if it cannot hold them.
-        """
+        """Keep columns of all rows that a table has before the answers."""
         self.named = bool(columns)
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:

@@ -171,10 +171,7 @@ class Store(Closing):
         return columns["values"] if alone else columns
 
     def resize(self, status: np.ndarray) -> None:
-        """An iterator has given more rows; those that are exact already are marked as such.
-
-        Raises `InvalidArgument` if they are not those that were computed before.
-        """
+        """An iterator has given more rows; those that are exact already are marked as such."""
         begin, end = len(self.status), len(status)
         self._check_coming(begin, end)
         known = self._restored[begin:end]
@@ -184,10 +181,7 @@ class Store(Closing):
             self._output.resize(max(end, len(self._restored)))
 
     def finish(self) -> tuple[Any, Any]:
-        """Complete the output; values and standard errors, opened for reading.
-
-        Raises `InvalidArgument` if an iterator has ended before rows that were computed.
-        """
+        """Complete the output; values and standard errors, opened for reading."""
         if self._journal is not None:
             self._journal.check_in_place()
         lost = np.flatnonzero(self._restored[len(self.status) :] == Status.EXACT)
