@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -180,8 +181,13 @@ class NpyOutput(Output):
 
     def sync(self, status: np.ndarray) -> None:
         super().sync(status)
-        if self.arrays:
-            _write_npy(self.paths[1], status)
+        if not self.arrays:
+            return
+        # Status that is not written would be zeros, which say that rows are exact.
+        with written_whole(self.paths[1]) as part, part.open("wb") as file:
+            np.save(file, status)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _errors(self, name: str, like: np.ndarray) -> Any:
         rows, shape = self.arrays[name].rows, like.shape[1:]
@@ -276,15 +282,13 @@ def _part(path: Path) -> Path:
     return path.with_suffix(".part")
 
 
-def _write_npy(path: Path, array: np.ndarray) -> None:
-    """Write a file as a whole, or not: what is not written would be zeros, which say that rows are exact."""
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Where to write what becomes a file at the end, or on an error does not."""
     part = _part(path)
     try:
         with writing(path):
-            with part.open("wb") as file:
-                np.save(file, array)
-                file.flush()
-                os.fsync(file.fileno())
+            yield part
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from ..results.status import Status
 from ..results.trees import errors_name, from_arrow
 from .digest import checksum
 from .journal import writing
-from .output import Columns, Form, Output, Runs, read_at, write_at
+from .output import Columns, Form, Output, Runs, read_at, write_at, written_whole
 from .source import extra
 
 _GROUP = 1 << 17  # rows written together
@@ -196,13 +196,8 @@ class ParquetOutput(Output):
     def finish(self, status: np.ndarray) -> tuple[Any, Any]:
         if not self._pieces and not status.any():  # it was finished before
             return self._reading(), None
-        part = self.paths[0].with_name(self.paths[0].name + ".part")
-        with writing(self.paths[0]):
-            try:
-                self._write_file(part, status)
-                part.replace(self.paths[0])
-            finally:
-                part.unlink(missing_ok=True)
+        with written_whole(self.paths[0]) as part:
+            self._write_file(part, status)
         values = self._reading()
         return values, values if self._estimated else None
 
