@@ -223,3 +223,9 @@ def test_bytes_of_many_kinds_are_no_input(folder):
     parquet.write_table(table, "runs.parquet")
     result = CliRunner().invoke(cli, ["fill", "runs.parquet", "--inputs", "a", "--out", "f.csv"])
     assert "row 0 of table runs.parquet (counted from 0) has b'p' as 'a'" in result.output
+
+
+def test_standard_errors_of_a_table_need_no_status(folder):
+    Path("runs.csv").write_text("a,y,z,z_stderr\n1,2,5,0\n2,,6,0.5\n3,4,7,0\n4,5,8,0\n")
+    _, rows = filled("--inputs", "a", "--outputs", "y")
+    assert [row["status"] for row in rows] == ["EXACT", "ESTIMATED", "EXACT", "EXACT"]

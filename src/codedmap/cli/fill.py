@@ -111,6 +111,11 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
                 "of rows that were lost"
             )
     numbers = _numbers(options, table)
+    for name in (f"{number}{_STDERR}" for number in numbers):
+        for row in _odd(table.get(name, [])):
+            raise cm.InvalidArgument(
+                f"{_cell(options, table, name, row)}: a standard error must be a number, or empty"
+            )
     holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
     outputs = options.outputs or tuple(holed)
     wrong = [name for name in outputs if name not in numbers]
@@ -129,12 +134,8 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
             raise cm.InvalidArgument(
                 f"{name!r} is an input, and the name of the standard errors of {name.removesuffix(_STDERR)!r}: rename it"
             )
-        for row in _odd(table.get(name, [])):
-            raise cm.InvalidArgument(
-                f"{_cell(options, table, name, row)}: a standard error must be a number, or empty"
-            )
     unsaid = [name for name in outputs if f"{name}{_STDERR}" not in table]
-    if unsaid and _unexplained(table):
+    if unsaid and "status" in table and _unexplained(table):
         raise cm.InvalidArgument(
             f"rows of table {options.table} have the status estimated, and there is no column {unsaid[0]}{_STDERR} that "
             f"says which entries of {unsaid[0]!r} are: give the table with its standard errors"
@@ -159,12 +160,11 @@ def _numbers(options: FillOptions, table: Table) -> list[str]:
 
 def _unexplained(table: Table) -> bool:
     """Whether a row is ESTIMATED, and no standard error says which of its entries is."""
-    errors = [cells for name, cells in table.items() if name.endswith(_STDERR)]
-    return any(
-        status == "ESTIMATED"
-        and not any(is_real(cells[row]) and cells[row] > 0.0 for cells in errors)
-        for row, status in enumerate(table.get("status", ()))
-    )
+    estimated = np.array(table["status"]) == "ESTIMATED"
+    for name, cells in table.items():
+        if name.endswith(_STDERR) and not _odd(cells):
+            estimated &= ~(_floats(cells) > 0.0)
+    return bool(estimated.any())
 
 
 def _left(options: FillOptions, table: Table, outputs: tuple[str, ...]) -> np.ndarray:
@@ -173,8 +173,8 @@ def _left(options: FillOptions, table: Table, outputs: tuple[str, ...]) -> np.nd
     left = np.full_like(given, cm.Status.EXACT)
     for name in _numbers(options, table):
         if name not in outputs and not name.endswith(_STDERR):
-            empty = np.array([_is_empty(cell) for cell in table[name]])
             estimated = np.where(_missing(table, name), cm.Status.ESTIMATED, cm.Status.EXACT)
+            empty = np.isnan(_floats(table[name]))
             left = np.maximum(left, np.where(empty, given, estimated))
     return left
 
@@ -188,17 +188,15 @@ def _odd(cells: list[Any]) -> list[int]:
 
 def _missing(table: Table, name: str) -> np.ndarray:
     """(m,) bool: the entries of a column that are missing, or were estimated."""
-    errors = table.get(f"{name}{_STDERR}", [0.0] * len(table[name]))
-    status = table.get("status", [""] * len(errors))
-    known = [
-        not _is_empty(cell) and (error == 0.0 or (_is_empty(error) and of_row != "ESTIMATED"))
-        for cell, error, of_row in zip(table[name], errors, status, strict=True)
-    ]
-    return ~np.array(known)
+    values, status = _floats(table[name]), np.array(table.get("status", [""] * len(table[name])))
+    errors = _floats(table.get(f"{name}{_STDERR}", [0.0] * len(values)))
+    known = (errors == 0.0) | (np.isnan(errors) & (status != "ESTIMATED"))
+    return np.asarray(np.isnan(values) | ~known)
 
 
-def _is_empty(cell: Any) -> bool:
-    return cell is None or cell != cell  # noqa: PLR0124  NaN
+def _floats(cells: list[Any]) -> np.ndarray:
+    """A column of numbers, NaN where there is none."""
+    return np.array(cells, dtype=np.float64)
 
 
 def _status(options: FillOptions, table: Table) -> list[str]:
@@ -229,9 +227,8 @@ class _Columns(np.ndarray):
 def _filled(
     options: FillOptions, table: Table, outputs: tuple[str, ...], status: list[str]
 ) -> cm.FillResult:
-    answers = np.array([table[name] for name in outputs], dtype=np.float64).T
-    for k, name in enumerate(outputs):
-        answers[_missing(table, name), k] = np.nan
+    answers = np.stack([_floats(table[name]) for name in outputs], axis=1)
+    answers[np.stack([_missing(table, name) for name in outputs], axis=1)] = np.nan
     failed = np.array([one == "FAILED" and not options.failed for one in status])
     failed &= np.isnan(answers).all(axis=1)  # `fill` takes no answers of rows that failed
     with options.warnings_noted():
