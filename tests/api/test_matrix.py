@@ -559,8 +559,8 @@ def test_what_is_neither_a_vector_nor_columns_is_refused(bad):
         products += [lambda: A * bad, lambda: bad * A, lambda: A.dot(bad), lambda: A(bad)]
     for product in products:
         with pytest.raises(
-            cm.InvalidArgument,
-            match=r"vectors of length 30 .*multiplied is|neither a vector nor columns|cannot be made an array",
+            ValueError,
+            match=r"vectors of length 30 .*multiplied is|not allowed, use '\*' instead|cannot be made an array",
         ):
             product()
     assert A.engine.calls == []

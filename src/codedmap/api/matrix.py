@@ -135,12 +135,6 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
             return super().__rmul__(x)
         return self.T.dot(_as_array(x, "U @ A").T).T
 
-    def __matmul__(self, other: Any) -> Any:
-        return self.dot(_no_scalar(other))
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return self.__rmul__(_no_scalar(other))
-
     def matvec(self, x: Any) -> np.ndarray:
         """The product with a vector, (n,) or (n, 1)."""
         x = _checked_columns(x, self.shape[1], "A @ v")
@@ -298,14 +292,6 @@ def _check_room(blocks: CodedBlocks) -> None:
 def _operator_or_number(x: Any) -> bool:
     # To NumPy a text is a scalar too.
     return isinstance(x, LinearOperator) or (np.isscalar(x) and np.asarray(x).dtype.kind in "biufc")
-
-
-def _no_scalar(x: Any) -> Any:
-    if np.isscalar(x):
-        raise InvalidArgument(
-            f"{x!r} is neither a vector nor columns: to scale the operator by a number c, write A * c"
-        )
-    return x
 
 
 def _as_array(columns: Any, what: str) -> np.ndarray:
