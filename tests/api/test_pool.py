@@ -476,7 +476,7 @@ def test_workers_end_with_a_pool_that_was_dropped_when_its_calls_have_answered()
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"engine": 4}, r"give codedmap.engines.Local\(4\)"),
+        ({"engine": 4}, r"give one such as codedmap.engines.Local"),
         ({"retries": -1}, "retries"),
         ({"call_timeout": 0}, "call_timeout"),
         ({"hedge": 3}, "hedge"),

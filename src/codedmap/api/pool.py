@@ -71,10 +71,6 @@ class Pool:
         retries: int = 2,
         call_timeout: float | None = None,
     ) -> None:
-        if isinstance(engine, int):
-            raise InvalidArgument(
-                f"Pool({engine!r}) takes an engine: give codedmap.engines.Local({engine!r}) for so many processes"
-            )
         Options(hedge=hedge, retries=retries, call_timeout=call_timeout)
         check_hedge_of_rows(hedge)
         self._stack = ExitStack()

@@ -191,11 +191,8 @@ def _rows(design: Any, takes: Arguments | None) -> _Rows:
                 "such as by design.sample_sobol(64)"
             )
         return _sampled(design, sample)
-    if isinstance(design, tuple):
-        if len(design) != 2 or not isinstance(design[0], Mapping) or "names" not in design[0]:
-            raise InvalidArgument(
-                "a tuple is a problem of SALib's and its sample, and this one is not: give (problem, sample)"
-            )
+    pair = isinstance(design, tuple) and len(design) == 2 and isinstance(design[0], Mapping)
+    if pair and "names" in design[0]:
         return _sampled(*design)
     if hasattr(design, "data_vars"):
         return _grid(design, takes)
@@ -210,7 +207,7 @@ def _rows(design: Any, takes: Arguments | None) -> _Rows:
         return _Rows(columns, columns)
     raise InvalidArgument(
         f"the design is of type {type(design).__name__}: give a data frame, an xarray.Dataset, a dict of columns, or a sample of "
-        "SALib's; of an array of numbers (m, p) a frame, pandas.DataFrame(array, columns=['a', 'b'])"
+        "SALib's as (problem, sample); of an array of numbers (m, p) a frame, pandas.DataFrame(array, columns=['a', 'b'])"
     )
 
 
