@@ -52,9 +52,13 @@ def words(engine, output="out.npz"):
 @pytest.mark.parametrize(
     ("engine", "message", "code"),
     [
-        ("mpi", "--engine mpi must be local, dask:ADDRESS of a scheduler, ray, or ray:ADDRESS", 2),
+        ("mpi", "--engine mpi must be local, dask:ADDRESS of a scheduler, such as dask:tcp://", 2),
         ("local:4", "--engine local:4 must be local", 2),
-        ("dask", "--engine dask needs the address of a scheduler, such as --engine dask:tcp://", 2),
+        (
+            "dask",
+            "--engine dask must be local, dask:ADDRESS of a scheduler, such as dask:tcp://",
+            2,
+        ),
         ("ray:ray://10.0.0.1:10001", "must be ray:HOST:PORT, such as ray:10.0.0.1:6379", 2),
         ("ray:somewhere", "must be ray:HOST:PORT", 2),
     ],

@@ -251,7 +251,8 @@ class Pool:
     ) -> Iterator[tuple[int, Any]]:
         """The place of each answer and the answer, as they arrive; the calls are sent now."""
         self._check_open()
-        _check_chunksize(chunksize)
+        if chunksize is not None:
+            check_whole("chunksize", chunksize, 1)
         given = self._given | {"on_error": "record"}  # answers to inputs before are still to come
         if hasattr(iterable, "__len__"):
             items = list(iterable)
@@ -364,17 +365,6 @@ class _Task:
 
 class _NoNumber(Exception):
     """An objective returned None."""
-
-
-def _check_chunksize(chunksize: Any) -> None:
-    if chunksize is None:
-        return
-    if np.iterable(chunksize):
-        raise InvalidArgument(
-            "a pool takes one iterable of inputs, and this is a second one: for a function of several arguments give "
-            "pool.starmap(fn, zip(first, second))"
-        )
-    check_whole("chunksize", chunksize, 1)
 
 
 def _arguments(iterable: Iterable[Iterable[Any]]) -> list[tuple[Any, ...]]:

@@ -24,14 +24,10 @@ _TIMEOUT = 10.0  # seconds for a cluster to answer, and then for its first worke
 
 
 @contextmanager
-def _dask(workers: int | None, address: str = "") -> Iterator[cm.engines.Engine]:
+def _dask(workers: int | None, address: str) -> Iterator[cm.engines.Engine]:
     engine = cm.engines.Dask  # says how to install the extra if it is missing
     from distributed import Client  # noqa: PLC0415  an extra
 
-    if not address:
-        raise cm.InvalidArgument(
-            "--engine dask needs the address of a scheduler, such as --engine dask:tcp://10.0.0.1:8786"
-        )
     try:
         client: Any = Client(address, timeout=_TIMEOUT)
     except (OSError, ValueError) as error:
@@ -95,9 +91,10 @@ ENGINES: dict[str, Callable[..., AbstractContextManager[Any]]] = {
 def engine_named(words: str, workers: int | None) -> Callable[[], AbstractContextManager[Any]]:
     """A function that starts workers on an engine, such as "local", "ray" or "dask:tcp://10.0.0.1:8786"."""
     name, _, address = words.partition(":")
-    if name not in ENGINES or (name == "local" and address):
+    if name not in ENGINES or (name == "local" and address) or (name == "dask" and not address):
         raise cm.InvalidArgument(
-            f"--engine {words} must be local, dask:ADDRESS of a scheduler, ray, or ray:ADDRESS"
+            f"--engine {words} must be local, dask:ADDRESS of a scheduler, such as dask:tcp://10.0.0.1:8786, ray, or "
+            "ray:ADDRESS"
         )
     return partial(ENGINES[name], workers, *([address] if address else []))
 

@@ -183,10 +183,6 @@ def _run_stored(options: RunOptions) -> cm.MapResult:
             f"--force is for .npz outputs: remove {options.out} and its journal to begin anew"
         )
     _, journal = output_at(options.out, resume=options.resume)
-    if options.code == "auto":
-        raise cm.InvalidArgument(
-            "--code auto is for .npz outputs: codedmap plan says which code to use for others"
-        )
     if options.resume and not journal.exists():
         options.note(
             f"there is no journal {options.out}.journal, so there is nothing to resume: this run begins"
