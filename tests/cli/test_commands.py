@@ -403,7 +403,7 @@ def test_inputs_that_cannot_be_read(folder, scripted):
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-8])
     Path("cut.npz").write_bytes(Path("two.npz").read_bytes()[:-8])
     for inputs, message in [
-        ("nowhere.npy", "No such file or directory.*check the path"),
+        ("nowhere.npy", "nowhere.npy: No such file or directory: give another path"),
         (".", "Is a directory"),
         ("text.npy", "neither a .npy nor a .npz file: write it with numpy.save"),
         ("objects.npy", "Python objects, and unpickling those could run any code: save"),
@@ -460,7 +460,7 @@ def test_outputs_that_cannot_be_written(folder, scripted):
     assert Path("there.npz").read_text() == "precious"
     assert "exists" in refused(*line, "folder.npz", "--force")
     assert "no directory nowhere, create it" in refused(*line, "nowhere/out.npz")
-    assert "name ending in .npz, or in .npy" in refused(*line, "out.txt")
+    assert "name ending in .npz and leave out --resume, or one in .npy" in refused(*line, "out.txt")
     assert not scripted
 
 

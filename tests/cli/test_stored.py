@@ -177,7 +177,7 @@ def test_fewer_answers_than_promised_and_no_error_bars(monkeypatch):
 
 def test_resuming_is_refused_where_nothing_is_kept(scripted):
     line = [*words()[:-3], "out.npz"]
-    assert "--resume is for outputs that are written as answers come" in refused(*line, "--resume")
+    assert "leave out --resume, or one in .npy, .zarr or .parquet" in refused(*line, "--resume")
     assert not scripted
 
 

@@ -394,6 +394,14 @@ class Arguments(NamedTuple):
     all: bool  # whether it takes any name
     unnamed: str | None  # an argument that cannot be given by name
 
+    def check_named(self) -> None:
+        """Raise `InvalidArgument` if there is one."""
+        if self.unnamed is not None:
+            raise InvalidArgument(
+                f"fn takes {self.unnamed!r} by position only, and sweep gives values by name: give a function of named "
+                f"arguments, such as lambda {self.unnamed}: fn({self.unnamed})"
+            )
+
 
 def _check_given(fn: Any, out: Any) -> None:
     if isinstance(fn, Itemwise | Resident):
@@ -432,11 +440,7 @@ def _check_call(takes: Arguments, rows: _Rows, fixed: Sequence[str]) -> None:
             f"{_listed(twice)} is a column of the design, and is given for all rows too (kwargs, or rng by seed): leave "
             "out one of them"
         )
-    if takes.unnamed is not None:
-        raise InvalidArgument(
-            f"fn takes {takes.unnamed!r} by position only, and sweep gives values by name: give a function of named "
-            f"arguments, such as lambda {takes.unnamed}: fn({takes.unnamed})"
-        )
+    takes.check_named()
     missing = [name for name in takes.needed if name not in (*columns, *fixed)]
     if missing:
         raise InvalidArgument(

@@ -20,32 +20,27 @@ def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
 
     With ``mapped`` a .npy file is memory-mapped and not read, for inputs larger than memory.
     """
-    try:
-        with path.open("rb") as file:
-            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
-                raise cm.InvalidArgument(
-                    f"inputs {path} is neither a .npy nor a .npz file: write it with numpy.save"
-                )
-            file.seek(0)
+    with path.open("rb") as file:
+        if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
+            raise cm.InvalidArgument(
+                f"inputs {path} is neither a .npy nor a .npz file: write it with numpy.save"
+            )
+        file.seek(0)
+        try:
             mode: Literal["r"] | None = "r" if mapped else None
             loaded = np.load(path if mapped else file, mmap_mode=mode, allow_pickle=False)
             if not isinstance(loaded, np.ndarray):
                 return np.asarray(loaded[_chosen(path, loaded.files, key)])
-    except cm.InvalidArgument:
-        raise
-    except OSError as error:
-        raise cm.InvalidArgument(
-            f"inputs {path} cannot be read ({error.strerror or error}): check the path"
-        ) from error
-    except Exception as error:  # a damaged file may raise anything
-        if "allow_pickle" in str(error) or "Python objects" in str(error):
-            raise cm.InvalidArgument(
-                f"inputs {path} holds Python objects, and unpickling those could run any code: "
-                "save an array of numbers or text (a ragged list of rows must be padded first)"
-            ) from error
-        raise cm.InvalidArgument(
-            f"inputs {path} cannot be read: {type(error).__name__}: {error}"
-        ) from error
+        except cm.InvalidArgument:
+            raise
+        except Exception as error:  # a damaged file may raise anything
+            problem = f"cannot be read: {type(error).__name__}: {error}"
+            if "allow_pickle" in str(error) or "Python objects" in str(error):
+                problem = (
+                    "holds Python objects, and unpickling those could run any code: save an array of numbers or text (a "
+                    "ragged list of rows must be padded first)"
+                )
+            raise cm.InvalidArgument(f"inputs {path} {problem}") from error
     if key is not None:
         raise cm.InvalidArgument(f"--key is for .npz files: {path} holds a single array")
     return loaded

@@ -82,12 +82,7 @@ def model_named(
     the file, its content is sent.
     """
     if name.endswith(".onnx"):
-        try:
-            model = cm.OnnxModel(name)
-        except OSError as error:
-            raise cm.InvalidArgument(
-                f"model {name} cannot be read ({error.strerror or error}): check the path"
-            ) from error
+        model = cm.OnnxModel(name)
         if rows.dtype.kind == "f" and rows.dtype != model.dtype:
             note(f"inputs are {rows.dtype} and {Path(name).name} takes {model.dtype}: cast them")
             with np.errstate(over="ignore"):  # `map` reports rows that became infinite

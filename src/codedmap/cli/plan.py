@@ -73,12 +73,7 @@ class PlanOptions(SharedOptions):
         """The measured times, if there are any."""
         if self.latency_csv is None:
             return None
-        try:
-            measured = cm.latency.Empirical.from_csv(self.latency_csv)
-        except OSError as error:
-            raise cm.InvalidArgument(
-                f"times {self.latency_csv} cannot be read ({error.strerror or error}): check the path"
-            ) from error
+        measured = cm.latency.Empirical.from_csv(self.latency_csv)
         if measured.workers >= self.workers:
             return measured
         self.note(

@@ -157,15 +157,10 @@ def run(**options: Any) -> int:
 
 def _run_at_once(options: RunOptions) -> cm.MapResult:
     """Write all answers at the end."""
-    if options.out.suffix != ".npz":
+    if options.out.suffix != ".npz" or options.resume:
         raise cm.InvalidArgument(
-            f"output {options.out}: give it a name ending in .npz, or in .npy, .zarr or .parquet to have it written "
-            "as answers come"
-        )
-    if options.resume:
-        raise cm.InvalidArgument(
-            f"--resume is for outputs that are written as answers come, and {options.out} is written at the end: "
-            "give it a name ending in .npy, or leave the option out"
+            f"output {options.out}: give it a name ending in .npz and leave out --resume, or one in .npy, .zarr or .parquet "
+            "to have it written as answers come"
         )
     with written("output", options.out, options.force) as write:
         result = _mapped(options, rows_in(options.inputs, options.key))

@@ -298,9 +298,8 @@ class _Sweep:
         program = options.command is not None
         if len(options.given) != (1 if program else 2):
             raise click.UsageError(
-                f"with --command there is one argument, DESIGN, and without it there are two, MODEL and DESIGN: "
-                f"{len(options.given)} {'was' if len(options.given) == 1 else 'were'} given with"
-                f"{'' if program else 'out'} it",
+                "with --command there is one argument, DESIGN, and without it there are two, MODEL and DESIGN: "
+                f"{len(options.given)} given",
                 click.get_current_context(),
             )
         if options.command is None:
@@ -628,10 +627,7 @@ def _arguments(fn: Callable[..., Any], table: Table) -> tuple[list[str], list[st
     takes = arguments_of(fn)
     if takes is None:
         return [], list(table)
-    if takes.unnamed is not None:
-        raise cm.InvalidArgument(
-            f"{fn!r} has arguments that cannot be given by name: write a function with the columns as its arguments"
-        )
+    takes.check_named()
     names = table if takes.all else [name for name in takes.names if name in table]
     return list(takes.needed), list(names)
 

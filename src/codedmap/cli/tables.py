@@ -41,16 +41,12 @@ def check_table(name: str, path: Path) -> None:
 def read_table(name: str, path: Path) -> Table:
     """The table in a file; raises `InvalidArgument` if there is none, or it has no rows."""
     check_table(name, path)
-    try:
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        try:
             table = _KINDS[path.suffix][0](file)
-    except OSError as error:
-        raise cm.InvalidArgument(
-            f"{name} {path} cannot be read ({error.strerror or error}): check the path"
-        ) from error
-    except Exception as error:  # a damaged file may raise anything
-        hint = ": save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
-        raise cm.InvalidArgument(f"{name} {path} cannot be read: {error}{hint}") from error
+        except Exception as error:  # a damaged file may raise anything
+            hint = ": save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+            raise cm.InvalidArgument(f"{name} {path} cannot be read: {error}{hint}") from error
     if not table or not next(iter(table.values())):
         raise cm.InvalidArgument(
             f"{name} {path} has no rows: give the names of columns, and a row for each run"
