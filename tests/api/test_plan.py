@@ -332,7 +332,7 @@ def test_codes_of_ones_own():
         ({"latency": 3}, "is not a latency model"),
         ({"latency": cm.latency.Pareto}, "is not a latency model"),
         ({"latency": cm.latency.Empirical([[1.0, 2.0]])}, "only 2 were measured"),
-        ({"codes": "kernel"}, "are not codes"),
+        ({"codes": "kernel"}, "is not a code"),
         ({"codes": []}, "is empty"),
         ({"codes": [3]}, "is not a code"),
         ({"codes": [cm.KernelCode(8, 9, 1)]}, "the plan is for 8"),

@@ -213,9 +213,7 @@ def test_python_objects_are_refused(scripted, fn, output):
 
 def test_a_model_that_exits_is_an_error_of_plan():
     asked = "plan output_jobs:leaves x.npy --workers 4 --stragglers 1 --tasks 3".split()
-    assert "output_jobs:leaves raised SystemExit for row 4 of x.npy: 4" in refused(
-        *asked, exit_code=1
-    )
+    assert "row 4 failed on worker 0 with SystemExit: 4" in refused(*asked, exit_code=1)
 
 
 # Ctrl-C
@@ -312,5 +310,5 @@ def test_a_working_directory_that_has_been_removed_is_said(folder):
     run = subprocess.run(
         [sys.executable, "-c", source], check=False, capture_output=True, text=True
     )
-    said = "codedmap: error: the working directory has been removed: change to another one\n"
+    said = "codedmap: error: the working directory: No such file or directory: give another path\n"
     assert (run.returncode, run.stderr) == (2, said)

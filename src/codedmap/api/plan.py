@@ -155,12 +155,8 @@ def plan(
 
 
 def _named_codes(codes: Any) -> list[tuple[str, Code]]:
-    if isinstance(codes, Code):
+    if isinstance(codes, Code) or not isinstance(codes, Iterable):
         codes = [codes]
-    if isinstance(codes, str) or not isinstance(codes, Iterable):
-        raise InvalidArgument(
-            f"codes={codes!r} are not codes: give codes such as [Replication(8, 16)]"
-        )
     named = list(codes.items()) if isinstance(codes, Mapping) else [(repr(c), c) for c in codes]
     for _, code in named:
         if not isinstance(code, Code):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import codedmap as cm
 
 from ..errors import many
 from .engines import engine_named
-from .files import Save, rows_in, written
+from .files import rows_in, written
 from .names import model_named
 from .options import COUNT, PATH, SharedOptions, duration, option, parameters
 from .shell import Command, print_result
@@ -101,12 +100,15 @@ def plan(**options: Any) -> int:
         --workers 24
     """  # noqa: D301  click wants the backspace itself
     given = PlanOptions(**options)
-    with _plot_file(given.plot, given.force) as write:
+    path = given.plot
+    if path is None:
+        print_result(str(_planned(given)))
+        return 0
+    _check_plot(path)
+    with written("plot", path, given.force) as write:
         found = _planned(given)
-        if given.plot is not None:
-            figure: Any = found.plot().figure
-            kind = given.plot.suffix[1:]
-            write(lambda file: figure.savefig(file, format=kind, dpi=150))
+        figure: Any = found.plot().figure
+        write(lambda file: figure.savefig(file, format=path.suffix[1:], dpi=150))
     print_result(str(found))
     return 0
 
@@ -119,19 +121,11 @@ def _planned(options: PlanOptions) -> cm.Plan:
         return cm.plan(cm.engines.Resident(fn, pool), rows, engine=pool, **given)
 
 
-@contextmanager
-def _plot_file(path: Path | None, force: bool) -> Iterator[Callable[[Save], None]]:
-    """A function that writes the plot, if there is to be one."""
-    if path is None:
-        yield lambda save: None
-        return
+def _check_plot(path: Path) -> None:
+    """Raise `InvalidArgument` if no picture can be drawn there."""
     if path.suffix not in _FORMATS:
         raise cm.InvalidArgument(
             f"plot {path} will be a picture: give it a name ending in {', '.join(_FORMATS)}"
         )
-    try:
-        import matplotlib  # noqa: F401, PLC0415  optional
-    except ImportError as error:
-        raise cm.InvalidArgument("--plot needs matplotlib: pip install matplotlib") from error
-    with written("plot", path, force) as write:
-        yield write
+    if find_spec("matplotlib") is None:
+        raise cm.InvalidArgument("--plot needs matplotlib: pip install matplotlib")

@@ -86,13 +86,9 @@ class Commands(Command, click.Group):
             for argument, option in _OPTIONS:
                 message = message.replace(argument, option)
             code = next(code for kinds, code in _EXIT_CODES if isinstance(error, kinds))
-        except OSError as error:  # a name that the file system refuses
-            if error.filename is not None:
-                message, code = f"{error.filename}: {error.strerror}: give another path", 2
-            elif isinstance(error, FileNotFoundError):  # of os.getcwd
-                message, code = "the working directory has been removed: change to another one", 2
-            else:
-                raise
+        except OSError as error:  # a name that the file system refuses; of os.getcwd there is none
+            path = "the working directory" if error.filename is None else error.filename
+            message, code = f"{path}: {error.strerror or error}: give another path", 2
         else:
             raise SystemExit(code)
         print_error(f"codedmap: error: {' '.join(message.split())}")

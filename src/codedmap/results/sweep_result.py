@@ -129,12 +129,9 @@ class SweepResult(OfRows):
         check_whole("seed", seed, 1)
         problem = self._problem if problem is None else problem
         if not isinstance(problem, Mapping):
-            what = (
-                "the design did not come from SALib"
-                if problem is None
-                else f"{problem=!r} is none of SALib's"
+            raise InvalidArgument(
+                f"{problem=!r} is none of SALib's, and the design brought none: give that of which it is a sample"
             )
-            raise InvalidArgument(f"{what}: give the problem of which it is a sample, as problem=")
         analyze = importlib.import_module("SALib.analyze.sobol").analyze
         self._check_sampled(problem, calc_second_order)
         options |= {"calc_second_order": calc_second_order, "seed": seed}
