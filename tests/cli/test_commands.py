@@ -408,14 +408,14 @@ def test_inputs_that_cannot_be_read(folder, scripted):
         ("text.npy", "neither a .npy nor a .npz file: write it with numpy.save"),
         ("objects.npy", "Python objects, and unpickling those could run any code: save"),
         ("objects.npz", "Python objects, and unpickling those could run any code: save"),
-        ("empty.npz", "without any array"),
-        ("two.npz", r"holds 2 arrays \(first, second\): choose with --key"),
+        ("empty.npz", "holds 0 arrays"),
+        ("two.npz", r"holds 2 arrays \(first, second\): choose one of these with --key"),
         ("cut.npy", "cannot be read: ValueError"),
         ("cut.npz", "cannot be read: BadZipFile"),
     ]:
         assert_matches(message, refused(*words(inputs=inputs)))
     message = refused(*words(inputs="two.npz"), "--key", "third")
-    assert "no array 'third'; it holds first, second" in message
+    assert "holds 2 arrays (first, second): choose one of these" in message
     assert "--key is for .npz files" in refused(*words(), "--key", "first")
     assert not scripted
 

@@ -134,8 +134,8 @@ def test_rows_that_failed_are_filled_on_request(folder):
     ("line", "says"),
     [
         (("--inputs", "a,c"), "has no column 'c'"),
-        (("--inputs", "a,,b"), "must be names of columns"),
-        (("--inputs", ""), "must be names of columns"),
+        (("--inputs", "a,,b"), "must be names of different columns"),
+        (("--inputs", ""), "must be names of different columns"),
         (("--inputs", "a,b,a"), "must be names of different columns"),
         (("--inputs", "a,b", "--outputs", "y,y"), "must be names of different columns"),
         (("--inputs", "a,error"), "row 0 of table runs.csv (counted from 0) has None as 'error'"),

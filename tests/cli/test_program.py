@@ -55,8 +55,8 @@ def test_floats_are_written_so_that_they_are_read_back_the_same():
         ("echo {}", "name a column"),
         ("echo {a!r}", "name a column"),
         ("echo '{\"a\": {a}}'", "write {{ and }} for braces"),
-        ("no-such-program {a}", "no program 'no-such-program' on the PATH"),
-        ("./no-such-program {a}", "correct the path, or build it first"),
+        ("no-such-program {a}", "no program 'no-such-program', or it may not be executed"),
+        ("./no-such-program {a}", "install or build it"),
         (f"{__file__} {{a}}", "chmod"),
     ],
 )

@@ -134,7 +134,7 @@ def test_outputs_and_archives_have_the_same_code(scripted, code):
 
 def test_an_array_of_an_archive(scripted):
     np.savez("two.npz", first=X, second=X + 1)
-    assert "choose with --key NAME" in refused(*words(inputs="two.npz"))
+    assert "choose one of these with --key NAME" in refused(*words(inputs="two.npz"))
     ran(*words(inputs="two.npz"), "--key", "second")
     np.testing.assert_array_equal(np.load("out.npy"), 2 * (X + 1))
 

@@ -553,7 +553,7 @@ def test_directories_of_runs_that_an_interruption_ended_are_removed(folder, monk
         ("a;b\n1,5;2\n", "its first line has semicolons, and no commas: put commas between"),
         ("a\tb\n1\t2\n", "its first line has tabs, and no commas"),
         ("a,\n1,2\n", "column 2 has no name"),
-        ("a,status\n1,2\n", "a column of the design is called 'status'"),
+        ("a,status\n1,2\n", "columns of the design are called 'status'"),
         ('a,b\n1,"2\n', "line 2: unexpected end of data"),
     ],
 )

@@ -263,19 +263,13 @@ def column_of(name: str, given: Any) -> np.ndarray:
 
 def check_names(names: Sequence[Any]) -> None:
     """Raise `InvalidArgument` if columns of a design cannot be given by name, or put beside outputs."""
-    for name, count in Counter(names).items():
-        if not isinstance(name, str):
-            raise InvalidArgument(
-                f"a column of the design is called {name!r}, which is not text: fn gets values by name, so rename it"
-            )
-        if count > 1:
-            raise InvalidArgument(
-                f"{count} columns of the design are called {name!r}: give each a name of its own"
-            )
-        if name in ADDED:
-            raise InvalidArgument(
-                f"a column of the design is called {name!r}, as one that sweep adds: rename it"
-            )
+    counts = Counter(names)
+    odd = [n for n in counts if not isinstance(n, str) or counts[n] > 1 or n in ADDED]
+    if odd:
+        raise InvalidArgument(
+            f"columns of the design are called {_listed(odd)}: fn gets values by name, and sweep adds {' and '.join(ADDED)}; give "
+            "each a name of its own that is text, and none of these"
+        )
 
 
 def check_columns(columns: Mapping[str, np.ndarray]) -> None:

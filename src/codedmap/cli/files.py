@@ -47,18 +47,12 @@ def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
 
 
 def _chosen(path: Path, keys: list[str], key: str | None) -> str:
-    listed = ", ".join(keys)
-    if not keys:
-        raise cm.InvalidArgument(f"inputs {path} is an archive without any array")
-    if key is None and len(keys) != 1:
+    found = keys if key is None else [one for one in keys if one == key]
+    if len(found) != 1:
         raise cm.InvalidArgument(
-            f"{path} holds {len(keys)} arrays ({listed}): choose with --key NAME"
+            f"{path} holds {len(keys)} arrays ({', '.join(keys)}): choose one of these with --key NAME"
         )
-    if key is not None and key not in keys:
-        raise cm.InvalidArgument(
-            f"{path} holds no array {key!r}; it holds {listed}: choose one of these with --key"
-        )
-    return keys[0] if key is None else key
+    return found[0]
 
 
 def check_apart(output: Path, *read: str | Path) -> None:

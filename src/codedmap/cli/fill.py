@@ -26,9 +26,7 @@ _STDERR = "_stderr"
 def _names(text: str) -> tuple[str, ...]:
     # As in the first line of a CSV file, where a name may be quoted.
     names = tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True), ()))
-    if not names or "" in names:
-        raise click.BadParameter(f"{text!r} must be names of columns, such as a,b,c")
-    if len(set(names)) < len(names):
+    if not names or "" in names or len(set(names)) < len(names):
         raise click.BadParameter(f"{text!r} must be names of different columns, such as a,b,c")
     return names
 

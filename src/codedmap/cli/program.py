@@ -178,19 +178,13 @@ def _pieces(word: str) -> list[_Piece]:
 
 def _found(program: str) -> str:
     """A program, with an absolute path if it was given with one."""
-    if os.sep not in program:
-        if shutil.which(program) is None:
-            here = " (one of this directory begins with ./)" if Path(program).exists() else ""
-            raise InvalidArgument(
-                f"there is no program {program!r} on the PATH: install it, or give its path{here}"
-            )
-        return program
-    path = Path(program).absolute()
-    if not path.is_file():
-        raise InvalidArgument(f"there is no program {path}: correct the path, or build it first")
-    if not os.access(path, os.X_OK):
-        raise InvalidArgument(f"{path} may not be executed: allow it with chmod +x {program}")
-    return str(path)
+    found = shutil.which(program)
+    if found is None:
+        raise InvalidArgument(
+            f"there is no program {program!r}, or it may not be executed: install or build it, give its path (in this "
+            "directory it begins with ./), or allow it with chmod +x"
+        )
+    return str(Path(found).absolute()) if os.sep in program else program
 
 
 def _text(value: Any, spec: str) -> str:
