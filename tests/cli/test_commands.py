@@ -440,13 +440,13 @@ def test_models_that_cannot_be_used(folder, scripted):
     for model, message in [
         ("model", "names no function: write file.py:function"),
         (":square", "names no function: write file.py:function"),
-        ("nowhere:f", "no module 'nowhere'"),
+        ("nowhere:f", "No module named 'nowhere'"),
         ("no_jobs.py:square", "there is no file"),
         ("no_jobs:square", "write file.py:function"),
         ("bad_import:f", "importing 'bad_import'.*ModuleNotFoundError: .*'no_such_thing'"),
         ("bad_exit:f", "importing 'bad_exit'.*SystemExit: 7"),
         ("cli_jobs:cube", r"module 'cli_jobs' \(.*cli_jobs.py\) has no 'cube'"),
-        ("cli_jobs:THREE", "is of type int, which cannot be called"),
+        ("cli_jobs:THREE", "fn=3 cannot be called: give a function"),
     ]:
         assert_matches(message, refused(*words(model)))
     assert not scripted

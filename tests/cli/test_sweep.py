@@ -365,7 +365,7 @@ def test_a_directory_that_no_run_was_made_in_is_left(folder, scripted):
 
 def test_where_no_directory_of_a_run_can_be_made_nothing_runs(folder, scripted):
     said = refused(*echo("{a}"), "--keep-runs", "design.csv/runs")
-    assert "design.csv/runs, where the directories of runs are made, cannot be made" in said
+    assert "design.csv/runs: Not a directory: give another path" in said
     assert not scripted
 
 
@@ -589,7 +589,7 @@ def test_lines_of_json_that_cannot_be_used_are_refused(folder, scripted, lines, 
         (words(out="design.csv"), "is the file that is read"),
         (words(out="r" * 300 + ".csv"), "File name too long: give another path"),
         (words("m" * 300 + ".py:f"), "File name too long: give another path"),
-        ([*echo("{a}"), "--keep-runs", "design.csv"], "cannot be made (File exists)"),
+        ([*echo("{a}"), "--keep-runs", "design.csv"], "design.csv: File exists: give another path"),
         (words(None), "without it there are two"),
         (["sweep", "--out", "runs.csv"], "MODEL and DESIGN: 0 given"),
         ([*words(), "--command", "echo"], "with --command there is one"),

@@ -123,14 +123,9 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        absent = error.name if isinstance(error, ModuleNotFoundError) else None
-        if absent and f"{module}.".startswith(f"{absent}."):
-            raise cm.InvalidArgument(
-                f"there is no module {absent!r} for MODEL {name!r} in {here} or on Python's path: "
-                "write file.py:function or package.module:function"
-            ) from error
         raise cm.InvalidArgument(
-            f"importing {module!r} for MODEL {name!r} raised {type(error).__name__}: {error}"
+            f"importing {module!r} for MODEL {name!r} from {here} or Python's path raised {type(error).__name__}: {error}; write "
+            "file.py:function or package.module:function"
         ) from error
     try:
         fn = attrgetter(attribute)(found)
@@ -139,9 +134,5 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
             f"module {module!r} ({getattr(found, '__file__', 'built in')}) has no {attribute!r}: "
             "correct the name"
         ) from error
-    if not callable(fn):
-        raise cm.InvalidArgument(
-            f"{name} is of type {type(fn).__name__}, which cannot be called: name a function"
-        )
     check_fn(fn)
     return fn  # type: ignore[no-any-return]  # callable(): more cannot be known of it

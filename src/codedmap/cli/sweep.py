@@ -435,7 +435,8 @@ class _Sweep:
         left = [str(row) for row in range(self.rows) if row not in self.done]
         self._tidy(())
         if left:
-            self._make_place()
+            if options.command is not None:
+                options.runs.mkdir(parents=True, exist_ok=True)
             if options.deadline is not None:
                 import_what_is_used()  # or the time for estimates would go by with that
             path = options.journal.absolute()
@@ -466,19 +467,6 @@ class _Sweep:
         self._take(journal.read())
         for row in self.done:
             self.errors.pop(row, None)
-
-    def _make_place(self) -> None:
-        """Make the directory of all runs of a program; raises `InvalidArgument`."""
-        options = self.options
-        if options.command is None:
-            return
-        try:
-            options.runs.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cm.InvalidArgument(
-                f"{options.runs}, where the directories of runs are made, cannot be made ({error.strerror}): make way for it, "
-                "or choose another place with --keep-runs"
-            ) from error
 
     def _time_left(self, share: float = 1.0) -> float | None:
         deadline = self.options.deadline
