@@ -125,13 +125,11 @@ def _write_csv(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
 
 def _read_lines(file: IO[bytes]) -> Table:
     rows = []
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(file.read().decode("utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line, object_pairs_hook=json_object)
-        except UnicodeDecodeError:
-            raise
         except json.JSONDecodeError as error:
             raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from error
         except ValueError as error:
