@@ -587,8 +587,11 @@ def test_a_column_that_a_file_cannot_hold_is_named_before_anything_runs(sweep, t
         ({"a": "uv", "b": [1, 2]}, r"'a' .* type str, .* kwargs=\{'a'"),
         ({"a": ["u", NAN], "b": [1, 2]}, r"'a' .* no value in 1 of 2 rows .* row 1"),
         ({"a": ["u", pd.NaT], "b": [1, 2]}, r"'a' .* no value in 1 of 2 rows .* row 1"),
-        (DESIGN | {"c": np.ones(6)}, "fn does not take 'c', only 'a', 'b'"),
-        ({"a": [1]}, "fn takes 'b', and the design has only 'a'"),
+        (
+            DESIGN | {"c": np.ones(6)},
+            "fn takes 'a', 'b', and by name it is given 'a', 'b', 'c': .*unexpected keyword argument 'c'",
+        ),
+        ({"a": [1]}, "by name it is given 'a': missing a required .*argument: 'b'"),
     ],
 )
 def test_a_design_that_cannot_be_computed_is_refused(sweep, design, message):
@@ -603,15 +606,19 @@ def test_a_design_that_cannot_be_computed_is_refused(sweep, design, message):
     ("fn", "options", "message"),
     [
         (product, {"kwargs": {"a": 1}}, "'a' is a column"),
-        (product, {"kwargs": {"c": 1}}, "does not take 'c'"),
-        (product, {"seed": 1}, "does not take 'rng'"),
-        (lambda a, b, /: a, {}, "by position only"),
+        (product, {"kwargs": {"c": 1}}, "unexpected keyword argument 'c'"),
+        (product, {"seed": 1}, "unexpected keyword argument 'rng'"),
+        (lambda a, b, /: a, {}, "positional only|missing a required"),
         (cm.itemwise(product), {}, "of type Itemwise"),
         (product, {"out": "runs.npy"}, "zarr or .parquet"),
         (product, {"out": 3}, "zarr or .parquet"),
-        (lambda a, /, b: a, {}, r"'a' by position only.*lambda a: fn\(a\)"),
-        (lambda a=1, /: a, {}, "does not take 'a', 'b', no argument by name"),
-        (lambda a, b, *, c: a, {}, "takes 'c', and the design has only 'a', 'b'"),
+        (lambda a, /, b: a, {}, "positional only|missing a required"),
+        (lambda a=1, /: a, {}, "positional only|unexpected keyword argument"),
+        (
+            lambda a, b, *, c: a,
+            {},
+            "fn takes 'a', 'b', 'c', .*: missing a required .*argument: 'c'",
+        ),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(sweep, fn, options, message):
@@ -619,7 +626,7 @@ def test_arguments_that_cannot_work_are_refused(sweep, fn, options, message):
         sweep(fn, DESIGN, **options)
 
 
-@pytest.mark.parametrize(("count", "end"), [(12, "'c11': add"), (14, "'c11' and 2 more: add")])
+@pytest.mark.parametrize(("count", "end"), [(12, "'c11': missing"), (14, "'c11' and 2 more: missing")])
 def test_no_more_than_twelve_columns_are_listed(sweep, count, end):
     with pytest.raises(InvalidArgument, match=end):
         sweep(lambda a: a, {f"c{k}": [1] for k in range(count)})

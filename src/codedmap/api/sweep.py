@@ -45,7 +45,6 @@ _LIST = 12  # names that are listed in a message
 _CATEGORIES = 20  # at most, of a column of text from which rows are estimated
 _COMPARED = 100_000  # rows that are compared with each other to say that some are equal
 _NUMBER = re.compile(r"\s*[-+]?\.?\d")
-_NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 
 def sweep(
@@ -136,11 +135,12 @@ def sweep(
     """
     given = dict(locals())
     _check_given(fn, out)
-    takes = None if frame else arguments_of(fn)
+    takes = None if frame else signature_of(fn)
     rows = _rows(design, takes)
     check_columns(rows.columns)
     if takes is not None:
-        _check_call(takes, rows, [*(kwargs or {}), *(["rng"] if seed is not None else [])])
+        given_too = [*(kwargs or {}), *(["rng"] if seed is not None else [])]
+        check_call(takes, list(rows.columns), given_too)
     at, inverse = _distinct(rows.columns) if unique else (slice(None), None)
     columns = {name: column[at] for name, column in rows.columns.items()}
     if frame and rows.framed:
@@ -181,7 +181,7 @@ class _Rows(NamedTuple):
         return (*self.table.variables, *self.table.dims)
 
 
-def _rows(design: Any, takes: Arguments | None) -> _Rows:
+def _rows(design: Any, takes: inspect.Signature | None) -> _Rows:
     """Take a design apart; raises `InvalidArgument` if it is none."""
     if isinstance(design, Mapping) and {"names", "bounds"} <= set(design):
         sample = getattr(design, "samples", None)  # of a ProblemSpec
@@ -222,12 +222,12 @@ def _sampled(problem: Mapping[str, Any], sample: Any) -> _Rows:
     return _rows(table, None)._replace(problem=dict(problem))
 
 
-def _grid(design: Any, takes: Arguments | None) -> _Rows:
+def _grid(design: Any, takes: inspect.Signature | None) -> _Rows:
     coordinates, names = list(design.coords), list(design.data_vars)
     if not names:
         names = coordinates
     elif takes is not None:
-        names += [name for name in coordinates if name in takes.names]
+        names += [name for name in coordinates if name in takes.parameters]
     check_names(list({*design.variables, *design.dims}))
     arrays = extra("xarray", "a Dataset").broadcast(*(design[name] for name in names))
     dims, shape = (arrays[0].dims, arrays[0].shape) if names else ((), ())
@@ -380,23 +380,6 @@ def _categories(column: np.ndarray) -> list[Any]:
 # The function -------------------------------------------------------------------------------------------
 
 
-class Arguments(NamedTuple):
-    """The arguments of a function."""
-
-    names: tuple[str, ...]
-    needed: tuple[str, ...]
-    all: bool  # whether it takes any name
-    unnamed: str | None  # an argument that cannot be given by name
-
-    def check_named(self) -> None:
-        """Raise `InvalidArgument` if there is one."""
-        if self.unnamed is not None:
-            raise InvalidArgument(
-                f"fn takes {self.unnamed!r} by position only, and sweep gives values by name: give a function of named "
-                f"arguments, such as lambda {self.unnamed}: fn({self.unnamed})"
-            )
-
-
 def _check_given(fn: Any, out: Any) -> None:
     if isinstance(fn, Itemwise | Resident):
         raise InvalidArgument(
@@ -412,42 +395,29 @@ def _check_given(fn: Any, out: Any) -> None:
         )
 
 
-def arguments_of(fn: Callable[..., Any]) -> Arguments | None:
+def signature_of(fn: Callable[..., Any]) -> inspect.Signature | None:
     """The arguments of ``fn``; None if they are not known."""
     try:
-        parameters = inspect.signature(fn).parameters.values()
+        return inspect.signature(fn)
     except (TypeError, ValueError):
         return None
-    names = tuple(p.name for p in parameters if p.kind in _NAMED)
-    needed = tuple(p.name for p in parameters if p.kind in _NAMED and p.default is p.empty)
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    unnamed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
-    return Arguments(names, needed, takes_all, next(iter(unnamed), None))
 
 
-def _check_call(takes: Arguments, rows: _Rows, fixed: Sequence[str]) -> None:
+def check_call(takes: inspect.Signature, columns: Sequence[str], fixed: Sequence[str]) -> None:
     """Raise `InvalidArgument` if the columns, and what is the same for all rows, are not the arguments of ``fn``."""
-    columns = list(rows.columns)
     twice = [name for name in fixed if name in columns]
     if twice:
         raise InvalidArgument(
             f"{_listed(twice)} is a column of the design, and is given for all rows too (kwargs, or rng by seed): leave "
             "out one of them"
         )
-    takes.check_named()
-    missing = [name for name in takes.needed if name not in (*columns, *fixed)]
-    if missing:
+    try:
+        takes.bind(**dict.fromkeys((*columns, *fixed)))
+    except TypeError as error:
         raise InvalidArgument(
-            f"fn takes {_listed(missing)}, and the design has only {_listed(columns)}: add a column, or give it for all "
-            "rows as kwargs"
-        )
-    unknown = [name for name in (*columns, *fixed) if name not in takes.names]
-    if unknown and not takes.all:
-        only = f"only {_listed(takes.names)}" if takes.names else "no argument by name"
-        raise InvalidArgument(
-            f"fn does not take {_listed(unknown)}, {only}: leave it out of the design or the "
-            "arguments, or let fn take it, as **others"
-        )
+            f"fn takes {_listed(list(takes.parameters))}, and by name it is given {_listed((*columns, *fixed))}: {error}. Add, "
+            "rename or leave out columns, give what is the same for all rows as kwargs, or change fn"
+        ) from error
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -22,12 +22,13 @@ import codedmap as cm
 
 from ..api.sweep import (
     ADDED,
-    arguments_of,
     as_numbers,
+    check_call,
     check_columns,
     check_names,
     column_of,
     count_equal,
+    signature_of,
 )
 from ..contracts.arguments import is_real
 from ..errors import many
@@ -367,15 +368,19 @@ class _Sweep:
         options, table = self.options, self.table
         check_names(list(table))
         if isinstance(self.fn, Program):
-            wanted = taken = list(self.fn.names)
+            taken = list(self.fn.names)
+            missing = [name for name in taken if name not in table]
+            if missing:
+                raise cm.InvalidArgument(
+                    f"design {options.design} has no column {missing[0]!r}; it has {', '.join(table)}: rename one, or correct "
+                    "--command (a brace is written {{)"
+                )
         else:
-            wanted, taken = _arguments(self.fn, table)
-        missing = [name for name in wanted if name not in table]
-        if missing:
-            raise cm.InvalidArgument(
-                f"design {options.design} has no column {missing[0]!r}; it has {', '.join(table)}: rename one, or correct "
-                + ("--command (a brace is written {{)" if options.command else "the arguments")
-            )
+            takes, taken = signature_of(self.fn), list(table)
+            if takes is not None:
+                if all(one.kind is not one.VAR_KEYWORD for one in takes.parameters.values()):
+                    taken = [name for name in takes.parameters if name in table]
+                check_call(takes, taken, ())
         columns = {name: table[name] for name in taken}
         arrays = {name: column_of(name, column) for name, column in columns.items()}
         if arrays:
@@ -608,16 +613,6 @@ def _is_of_run(place: Path) -> bool:
     """Whether a directory is one that a run was made in, and not another one of such a name."""
     there = [one.name for one in place.iterdir()] if place.is_dir() else [""]
     return not there or WHY in there or "stdout" in there
-
-
-def _arguments(fn: Callable[..., Any], table: Table) -> tuple[list[str], list[str]]:
-    """The columns that a function must have, and those that it takes."""
-    takes = arguments_of(fn)
-    if takes is None:
-        return [], list(table)
-    takes.check_named()
-    names = table if takes.all else [name for name in takes.names if name in table]
-    return list(takes.needed), list(names)
 
 
 def _arrays(columns: Table) -> dict[str, np.ndarray]:
