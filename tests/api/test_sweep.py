@@ -626,7 +626,9 @@ def test_arguments_that_cannot_work_are_refused(sweep, fn, options, message):
         sweep(fn, DESIGN, **options)
 
 
-@pytest.mark.parametrize(("count", "end"), [(12, "'c11': missing"), (14, "'c11' and 2 more: missing")])
+@pytest.mark.parametrize(
+    ("count", "end"), [(12, "'c11': missing"), (14, "'c11' and 2 more: missing")]
+)
 def test_no_more_than_twelve_columns_are_listed(sweep, count, end):
     with pytest.raises(InvalidArgument, match=end):
         sweep(lambda a: a, {f"c{k}": [1] for k in range(count)})

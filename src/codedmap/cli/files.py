@@ -110,13 +110,10 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
 
 def archive_of(result: cm.MapResult, code: cm.contracts.Code | None) -> dict[str, Any]:
     """The arrays of an .npz output; raises `InvalidAnswer` if the answers are not one array of numbers or text."""
-    if not isinstance(result.values, np.ndarray):
+    if not isinstance(result.values, np.ndarray) or result.values.dtype.hasobject:
         raise cm.InvalidAnswer(
-            "answers have several parts, and an archive has one array of them: concatenate them in the model"
-        )
-    if result.values.dtype.hasobject:
-        raise cm.InvalidAnswer(
-            "answers are Python objects, which a file cannot hold safely: return numbers or text"
+            "answers are Python objects, which a file cannot hold safely, or have several parts: return numbers or text in "
+            "one array"
         )
     arrays: dict[str, Any] = {"values": result.values, "exact": result.exact}
     if result.stderr is not None:
