@@ -587,7 +587,7 @@ def test_lines_of_json_that_cannot_be_used_are_refused(folder, scripted, lines, 
         (words(out="runs.npy"), "must end in .csv, .jsonl, .parquet"),
         (words(out="no/runs.csv"), "there is no directory no"),
         (words(out="design.csv"), "is the file that is read"),
-        (words(out="r" * 300 + ".csv"), "File name too long: give another path"),
+        (words(out="r" * 300 + ".csv"), "File name too long): choose another name"),
         (words("m" * 300 + ".py:f"), "File name too long: give another path"),
         ([*echo("{a}"), "--keep-runs", "design.csv"], "design.csv: File exists: give another path"),
         (words(None), "without it there are two"),
@@ -633,7 +633,7 @@ def test_an_output_that_exists_and_a_journal_are_not_replaced(folder, scripted):
     assert "exists" in refused(*words())
     assert "no journal" in refused(*words(), "--resume")
     ran(*words(), "--force", exit_code=1)
-    assert "go on with --resume" in refused(*words())
+    assert "go on with it by --resume" in refused(*words())
 
 
 def test_another_sweep_that_still_runs_is_not_forgotten(folder, scripted):

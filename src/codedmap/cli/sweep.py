@@ -38,6 +38,7 @@ from ..results.status import Status, counts_in_words
 from ..results.summary import outputs_lines, short
 from ..storage.digest import fingerprint
 from ..storage.journal import Journal, add_record
+from ..storage.store import check_begun
 from .engines import engine_named
 from .files import check_apart, written
 from .names import function_named
@@ -315,18 +316,9 @@ class _Sweep:
             raise cm.InvalidArgument(
                 "--resume goes on, and --force begins anew: leave out one of them"
             )
-        there = options.journal.exists()
-        if there and not (options.resume or options.force):
-            raise cm.InvalidArgument(
-                f"{options.journal} is the journal of a sweep that was begun before: go on with --resume, or begin "
-                "anew with --force"
-            )
-        if options.resume and not there:
-            if options.out.exists():
-                raise cm.InvalidArgument(
-                    f"{options.out} exists, and no journal {options.journal.name} to resume from: choose another name, or "
-                    "replace it with --force"
-                )
+        if not options.force:
+            check_begun([options.out], options.journal, resume=options.resume)
+        if options.resume and not options.journal.exists():
             options.note(f"there is no {options.journal} to resume from, so this sweep begins")
 
     def _function(self) -> tuple[Callable[..., Any] | Program, str]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,13 @@ def output_at(path: Path, *, resume: bool) -> tuple[Output, Path]:
     path = Path(os.path.abspath(path))  # noqa: PTH100  the folder may be changed, and links are kept
     output = kind(path)
     journal = path.with_name(path.name + ".journal")
-    there = [one for one in output.paths if os.path.lexists(one)]
+    check_begun(output.paths, journal, resume=resume)
+    return output, journal
+
+
+def check_begun(outputs: Sequence[Path], journal: Path, *, resume: bool) -> None:
+    """Raise `InvalidArgument` if there is something that is not to be, or cannot be, resumed."""
+    there = [one for one in outputs if os.path.lexists(one)]
     if there and not os.path.lexists(journal):
         raise InvalidArgument(
             f"{there[0]} exists, and no journal {journal.name} says that it is of a job that could be resumed: choose "
@@ -90,7 +96,6 @@ def output_at(path: Path, *, resume: bool) -> tuple[Output, Path]:
             f"{journal} is the journal of a job that was begun before: go on with it by resume=True, or remove it and "
             "its outputs to begin anew"
         )
-    return output, journal
 
 
 class Store(Closing):
