@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.answers import root_mean_square
 from ..contracts.code import Code
 from ..contracts.stopping import Outcome
 from ..errors import InvalidArgument, many
@@ -16,7 +17,7 @@ from .plan import Plan
 from .scatter import chosen, columns_of, draw_rows
 from .status import OfRows, Status, counts_in_words
 from .summary import failures_lines, heading, workers_lines
-from .trees import entries_of, error_leaves, leaves, read_columns, read_errors, row_errors
+from .trees import entries_of, error_leaves, leaves, read_columns, read_errors
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -61,7 +62,10 @@ class MapResult(OfRows):
 
     def row_stderr(self) -> np.ndarray | None:
         """(m,): the root mean square of the standard errors of each row's outputs; None if there are none."""
-        return None if self.stderr is None else row_errors(self.stderr)
+        if self.stderr is None:
+            return None
+        flat = [leaf.reshape(len(leaf), -1) for leaf in error_leaves(self.stderr)]
+        return root_mean_square(np.concatenate(flat, axis=1))
 
     def timeline(self, axes: Any = None) -> Any:
         """Draw the calls: a bar for each, from its start to its end, in the line of its worker.

@@ -81,16 +81,13 @@ class MatrixResult(_Answered):
         return self.stderr is None
 
     def __str__(self) -> str:
-        return self._summary(f"  product    {self._product()}")
-
-    def _product(self) -> str:
-        size = " x ".join(map(str, self.shape))
+        text = f"  product    {' x '.join(map(str, self.shape))}, "
         if self.stderr is None:
-            return f"{size}, exact"
+            return self._summary(f"{text}exact")
         known = self.stderr[np.isfinite(self.stderr)]
-        text = f"{size}, estimated"
+        text += "estimated"
         if known.any():
             text += f" (standard error up to {known.max():.3g})"
         if known.size < self.stderr.size:
             text += f", nothing known of {many(self.stderr.size - known.size, 'entry')}"
-        return text
+        return self._summary(text)

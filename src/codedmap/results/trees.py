@@ -9,13 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.answers import (
-    array_of_numbers,
-    cast_values,
-    may_be_rounded,
-    root_mean_square,
-    unrounded,
-)
+from ..contracts.answers import array_of_numbers, cast_values, may_be_rounded, unrounded
 from ..contracts.arguments import MOST_AXES
 from ..contracts.inputs import check_unmasked, plain_array
 from ..errors import InvalidAnswer, many
@@ -118,12 +112,6 @@ def as_numpy(column: Any) -> Any:
     if not hasattr(column, "to_numpy"):
         return column
     return from_arrow(column) if hasattr(column, "type") else plain_array(column)
-
-
-def row_errors(stderr: Any) -> np.ndarray:
-    """(m,): the root mean square of all standard errors of a row."""
-    flat = [leaf.reshape(len(leaf), -1) for leaf in error_leaves(stderr)]
-    return root_mean_square(np.concatenate(flat, axis=1))
 
 
 def error_leaves(stderr: Any) -> list[np.ndarray]:
