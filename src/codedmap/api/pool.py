@@ -242,12 +242,7 @@ class Pool:
         return answers
 
     def _arrivals(
-        self,
-        task: _Task,
-        iterable: Iterable[Any],
-        chunksize: int | None,
-        *,
-        ordered: bool = False,
+        self, task: _Task, iterable: Iterable[Any], chunksize: int | None, *, ordered: bool = False
     ) -> Iterator[tuple[int, Any]]:
         """The place of each answer and the answer, as they arrive; the calls are sent now."""
         self._check_open()

@@ -33,9 +33,7 @@ class RunOptions(SharedOptions):
         "default no code is used: a worker that is free gets the next rows, and all are exact. The codes are below.",
     )
     workers: int | None = option(
-        COUNT,
-        "N",
-        "Number of workers; by default as many as the code has, or as there are cores.",
+        COUNT, "N", "Number of workers; by default as many as the code has, or as there are cores."
     )
     out: Path = option(
         PATH,

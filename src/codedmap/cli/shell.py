@@ -46,10 +46,7 @@ rows that are done.
 """
 """Exit codes, for the help of a command."""
 # The library's errors name its arguments; these are the options for them.
-_OPTIONS = (
-    ('on_error="record"', "--partial"),
-    ("resume=True", "--resume"),
-)
+_OPTIONS = (('on_error="record"', "--partial"), ("resume=True", "--resume"))
 
 
 class Command(click.Command):

@@ -174,11 +174,7 @@ class Errors:
     # Codes with estimates of their own ----------------------------------------------------------------
 
     def decoded(
-        self,
-        code: Code,
-        shape: tuple[int, ...],
-        sets: np.ndarray,
-        goes_on: Callable[[], bool],
+        self, code: Code, shape: tuple[int, ...], sets: np.ndarray, goes_on: Callable[[], bool]
     ) -> tuple[float, int]:
         """Error of all rows that a code decodes from answers of some slots, and how many sets there was time for.
 
