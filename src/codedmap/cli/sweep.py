@@ -203,9 +203,7 @@ class _Run:
 def _digest(values: Mapping[str, Any]) -> str:
     """The same of equal numbers: in a CSV file a row that is added may make floats of whole numbers."""
     equal = {
-        name: float(value)
-        if type(value) is int and is_real(value) and value == float(value)
-        else value
+        name: float(value) if is_real(value) and value == float(value) else value
         for name, value in values.items()
     }
     text = json.dumps(equal, default=str)
