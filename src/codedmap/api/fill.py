@@ -160,8 +160,7 @@ def fill(
 class _Table(NamedTuple):
     """Rows of real numbers, and what they were."""
 
-    flat: np.ndarray
-    """(m, q) float64, complex numbers as pairs."""
+    flat: np.ndarray  # (m, q) float64, complex numbers as pairs
     names: tuple[str, ...]
     given: Any
     shape: tuple[int, ...]

@@ -285,8 +285,7 @@ class Options:
     version: str | None = None
     before: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Columns (m,) that are written before the answers."""
-    like: InputRows | None = None
-    """The rows, by which others are estimated, if not by the inputs."""
+    like: InputRows | None = None  # the rows, by which others are estimated, if not by the inputs
 
     def __post_init__(self) -> None:
         if self.resume and self.out is None:

@@ -242,11 +242,7 @@ class _CopiesCode:
         return Decoded(estimate.values[:, 0], dict.fromkeys(estimate.rejected, _OUTVOTED))
 
     def salvage(self, answers: Mapping[int, np.ndarray]) -> Decoded:
-        """Blocks of which enough copies agree; infinite standard errors for all others.
-
-        A block with fewer copies than must agree keeps its value, as in `Replication`; where copies differ
-        without a majority it is NaN.
-        """
+        """Blocks of which enough copies agree; infinite standard errors for all others."""
         slots = tuple(sorted(answers))
         stacked = np.stack([answers[slot] for slot in slots])[:, None]
         voted = self._encoding.majority(slots, stacked, ())

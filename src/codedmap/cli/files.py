@@ -16,10 +16,7 @@ Save = Callable[[IO[bytes]], None]
 
 
 def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
-    """The array in a .npy or .npz file, there the one named ``key`` or the only one.
-
-    With ``mapped`` a .npy file is memory-mapped and not read, for inputs larger than memory.
-    """
+    """The array in a .npy file, ``mapped`` or read, or in an .npz file: the only one, or that of the ``key``."""
     with path.open("rb") as file:
         if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
             raise cm.InvalidArgument(
@@ -68,10 +65,7 @@ def check_apart(output: Path, *read: str | Path) -> None:
 
 @contextmanager
 def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], None]]:
-    """A function that writes to ``path``, through a temporary file created at once; failures leave no file.
-
-    Raises `InvalidArgument` if the path exists, unless ``force``, or cannot be written.
-    """
+    """A function that writes to ``path``, through a temporary file created at once; failures leave no file."""
     part = path.with_name(f".codedmap.{uuid.uuid4().hex}.part")
     try:
         with suppress(FileNotFoundError):

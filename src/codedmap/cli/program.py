@@ -56,12 +56,9 @@ class Program:
     """What a run returns: "stdout.json", a JSON object, list or number on stdout; "stdout", numbers, or lines name=value;
     or the path of a file ending in .json, .csv or .txt that the program writes, relative to the directory of the run."""
     _: KW_ONLY
-    timeout: float | None
-    """Seconds after which the program is ended, with all that it has started."""
-    runs: Path
-    """Where the directories of runs are made."""
-    keep: bool
-    """Whether to keep the directories of runs that succeed."""
+    timeout: float | None  # seconds after which the program is ended, with all that it has started
+    runs: Path  # where the directories of runs are made
+    keep: bool  # whether to keep the directories of runs that succeed
     _words: tuple[tuple[_Piece, ...], ...] = field(init=False)
 
     def __post_init__(self) -> None:

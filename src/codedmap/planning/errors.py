@@ -51,12 +51,8 @@ class Expected(NamedTuple):
 class Errors:
     """Errors of estimates of a job, in deviations of the outputs.
 
-    Losses are replayed: a fourth of the answers is estimated from the others, three fourths from the rest, and halves from
-    each other, as often as there is time for. Errors from more answers than that continue the power of their number by
-    which they fell, damped. They fall steeply once there are enough answers to know which inputs matter, and not at all
-    where a function is rough, and few answers do not say which it is: so they have a range, whose upper end is what
-    was measured. Its width holds for 95 in 100 of the learning curves of 25 simulators and networks
-    (`experiments.planned`).
+    Found as docs/plan.md says: losses are replayed while there is time, and errors from more answers continue the power of
+    their number by which they fell, damped, in a range whose width was chosen once (`experiments.planned`).
 
     A tenth of the ``seconds`` that the job takes is for estimates, in replays too; if they are infinite, these are quick ones.
     ``time_left`` gives the seconds that there are for it now.
@@ -73,10 +69,8 @@ class Errors:
         self._varied = spread > 1e-12 * np.abs(self._answers).max(axis=0, initial=0.0)
         self._spread = spread[self._varied]
         self.deviation = float(root_mean_square(spread)) if some else math.nan
-        self.fewest = 0.0
-        """From which the error was measured."""
-        self.unseen = False
-        """Whether there was no time for it."""
+        self.fewest = 0.0  # from which the error was measured
+        self.unseen = False  # whether there was no time for it
         self._sizes = self._errors = np.zeros(0)
         self._doubt = self._better = 1.0
         if len(self._points) >= _FEWEST and self._varied.any():

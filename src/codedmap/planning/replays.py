@@ -97,10 +97,7 @@ def run_coded(found: Coded, code: Code, rows: int, times: Measured | Drawn, numb
 
 
 def every_set(workers: int, late: int, seed: int) -> tuple[np.ndarray, int]:
-    """Sets of workers that answer, (sets, N - S) int in random order, and how many there are in all.
-
-    All of them if there are at most 10,000, else as many that are drawn.
-    """
+    """Sets of workers that answer, (sets, N - S) int in random order, and how many there are in all."""
     rng = np.random.default_rng(seed)
     total = math.comb(workers, late)
     if total <= _SETS:

@@ -49,8 +49,7 @@ class Measured:
         ended = [call for call in timed if call.ended]
         _, self._later = first_and_later(ended)
         self._call, self._row = _fitted(self._later, _ERRORS) if batches else (0.0, 1.0)
-        self.batches = self._call > 0.0
-        """Whether calls take a time of their own."""
+        self.batches = self._call > 0.0  # whether calls take a time of their own
         each = np.array([max(call.seconds, 1e-9) / self._usual(call.rows) for call in ended])
         known = [*ended, *_running(timed, each, self._usual)]
         each = np.append(
@@ -62,8 +61,7 @@ class Measured:
         self._each = each / own
         self.workers, self._lost, self._seed = workers, lost, seed
         mean = float((self._each * self._rows).sum() / self._rows.sum())
-        self.mean = max(mean * self._row, 1e-9)
-        """Seconds that a row adds to a call."""
+        self.mean = max(mean * self._row, 1e-9)  # seconds that a row adds to a call
         self.doubt = 2.0 * float(self._each.std()) / mean / math.sqrt(len(known))
         """Two standard errors of it, as a share."""
         slow = _SLOWER * float(np.quantile(self._each, 0.9)) / mean

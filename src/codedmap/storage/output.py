@@ -37,11 +37,9 @@ def form_of(columns: Columns) -> Form:
 class Output:
     """An array of the caller's, of values only and without a journal; the base of outputs in files."""
 
-    paths: tuple[Path, ...] = ()
-    """What it consists of; the first is what the caller has given."""
+    paths: tuple[Path, ...] = ()  # what it consists of; the first is what the caller has given
 
-    form: Form | None = None
-    """Of the columns, once it is open."""
+    form: Form | None = None  # of the columns, once it is open
 
     named = False
     """Whether answers are never one array, but have names, among which may be "values"."""

@@ -251,8 +251,7 @@ class Batches(Closing):
 
     def __init__(self, batches: Iterator[Any], checked: _Checked | None = None) -> None:
         self._held = deque[list[Any]]()  # [first row, array, rows not done]
-        self.rows = 0
-        """Read so far."""
+        self.rows = 0  # read so far
         self._requests: SimpleQueue[tuple[int, Future[_Read]] | None] = SimpleQueue()
         given = batches, checked or _checked, self._requests
         threading.Thread(target=_read, args=given, daemon=True).start()

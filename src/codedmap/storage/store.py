@@ -112,8 +112,7 @@ class Store(Closing):
         self._sealed = 0  # rows with which it had been finished, if no more can be written
         self._synced = time.monotonic()
         self._coming: list[tuple[Runs, str, RowsDigest]] = []
-        self._restored = self.status[:0]
-        """Of rows that an iterator has still to give."""
+        self._restored = self.status[:0]  # of rows that an iterator has still to give
         try:
             self._restore([] if journal is None else journal.records)
         except BaseException:
