@@ -75,17 +75,13 @@ def outputs_lines(
         lost = exact & ~finite
         if lost.any():
             odd.append(f"{name} in {many(int(lost.sum()), 'row')} (the first is {lost.argmax()})")
-    found = {
-        "estimates": (
-            "largest standard errors over the deviation: ",
-            [shown for _, shown in sorted(errors, key=lambda error: -error[0])],
-        ),
-        "not finite": ("", odd),
-        "text": ("", mixed),
-    }
+    largest = [shown for _, shown in sorted(errors, key=lambda error: -error[0])]
+    if largest:
+        largest[0] = f"largest standard errors over the deviation: {largest[0]}"
+    found = {"estimates": largest, "not finite": odd, "text": mixed}
     return [
-        f"  {title:<10} {begin}{', '.join(parts[:_LISTED])}{', ...' * (len(parts) > _LISTED)}"
-        for title, (begin, parts) in found.items()
+        f"  {title:<10} {', '.join(parts[:_LISTED])}{', ...' * (len(parts) > _LISTED)}"
+        for title, parts in found.items()
         if parts
     ]
 
