@@ -267,8 +267,8 @@ def check_names(names: Sequence[Any]) -> None:
     odd = [n for n in counts if not isinstance(n, str) or counts[n] > 1 or n in ADDED]
     if odd:
         raise InvalidArgument(
-            f"columns of the design are called {_listed(odd)}: fn gets values by name, and sweep adds {' and '.join(ADDED)}; give "
-            "each a name of its own that is text, and none of these"
+            f"columns of the design are called {_listed(odd)}: fn gets values by name, and sweep adds "
+            f"{' and '.join(ADDED)}; give each a name of its own that is text, and none of these"
         )
 
 
