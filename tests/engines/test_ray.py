@@ -59,6 +59,12 @@ def test_actors_for_which_there_is_no_room_join_when_there_is():
     assert eventually(lambda: ray.available_resources().get("CPU", 0) == 2)
 
 
+def test_what_a_closed_engine_has_reserved_is_free_for_the_next():
+    for _ in range(2):
+        with cm.engines.Ray(num_cpus=1) as engine:
+            assert engine.workers == 2
+
+
 def test_an_actor_that_died_between_calls_is_found_dead_by_the_next_and_replaced():
     with cm.engines.Ray(2) as engine:
         os.kill(engine.submit(0, pid, None).result(ANSWER), signal.SIGKILL)
@@ -132,6 +138,19 @@ def test_large_payloads_can_be_written_and_large_answers_too(one):
     answer += 1
     assert (answer == 0).all()
     assert (payload == 1).all()
+
+
+def test_references_to_objects_of_ray_can_be_opened_where_they_arrive(one):
+    import ray
+
+    held, given = ray.put(1), ray.put(2)
+
+    def total(payload):
+        [ref] = payload
+        return [ray.put(ray.get(held, timeout=ANSWER) + ray.get(ref, timeout=ANSWER))]
+
+    [made] = one.submit(0, total, [given]).result(2 * ANSWER)
+    assert ray.get(made, timeout=ANSWER) == 3
 
 
 def test_what_is_kept_is_released_when_it_is_needed_no_more(one, tmp_path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copyreg
 import signal
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
@@ -28,6 +30,7 @@ from .transport.serve import Request, Terminated, release, serve, versions
 _START = 60.0  # seconds without another actor starting after which no more are waited for
 _LOOK = 1.0  # seconds between two looks at the cluster
 _SUSPICION = 30.0  # seconds for which no actor is started on a node that did not answer
+_FREED = 1.0  # seconds until what an actor that was killed has reserved is free
 _AGAIN = 1.0  # seconds after which an actor that could not be started is tried again
 _SHUT = (
     "Ray has been shut down, and the engine's workers with it: call ray.init() and make a new "
@@ -161,15 +164,18 @@ class Ray(ClusterEngine):
         where, default = f"on {identity}", (address, identity)
         return Member(domain_of(where, self._domains, names, node, default, late=late), host)
 
-    def _room(self, nodes: Mapping[str, Any]) -> int:
-        """For how many actors there is room now, by what they reserve."""
+    def _room(self, nodes: Mapping[str, Any], wanted: int | None) -> int:
+        """For how many actors there is room now, by what they reserve; what an engine has just closed is free soon."""
 
         def fit(resources: Mapping[str, float]) -> int:
             return min(int(resources.get(k, 0) / need + 1e-9) for k, need in self._needs.items())
 
-        room = min(
-            sum(fit(node["Resources"]) for node in nodes.values()), fit(ray.available_resources())
-        )
+        most = sum(fit(node["Resources"]) for node in nodes.values())
+        until = time.monotonic() + _FREED
+        while (room := min(most, fit(ray.available_resources()))) < min(most, wanted or most):
+            if time.monotonic() > until:
+                break
+            time.sleep(_FREED / 20)
         if not room:
             raise EngineError(
                 f"no node of the Ray cluster has {self._needs} free for a worker: ask for less "
@@ -184,7 +190,7 @@ class Ray(ClusterEngine):
         nodes = self._living_nodes()
         domains = {node: self._member(entry, late=False).domain for node, entry in nodes.items()}
         cpus = int(sum(node["Resources"].get("CPU", 0) for node in nodes.values()))
-        room = self._room(nodes) if self._needs else wanted or max(1, cpus)
+        room = self._room(nodes, wanted) if self._needs else wanted or max(1, cpus)
         count = wanted or room
         places = [*domains] * -(-count // len(domains))
         late = {}
@@ -375,6 +381,14 @@ class Actor:
     def release(self, key: Hashable) -> None:
         """Drop what is kept by a key."""
         release(key)
+
+
+def _reduce_ref(ref: ray.ObjectRef) -> Any:
+    return ray.cloudpickle.loads, (ray.cloudpickle.dumps(ref),)
+
+
+# By itself pickle loses whose object it is, and `ray.get` would wait for it for ever.
+copyreg.pickle(ray.ObjectRef, _reduce_ref)
 
 
 def _terminate(number: int, _: object) -> None:
