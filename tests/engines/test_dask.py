@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import distributed
 import numpy as np
 import pytest
+from dask import annotate
 
 import codedmap as cm
 from codedmap.engines import dask
@@ -193,6 +194,14 @@ def test_only_workers_that_have_what_a_call_needs_are_used(client, tmp_path):
             assert first.result(ANSWER) == second.result(ANSWER) == {"matlab": 0.0}
         with cm.engines.Dask(client) as engine:
             assert engine.workers == 5
+
+
+def test_annotations_where_map_is_called_do_not_move_the_tasks_of_workers(client):
+    with cm.engines.Dask(client, workers=1) as engine:
+        with annotate(resources={"none has it": 1}, allow_other_workers=True):
+            task = engine.submit(0, key_of_this_task, None).result(ANSWER)
+        assert eventually(lambda: not engine._tasks)
+        assert engine.submit(0, key_of_this_task, None).result(ANSWER) != task
 
 
 def test_a_task_that_ended_as_the_engine_was_closed_is_forgotten_by_the_scheduler(client):
