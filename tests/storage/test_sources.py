@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xarray
 import zarr
 
 import codedmap as cm
@@ -52,6 +53,7 @@ def sources(path):
     yield Watched(X)
     dask = pytest.importorskip("dask.array")
     yield dask.from_array(X, chunks=(7, 3))
+    yield xarray.DataArray(dask.from_array(X, chunks=(7, 3)))
 
 
 def test_arrays_of_every_kind_give_their_rows(tmp_path):
@@ -460,13 +462,14 @@ def test_chunks_that_are_read_row_by_row_are_computed_once(tmp_path):
         return np.arange(float(2 * begin), 2 * end).reshape(-1, 2)
 
     array = da.map_blocks(block, chunks=((30, 50, 20), (2,)), dtype=float)
-    computed.clear()
-    rows = opened_now(array)
     scattered = np.array([90, 31, 29, 5, 79, 80, 99])
-    for at in (scattered, scattered[::-1], slice(28, 33)):
-        expected = np.arange(200.0).reshape(100, 2)[at]
-        np.testing.assert_array_equal(rows.take(at), expected)
-    assert sorted(computed) == [0, 30, 80]
+    for given in (array, xarray.DataArray(array)):
+        computed.clear()
+        rows = opened_now(given)
+        for at in (scattered, scattered[::-1], slice(28, 33)):
+            expected = np.arange(200.0).reshape(100, 2)[at]
+            np.testing.assert_array_equal(rows.take(at), expected)
+        assert sorted(computed) == [0, 30, 80]
     frame = pd.DataFrame({"a": np.arange(100.0)})
     frame.to_parquet(tmp_path / "x.parquet", row_group_size=10)
     rows = opened_now(str(tmp_path / "x.parquet"))

@@ -60,6 +60,8 @@ def _opened(part: Any, stack: ExitStack | None) -> Any:
         part = Batches(part)
     if isinstance(part, Batches) and stack is not None:
         return stack.enter_context(part)
+    if hasattr(part, "to_dataset") and part.chunks:  # xarray's, over one of Dask's
+        part = part.data
     return _ArrayRows(part) if _is_lazy(part) else part
 
 
