@@ -10,10 +10,14 @@ from pathlib import Path
 
 import dask
 import numpy as np
+import pandas as pd
 import polars
 import pyarrow
 import pytest
 import xarray
+from dask.bag import from_sequence
+from dask.dataframe import from_pandas
+from distributed import Future
 from scipy import sparse
 
 import codedmap as cm
@@ -48,6 +52,12 @@ def test_inputs_of_wrong_rank_or_size():
         (pyarrow.record_batch({"a": X[:, 0]}), r"pyarrow.RecordBatch: give inputs.to_pandas\(\)"),
         (dask.delayed(X), r"dask.DelayedLeaf: give inputs.compute\(\)"),
         (dask.delayed(np.ones)(3), r"dask.Delayed: give inputs.compute\(\)"),
+        ([dask.delayed(1.0)], r"list of dask.DelayedLeaf: give list\(dask.compute\(\*inputs\)\)"),
+        ([Future("a")], r"a list of distributed.Future: give client.gather\(inputs\)"),
+        (Future("a"), r"distributed.Future: give inputs.result\(\)"),
+        (from_pandas(pd.DataFrame(X), npartitions=2), r"dask.DataFrame: give inputs.compute\(\)"),
+        (from_pandas(pd.Series(X[:, 0])), r"dask.Series: give inputs.compute\(\)"),
+        (from_sequence([1, 2]), r"dask.Bag: give inputs.compute\(\)"),
         (xarray.Dataset({"a": ("n", X[:, 0])}), r"xarray.Dataset: give inputs.to_dataframe\(\)"),
         (sparse.csr_array(X), r"scipy.csr_array: give inputs.toarray\(\)"),
         (np.array(["a"], np.dtypes.StringDType()), r"StringDType: give inputs.astype\(object\)"),

@@ -14,6 +14,7 @@ import pandas as pd
 import polars
 import pyarrow
 import pytest
+from dask.dataframe import from_pandas
 
 import codedmap as cm
 from codedmap import InvalidAnswer, InvalidArgument, NotEnoughAnswers, Status
@@ -583,6 +584,7 @@ def test_a_column_that_a_file_cannot_hold_is_named_before_anything_runs(sweep, t
         (({"a": [1]}, np.ones((2, 2))), r"as \(problem, sample\)"),
         (np.ones((3, 2)), "ndarray: give a data frame"),
         (pyarrow.table({"a": [1], "b": [1]}), "type Table: give a data frame"),
+        (from_pandas(pd.DataFrame({"a": [1], "b": [1]})), r"of Dask's: give design.compute\(\)"),
         (pd.Series([1, 2]), "type Series: give a data frame"),
         ({"a": "uv", "b": [1, 2]}, r"'a' .* type str, .* kwargs=\{'a'"),
         ({"a": ["u", NAN], "b": [1, 2]}, r"'a' .* no value in 1 of 2 rows .* row 1"),

@@ -196,6 +196,8 @@ def _rows(design: Any, takes: inspect.Signature | None) -> _Rows:
         return _sampled(*design)
     if hasattr(design, "data_vars"):
         return _grid(design, takes)
+    if hasattr(design, "dask"):
+        raise InvalidArgument("the design is a data frame of Dask's: give design.compute()")
     if hasattr(design, "get_column") or (hasattr(design, "iloc") and hasattr(design, "columns")):
         names = list(design.columns)
         check_names(names)

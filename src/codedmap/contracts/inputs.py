@@ -13,21 +13,36 @@ from .answers import all_finite, may_be_rounded, unrounded
 from .arguments import MOST_AXES
 
 _OTHER_KINDS = {
+    "dask.Bag": "{}.compute()",
+    "dask.DataFrame": "{}.compute()",
     "dask.Delayed": "{}.compute()",
     "dask.DelayedLeaf": "{}.compute()",
+    "dask.Series": "{}.compute()",
+    "distributed.Future": "{}.result()",
     "polars.LazyFrame": "{}.collect()",
     "pyarrow.RecordBatch": "{}.to_pandas()",
     "pyarrow.Table": "{}.to_pandas()",
+    "ray.Dataset": "{}.to_pandas()",
+    "ray.MaterializedDataset": "{}.to_pandas()",
+    "ray.ObjectRef": "ray.get({})",
     "xarray.Dataset": "{}.to_dataframe()",
 }
 """How what is not an array or data frame becomes one."""
+_OTHER_ROWS = {
+    "dask.Delayed": "list(dask.compute(*{}))",
+    "dask.DelayedLeaf": "list(dask.compute(*{}))",
+    "distributed.Future": "client.gather({})",
+}
+"""How a list of what only stands for a value becomes one of values."""
 
 
 def check_kind(given: Any, name: str = "inputs") -> None:
     """Raise `InvalidArgument` for what is like an array or a data frame, and is none."""
-    kind = type(given)
-    full = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+    full = _kind(given)
     step = _OTHER_KINDS.get(full)
+    row = _kind(given[0]) if isinstance(given, list) and given else ""
+    if row in _OTHER_ROWS:
+        full, step = f"a list of {row}", _OTHER_ROWS[row]
     if step is not None:
         pass
     elif hasattr(given, "nnz") and hasattr(given, "toarray"):
@@ -39,6 +54,10 @@ def check_kind(given: Any, name: str = "inputs") -> None:
         raise InvalidArgument(
             f"{name} must be an array, a list or a data frame, and not {full}: give {step.format(name)}"
         )
+
+
+def _kind(given: Any) -> str:
+    return f"{type(given).__module__.partition('.')[0]}.{type(given).__name__}"
 
 
 def check_columns(given: Any, known: Any, name: str = "inputs", other: str = "X0") -> None:
