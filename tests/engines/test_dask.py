@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import distributed
 import numpy as np
 import pytest
-from dask import annotate
+from dask.base import annotate
 
 import codedmap as cm
 from codedmap.engines import dask

@@ -14,8 +14,8 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-import dask
 import distributed
+from dask.base import annotate
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import to_serialize
 from distributed.scheduler import KilledWorker
@@ -377,7 +377,7 @@ class Dask(ClusterEngine):
     async def _run_task(self, address: str, name: str) -> None:
         """Have a Dask task run this call of a worker and those that follow."""
         # On one worker only, so that no call is run again elsewhere, whatever `dask.annotate` says where map was called.
-        with dask.annotate(resources=self._limits.resources, allow_other_workers=False):
+        with annotate(resources=self._limits.resources, allow_other_workers=False):
             task = self._client.submit(
                 run_calls, self._topic, key=name, workers=[address], pure=False
             )
