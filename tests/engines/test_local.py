@@ -641,6 +641,21 @@ def test_an_answer_that_cannot_be_sent_is_the_failure_of_its_call(fn, kind, shar
     assert shm_names() == []
 
 
+def test_an_answer_that_the_caller_cannot_open_is_the_failure_of_its_call(shared, tmp_path):
+    (tmp_path / "only_there.py").write_text("class Answer:\n    pass\n")
+
+    def fn(_):
+        sys.path.append(str(tmp_path))
+        import only_there
+
+        sys.path.pop()
+        return only_there.Answer()
+
+    error = shared.submit(0, fn, None).exception(ANSWER)
+    assert isinstance(error, cm.errors.CannotSend)
+    assert str(error).startswith("the answer cannot be opened by the caller (ModuleNotFoundError: ")
+
+
 def explode(error):
     raise error
 

@@ -232,6 +232,8 @@ def test_the_real_client_of_dask_is_recognised():
     from codedmap.contracts.engine import engine_for
 
     assert engine_for(client) == "codedmap.engines.Dask(client)"
+    with pytest.raises(cm.InvalidArgument, match=r"give codedmap.engines.Dask\(client\)"):
+        cm.map(np.sin, X, engine=distributed.cfexecutor.ClientExecutor(client))
     assert engine_for(distributed.LocalCluster.__new__(distributed.LocalCluster)) == (
         "codedmap.engines.Dask(cluster.get_client())"
     )

@@ -18,6 +18,7 @@ import numpy as np
 from ..contracts.answers import has_text
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import Code, no_code
+from ..contracts.engine import engine_for, no_engine
 from ..contracts.inputs import check_columns, check_kind, shaped_rows
 from ..contracts.stopping import (
     Deadline,
@@ -567,6 +568,8 @@ def engine_of(engine: Any, fn: Any, stack: ExitStack) -> Engine:
         engine = Inline() if in_worker() else stack.enter_context(Local())
     if isinstance(engine, Executor):
         workers = getattr(engine, "_max_workers", None)
+        if engine_for(engine) is not None:
+            raise no_engine(engine)
         if not isinstance(workers, int):
             raise InvalidArgument(
                 f"engine={engine!r} does not say how many calls it runs at the same time: give "

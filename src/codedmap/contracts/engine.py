@@ -135,8 +135,8 @@ def engine_for(given: Any) -> str | None:
     """How an engine is made of something that is none, if that is known."""
     for kind in (given if isinstance(given, type) else type(given)).__mro__:
         package = kind.__module__.partition(".")[0]
-        if package == "distributed" and kind.__name__ in ("Client", "Cluster"):
-            client = "client" if kind.__name__ == "Client" else "cluster.get_client()"
+        if package == "distributed" and kind.__name__ in ("Client", "ClientExecutor", "Cluster"):
+            client = "cluster.get_client()" if kind.__name__ == "Cluster" else "client"
             return f"codedmap.engines.Dask({client})"
         if package == "ray":
             return "codedmap.engines.Ray()"

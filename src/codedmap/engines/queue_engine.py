@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from ..contracts.arguments import check_worker, is_real
 from ..contracts.closing import Closing
 from ..contracts.engine import Kept
-from ..errors import Abandoned, EngineError, InvalidArgument, KeptLost
+from ..errors import Abandoned, CannotSend, EngineError, InvalidArgument, KeptLost
 from .transport.failure import Failure
 from .transport.parcel import Parcel, culprit, culprit_kept, discard, pack, receive
 from .transport.serve import KeptKey, Request
@@ -213,7 +213,7 @@ def complete(call: Call, reply: Any, error: BaseException | None = None) -> None
         if isinstance(reply, Failure):
             error = reply.to_exception(call.future.queue.number)
         elif error is None:
-            answer = receive(reply).unpack()
+            answer = _opened(reply)
             call.future.nbytes = call.request.content.nbytes + reply.nbytes
     except BaseException as problem:  # an answer must not end the thread that delivers it
         error = problem
@@ -221,6 +221,16 @@ def complete(call: Call, reply: Any, error: BaseException | None = None) -> None
         call.future.set_result(answer)
         return
     call.fail(error, lost=isinstance(error, KeptLost))
+
+
+def _opened(reply: Parcel) -> Any:
+    try:
+        return receive(reply).unpack()
+    except (ImportError, AttributeError) as error:  # of a class that is not known here
+        raise CannotSend(
+            f"the answer cannot be opened by the caller ({type(error).__name__}: {error}): install the module here, too, or "
+            "return what any process can open, such as arrays and numbers"
+        ) from error
 
 
 Q = TypeVar("Q", bound=Calls)
