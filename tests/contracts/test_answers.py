@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.contracts.answers import usable_answers
+from codedmap.contracts.answers import may_be_rounded, usable_answers
 from codedmap.testing import Scripted, corrupt, crash, never
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -254,3 +255,21 @@ def test_what_is_no_text_stays_what_it_is_beside_text_in_lists(mixed):
         )
     assert [(type(value), value) for value in result.values] == [(type(v), v) for v in mixed * 4]
     assert result.exact.all()
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float16, np.float32, np.float64, np.longdouble, np.complex128]
+)
+def test_whether_numbers_may_be_rounded_needs_no_copy_and_passes_over_nan(dtype):
+    large = 65504.0 * 8 if dtype is np.float16 else 2.0**53  # infinite in float16
+    with np.errstate(over="ignore"):
+        for one in (large, -large):
+            assert may_be_rounded(np.array([[np.nan, 1.0], [one, 0.0]], dtype).T)
+    assert not may_be_rounded(np.array([np.nan, 2.0**15, -(2.0**15)], dtype))
+    assert not may_be_rounded(np.array([np.nan], dtype))
+    assert not may_be_rounded(np.empty((0, 2), dtype))
+    rows = np.ones((1 << 10, 1 << 10))
+    tracemalloc.start()
+    assert not may_be_rounded(rows)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
