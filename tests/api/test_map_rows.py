@@ -669,7 +669,9 @@ def test_what_cannot_be_estimated_is_missing():
 @pytest.mark.parametrize(("answered", "said"), [(0, "no row"), (1, "only one row")])
 def test_without_answers_in_time_rows_are_missing_and_why_is_said(answered, said):
     script = {0: [Act()] * answered + [never()]}
-    said += r" was answered in 0\.\d+ s, which includes the start of workers"
+    said += (
+        r" was answered in 0\.\d+ s, which includes the start of workers, and waiting for what else"
+    )
     with Scripted(1, script) as engine, pytest.warns(UserWarning, match=f"MISSING.*{said}"):
         result = cm.map(np.sin, np.arange(4.0), engine=engine, deadline=0.3, hedge=None, chunk=1)
     assert result.exact.sum() == answered

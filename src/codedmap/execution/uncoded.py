@@ -264,8 +264,8 @@ class RowsJob(MapJob):
             return f"{rows} " + (
                 f"before the workers were gone. Start more{lost}"
                 if gone
-                else f"in {self.live.seconds:.2g} s, which includes the start of workers. Allow more time, or give an "
-                f"engine that has started{lost}"
+                else f"in {self.live.seconds:.2g} s, which includes the start of workers, and waiting for what else runs there. "
+                f"Allow more time, or give an engine that has started, and is free{lost}"
             )
         those = (rows for rows in (answered, missing) if len(rows))
         if not all(np.isfinite(inputs.points(rows)).all() for rows in those):
