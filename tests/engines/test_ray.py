@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.contracts.engine import Member
 
 from ..clusters import standing
 from ..processes import ANSWER, alive, eventually, pid, run_script, same
@@ -40,6 +41,30 @@ def test_by_default_there_is_an_actor_for_each_cpu():
     with cm.engines.Ray() as engine:
         assert engine.workers == 2
         assert len({engine.submit(worker, pid, None).result(ANSWER) for worker in range(2)}) == 2
+
+
+@pytest.mark.parametrize("workers", [None, 3, 7])
+def test_actors_that_reserve_nothing_are_placed_by_the_cpus_of_nodes(workers, monkeypatch):
+    import ray
+
+    def entry(**resources):
+        return ray.nodes()[0] | {"NodeManagerAddress": str(resources), "Resources": resources}
+
+    nodes = {"head": entry(), "small": entry(CPU=1.0), "large": entry(CPU=3.0)}
+    placed = []
+
+    def start(self, node):
+        placed.append(node)
+        found = Future()
+        found.set_result(None)
+        return f"{len(placed)}", found
+
+    monkeypatch.setattr("codedmap.engines.ray.Ray._living_nodes", lambda _: nodes)
+    monkeypatch.setattr("codedmap.engines.ray.Ray._start", start)
+    monkeypatch.setattr("codedmap.engines.ray.Ray._greet", lambda *_: Member())
+    with cm.engines.Ray(workers):
+        count = [placed.count(node) for node in ("head", "small", "large")]
+    assert count == {None: [0, 1, 3], 3: [0, 1, 2], 7: [0, 2, 5]}[workers]
 
 
 def test_there_may_be_more_actors_than_cpus_because_they_reserve_none():

@@ -189,10 +189,10 @@ class Ray(ClusterEngine):
         """Start the actors, and wait for those for which there is room."""
         nodes = self._living_nodes()
         domains = {node: self._member(entry, late=False).domain for node, entry in nodes.items()}
-        cpus = int(sum(node["Resources"].get("CPU", 0) for node in nodes.values()))
-        room = self._room(nodes, wanted) if self._needs else wanted or max(1, cpus)
+        places = _by_cpus(nodes)
+        room = self._room(nodes, wanted) if self._needs else wanted or len(places)
         count = wanted or room
-        places = [*domains] * -(-count // len(domains))
+        places *= -(-count // len(places))
         late = {}
         for k in spread([domains[node] for node in places])[:count]:
             name, greeting = self._start(places[k])
@@ -277,7 +277,7 @@ class Ray(ClusterEngine):
         if self._closed or not self._is_open():
             return
         try:
-            alive = set(self._living_nodes())
+            alive = set(_by_cpus(self._living_nodes()))
             alive = alive - self._suspects or alive
             if node not in alive:
                 node = min(alive, key=list(self._nodes.values()).count)
@@ -381,6 +381,12 @@ class Actor:
     def release(self, key: Hashable) -> None:
         """Drop what is kept by a key."""
         release(key)
+
+
+def _by_cpus(nodes: Mapping[str, Any]) -> list[str]:
+    """Nodes, each as often as it has CPUs: one that is to run nothing, such as many a head, has none."""
+    cpus = {node: int(entry["Resources"].get("CPU", 0)) for node, entry in nodes.items()}
+    return [node for node, count in cpus.items() for _ in range(count)] or list(nodes)
 
 
 def _reduce_ref(ref: ray.ObjectRef) -> Any:
