@@ -126,7 +126,7 @@ class OutputError(CodedmapError, RuntimeError):
 
 
 class CannotSend(CodedmapError, TypeError):
-    """A function or value that cannot be pickled, not even by cloudpickle."""
+    """A function or value that cannot be pickled, not even by cloudpickle, or not be opened where it arrives."""
 
 
 class EngineError(CodedmapError, RuntimeError):

@@ -673,7 +673,7 @@ class ExplodesHere(Exception):
         return open_elsewhere, self.args
 
 
-@pytest.mark.parametrize("error", [ImportError("absent"), SystemExit(1), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [ValueError("absent"), SystemExit(1), KeyboardInterrupt()])
 def test_an_answer_that_cannot_be_opened_is_the_failure_of_its_call(error, shared):
     fn = functools.partial(ExplodesHere, error)
     raised = shared.submit(0, fn, os.getpid()).exception(ANSWER)
