@@ -83,7 +83,9 @@ class Commands(Command, click.Group):
             for argument, option in _OPTIONS:
                 message = message.replace(argument, option)
             code = next(code for kinds, code in _EXIT_CODES if isinstance(error, kinds))
-        except OSError as error:  # a name that the file system refuses; of os.getcwd there is none
+        except OSError as error:  # a name that the file system refuses; os.getcwd gives none
+            if error.filename is None and not isinstance(error, FileNotFoundError):
+                raise
             path = "the working directory" if error.filename is None else error.filename
             message, code = f"{path}: {error.strerror or error}: give another path", 2
         else:
