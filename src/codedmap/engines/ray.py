@@ -115,6 +115,7 @@ class Ray(ClusterEngine):
                 "this is a Ray Client (ray://), by which actors cannot be watched: run the program on "
                 'a node of the cluster, with ray.init("auto") or by `ray job submit`'
             )
+        _register_refs()
         super().__init__(None, grace, asyncio.new_event_loop())
         self._job = _present_job()
         self.memory_limit = limits.bytes
@@ -369,6 +370,7 @@ class Actor:
     def __init__(self) -> None:
         # Ray's own handler raises a plain SystemExit, which looks like one of the function's.
         signal.signal(signal.SIGTERM, _terminate)
+        _register_refs()
 
     def hello(self) -> tuple[dict[str, str], str]:
         """Its versions, and the node where it is."""
@@ -389,12 +391,13 @@ def _by_cpus(nodes: Mapping[str, Any]) -> list[str]:
     return [node for node, count in cpus.items() for _ in range(count)] or list(nodes)
 
 
+def _register_refs() -> None:
+    """Have pickle send references as Ray does: by itself it loses whose they are, and `ray.get` would wait for ever."""
+    copyreg.pickle(ray.ObjectRef, _reduce_ref)
+
+
 def _reduce_ref(ref: ray.ObjectRef) -> Any:
     return ray.cloudpickle.loads, (ray.cloudpickle.dumps(ref),)
-
-
-# By itself pickle loses whose object it is, and `ray.get` would wait for it for ever.
-copyreg.pickle(ray.ObjectRef, _reduce_ref)
 
 
 def _terminate(number: int, _: object) -> None:
