@@ -591,6 +591,54 @@ def test_functions_of_a_script_travel_without_its_body_being_run_again(tmp_path)
     assert ended.err == ""
 
 
+def test_functions_of_a_script_that_keep_what_they_have_computed_travel(tmp_path):
+    ended = run_script(
+        tmp_path,
+        """
+        import functools, os
+        @functools.cache
+        def model(): return os.getpid()
+        def loaded(x): return model()
+        @functools.lru_cache(maxsize=7)
+        def product(n): return n * product(n - 1) if n else 1
+        class Model:
+            @functools.cached_property
+            def by(self): return 3
+            @functools.lru_cache
+            def __call__(self, x): return x * self.by
+        # main
+        def closure():
+            @functools.cache
+            def cached(x): return x + 1
+            return cached
+        with cm.engines.Local(1) as engine:
+            pids = [engine.submit(0, loaded, x).result() for x in (0, 0)]
+            print(pids[0] == pids[1] != os.getpid())
+            print([engine.submit(0, fn, 5).result() for fn in (product, Model(), closure())])
+            print(engine.submit(0, lambda _: product.cache_parameters(), 5).result())
+        """,
+    )
+    assert ended.out.splitlines()[-3:] == [
+        "True",
+        "[120, 15, 6]",
+        "{'maxsize': 7, 'typed': False}",
+    ], ended.err
+    assert ended.err == ""
+
+
+def test_a_cached_function_of_a_module_is_the_one_of_the_module_in_a_worker(shared):
+    assert shared.submit(0, functools.partial(is_that_of_its_module, cached), None).result(ANSWER)
+
+
+@functools.cache
+def cached(x):
+    return x
+
+
+def is_that_of_its_module(fn, _):
+    return fn is sys.modules[__name__].cached
+
+
 # What cannot travel.
 
 
@@ -620,6 +668,9 @@ def test_a_function_that_cannot_be_sent_is_named_at_the_call(shared):
         shared.keep(0, (np.ones(1 << 18), Unsendable()))
     with pytest.raises(cm.errors.CannotSend, match="a map inside of a call computes there without"):
         shared.submit(0, lambda x: cm.map(np.sin, [x], engine=shared), 1.0)
+    library = ctypes.CDLL(None)
+    with pytest.raises(cm.errors.CannotSend, match=r"cannot pickle <CDLL .*inside the function"):
+        shared.submit(0, lambda x: library.abs(x) + 1, -1)
     assert shared.submit(0, same, 1).result(ANSWER) == 1
     assert shm_names() == []
 

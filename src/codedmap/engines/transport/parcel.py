@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import hashlib
+import io
 import mmap
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -102,7 +106,50 @@ def _dumps(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
             if b"_main__" not in head:  # what the main module defines travels by value
                 return head, buffers
     buffers.clear()
-    return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)), buffers
+    return _dumps_by_value(value, buffers.append), buffers
+
+
+def _dumps_by_value(value: Any, buffer_callback: Callable[[Any], object] | None = None) -> bytes:
+    with io.BytesIO() as file:
+        _Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        return file.getvalue()
+
+
+def _cached_function(fn: Any) -> Any:
+    """By value where it is not found by its name, which is all that cloudpickle gives."""
+    if fn.__module__ not in {"__main__", *cloudpickle.list_registry_pickle_by_value()}:
+        with contextlib.suppress(AttributeError, KeyError):
+            if attrgetter(fn.__qualname__)(sys.modules[fn.__module__]) is fn:
+                return fn.__reduce__()
+    return _cached, (fn.__wrapped__, fn.cache_parameters())
+
+
+def _cached(fn: Any, parameters: Mapping[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(fn)
+
+
+def _cached_property(made: Any) -> Any:
+    """Without its lock, which it has before Python 3.12."""
+    state = {name: value for name, value in vars(made).items() if name != "lock"}
+    return cached_property, (made.func,), state
+
+
+def _library(made: ctypes.CDLL) -> Any:
+    # Its classes would be pickled, and not be classes of functions where they are opened.
+    raise TypeError(f"cannot pickle {made!r}")
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """With what cloudpickle cannot send, or only in a way that cannot be opened."""
+
+    dispatch_table: ClassVar[Any] = ChainMap(
+        {
+            type(cache(_dumps)): _cached_function,
+            cached_property: _cached_property,
+            ctypes.CDLL: _library,
+        },
+        cloudpickle.Pickler.dispatch_table,
+    )
 
 
 class PickledOnce:
@@ -232,7 +279,7 @@ def _plain(fn: Any) -> Any:
 
 def _unsendable(fn: Any) -> str:
     try:
-        cloudpickle.dumps(fn)
+        _dumps_by_value(fn)
     except Exception:
         named = fn
         # What itemwise, a pool or a partial holds.
