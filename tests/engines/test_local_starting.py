@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import re
 import signal
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.engines import process_limits
+from codedmap.engines import Local, local_worker, process_limits
 
 from ..processes import Script, eventually, kill, run_script, script
 from ..repeats import first
@@ -203,6 +205,22 @@ def test_a_removed_working_directory_is_said(tmp_path):
     assert "the working directory" in run_script(tmp_path, source).out
 
 
+def test_a_working_directory_that_workers_cannot_enter_is_said(tmp_path):
+    source = """
+        cm.engines.Local
+        # main
+        os.mkdir("closed")
+        os.chdir("closed")
+        os.chmod(".", 0)
+        if os.getuid() == 0: os.setuid(65534)
+        try: cm.engines.Local(1)
+        except cm.EngineError as error: print(error)
+        """
+    said = run_script(tmp_path, source).out
+    assert "the working directory" in said
+    assert "Permission denied" in said
+
+
 def test_workers_have_the_environment_that_there_is_when_they_are_started(monkeypatch):
     def variable(_):
         return os.environ.get("CODEDMAP_TEST_VARIABLE", "")
@@ -282,6 +300,18 @@ def test_a_program_that_is_no_python_cannot_start_workers_and_is_named(tmp_path)
         """
     run = run_script(tmp_path, source)
     assert "no process can be started for worker 0 (what starts workers, /bin/false, has" in run.out
+
+
+def test_the_error_of_a_worker_that_cannot_be_started_can_be_collected(monkeypatch):
+    def refused(_):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(local_worker.forkserver, "read_signed", refused)
+    with pytest.raises(
+        cm.EngineError, match=r"no process can be started .*temporarily unavailable"
+    ):
+        Local(1)
+    gc.collect()  # on Python 3.12 this crashed, and 3.13 printed what it cannot collect
 
 
 def test_workers_start_under_a_debugger(tmp_path):

@@ -113,10 +113,11 @@ class Local(QueueEngine["_LocalQueue"]):
             )
         _refuse_inside_import()
         try:
-            os.getcwd()  # noqa: PTH109
-        except FileNotFoundError as error:
+            os.stat(f"{os.getcwd()}/.")  # noqa: PTH109, PTH116
+        except OSError as error:
             raise EngineError(
-                "the working directory, where workers start, has been removed: change to another one"
+                f"the working directory, where workers start, has been removed or cannot be entered ({error}): "
+                "change to another one"
             ) from error
         self.memory_limit = None if limits is None else limits.bytes
         allow_open_files(workers)

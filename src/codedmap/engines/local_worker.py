@@ -187,7 +187,8 @@ if sys.platform != "win32":
             # Both are open as long as the caller lives, which the process sees by the second.
             self.finalizer = util.Finalize(self, _close, (self.sentinel, sending))
             try:
-                left = memoryview(data.getbuffer())
+                # Not `getbuffer`: where a traceback keeps it, the garbage collector of Python 3.12 crashes.
+                left = memoryview(data.getvalue())
                 while left:
                     left = left[os.write(sending, left) :]
                 self.pid = forkserver.read_signed(self.sentinel)
