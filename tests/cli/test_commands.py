@@ -551,7 +551,8 @@ def test_help_is_plain_text(command):
 def test_options_have_the_defaults_of_the_functions(command, function):
     parameters = inspect.signature(function).parameters
     for one in cli.commands[command].params:
-        if isinstance(one.default, int | float) and one.name in parameters:
+        flag = isinstance(one.default, bool)  # as click 8.1 has it
+        if isinstance(one.default, int | float) and not flag and one.name in parameters:
             assert one.default == parameters[one.name].default, one.name
 
 
