@@ -131,9 +131,16 @@ def test_candidates_whose_errors_differ_are_combined():
     assert found.names == (f"1 ({100 - share}%) + 2 ({share}%)",)
 
 
-def test_where_no_weights_are_found_the_best_candidate_is_taken(monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Maximum number of iterations reached."),
+        np.linalg.LinAlgError("Matrix is singular."),
+    ],
+)
+def test_where_no_weights_are_found_the_best_candidate_is_taken(error, monkeypatch):
     def fails(*given):
-        raise RuntimeError("Maximum number of iterations reached.")
+        raise error
 
     targets = RNG.normal(size=40)
     good, worse = (

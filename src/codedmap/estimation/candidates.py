@@ -345,7 +345,7 @@ def combined(candidates: list[Candidate], targets: np.ndarray) -> Candidate:
     system = np.vstack([means[: len(targets)], np.full((1, len(candidates)), heavy)])
     try:
         weights, _ = scipy.optimize.nnls(system, np.append(targets, heavy))
-    except RuntimeError:  # it does not converge, mostly in SciPy before 1.15
+    except (RuntimeError, np.linalg.LinAlgError):  # mostly in SciPy before 1.15
         return _less_certain(best, candidates, targets)
     weights[weights < _NONE * weights.sum()] = 0.0  # by which errors would only look larger
     weights /= weights.sum()
