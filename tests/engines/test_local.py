@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import importlib
 import mmap
 import multiprocessing
 import operator
@@ -628,6 +629,31 @@ def test_functions_of_a_script_that_keep_what_they_have_computed_travel(tmp_path
 
 def test_a_cached_function_of_a_module_is_the_one_of_the_module_in_a_worker(shared):
     assert shared.submit(0, functools.partial(is_that_of_its_module, cached), None).result(ANSWER)
+
+
+@pytest.mark.parametrize("kind", ["engine", "pool"])
+def test_a_module_that_is_reloaded_between_jobs_is_warned_of_once(kind, tmp_path, monkeypatch):
+    file = tmp_path / "edited_between_jobs.py"
+    file.write_text("def scaled(x): return 2 * x")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setitem(sys.modules, file.stem, importlib.import_module(file.stem))
+    with Local(1) as engine, cm.Pool(engine) as pool:
+
+        def scaled():
+            fn = sys.modules[file.stem].scaled
+            if kind == "pool":
+                return pool.map(fn, [1])[0]
+            return cm.map(fn, [1], engine=engine).values[0]
+
+        assert scaled() == scaled() == 2
+        file.write_text("def scaled(x): return 30 * x")
+        importlib.reload(sys.modules[file.stem])
+        with pytest.warns(UserWarning, match=f"the module {file.stem} was reloaded, and workers"):
+            scaled()
+        scaled()
+    with Local(1) as new:
+        assert cm.map(sys.modules[file.stem].scaled, [1], engine=new).values[0] == 30
 
 
 @functools.cache

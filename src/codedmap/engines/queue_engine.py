@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import os
+import sys
 import threading
 import time
 import weakref
@@ -15,16 +16,21 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ..contracts.arguments import check_worker, is_real
 from ..contracts.closing import Closing
 from ..contracts.engine import Kept
+from ..contracts.warning import warn_caller
 from ..errors import Abandoned, CannotSend, EngineError, InvalidArgument, KeptLost
 from .transport.failure import Failure
 from .transport.parcel import Parcel, culprit, culprit_kept, discard, pack, receive
 from .transport.serve import KeptKey, Request
 
+_STANDARD = str(
+    Path(os.__file__).parent
+)  # where modules are that nobody edits, as in site-packages
 _DEATHS = 3  # of workers during their setup, or twice as many as there are workers
 
 
@@ -254,6 +260,26 @@ class QueueEngine(Closing, Generic[Q]):
         self.setup_deaths = 0
         """Workers that have died during their setup, one after another."""
         self._owner = os.getpid()
+        self._modules = 0  # so many are known
+        self._specs: dict[str, Any] = {}  # of the modules that may be edited
+
+    def warn_of_reloaded(self) -> None:
+        """Warn of modules that were reloaded here since an earlier job, which no worker does."""
+        if self._modules != len(sys.modules):
+            self._modules = len(sys.modules)
+            for name, module in sys.modules.copy().items():
+                spec = getattr(module, "__spec__", None)
+                path = str(getattr(spec, "origin", None))
+                if path.endswith(".py") and not ("-packages" in path or path.startswith(_STANDARD)):
+                    self._specs.setdefault(name, spec)
+        for name, spec in tuple(self._specs.items()):
+            found = getattr(sys.modules.get(name), "__spec__", None)
+            if found is not None and found is not spec:
+                self._specs[name] = found
+                warn_caller(
+                    f"the module {name} was reloaded, and workers that have imported it go on with what it was: to run "
+                    "what it is now, close the engine or pool and make another one"
+                )
 
     @property
     def workers(self) -> int:

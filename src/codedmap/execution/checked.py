@@ -19,6 +19,7 @@ from ..contracts.stopping import (
 )
 from ..contracts.warning import warn_caller
 from ..engines import Engine, FromExecutor, Resident
+from ..engines.queue_engine import QueueEngine
 from ..errors import InvalidArgument, many
 from .coded import no_stderr
 
@@ -32,6 +33,8 @@ def checked_engine(engine: Any, fn: Any) -> Engine:
         raise InvalidArgument("fn is resident on another engine than the one given")
     if engine.workers < 1 and not hasattr(engine, "members"):  # others may be about to join
         raise InvalidArgument(f"engine={engine!r} has no workers: start some")
+    if isinstance(engine, QueueEngine):
+        engine.warn_of_reloaded()
     return engine
 
 
