@@ -656,6 +656,16 @@ def test_a_module_that_is_reloaded_between_jobs_is_warned_of_once(kind, tmp_path
         assert cm.map(sys.modules[file.stem].scaled, [1], engine=new).values[0] == 30
 
 
+def test_a_module_in_a_folder_that_workers_do_not_know_yet_is_said(tmp_path, monkeypatch, shared):
+    (tmp_path / "found_later.py").write_text("def scaled(x): return 2 * x")
+    monkeypatch.syspath_prepend(tmp_path)
+    fn = importlib.import_module("found_later").scaled
+    with pytest.raises(cm.EngineError, match=r"found_later.*make a new engine if sys\.path was"):
+        cm.map(fn, [1], engine=shared)
+    with Local(1) as new:
+        assert cm.map(fn, [1], engine=new).values[0] == 2
+
+
 @functools.cache
 def cached(x):
     return x
