@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
-import importlib
+import importlib.util
 import mmap
 import multiprocessing
 import operator
@@ -23,6 +23,7 @@ import traceback
 from concurrent.futures import wait
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 
@@ -664,6 +665,21 @@ def test_a_module_in_a_folder_that_workers_do_not_know_yet_is_said(tmp_path, mon
         cm.map(fn, [1], engine=shared)
     with Local(1) as new:
         assert cm.map(fn, [1], engine=new).values[0] == 2
+
+
+def test_a_module_that_is_found_by_its_file_only_can_travel_by_value(tmp_path, monkeypatch, shared):
+    (tmp_path / "by_file.py").write_text("def scaled(x): return 2 * x")
+    spec = importlib.util.spec_from_file_location("by_file", tmp_path / "by_file.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "by_file", module)
+    spec.loader.exec_module(module)
+    with pytest.raises(cm.EngineError, match=r"by_file.*cloudpickle.register_pickle_by_value"):
+        cm.map(module.scaled, [1], engine=shared)
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        assert cm.map(module.scaled, [1], engine=shared).values[0] == 2
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 @functools.cache

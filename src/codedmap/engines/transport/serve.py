@@ -249,7 +249,8 @@ def open_function(content: Received, where: str) -> Any:
         raise EngineError(
             f"{where}, on {socket.gethostname()}, cannot open fn, or what else is kept there ({type(error).__name__}: {error}): "
             "install what this imports where the workers run, in the same version, make a new engine if sys.path was "
-            "changed since this one was made, or define it in the main script, from where it travels by value"
+            "changed since this one was made, or have it travel by value: define it in the main script, or call "
+            "cloudpickle.register_pickle_by_value(module)"
         ) from error
 
 
