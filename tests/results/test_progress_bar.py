@@ -246,3 +246,16 @@ def test_lines_are_shown_by_a_stream_of_no_encoding(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     show_line("café")
     assert sys.stdout.getvalue() == "café\n"
+
+
+@pytest.mark.parametrize("wanted", [None, True])
+def test_a_stream_that_a_program_has_replaced_need_only_be_written_to(wanted, clock, monkeypatch):
+    written: list[str] = []
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=written.append))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=written.append))
+    with job_progress(wanted, 20) as show:
+        clock.now = 10.0
+        show(job(4, running=2))
+    show_line("of a worker")
+    assert ("4 of 20 rows" in "".join(written)) == bool(wanted)
+    assert "of a worker" in written

@@ -57,7 +57,8 @@ def show_line(line: str) -> None:
 def _is_shown() -> bool:
     """Whether the error stream is a terminal or a notebook's."""
     with suppress(*_CANNOT):
-        return "ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty())
+        # A program may have put an object in its place that can only be written to.
+        return "ipykernel" in sys.modules or bool(getattr(sys.stderr, "isatty", bool)())
     return False
 
 
@@ -71,7 +72,7 @@ def _printed(total: int | None, unit: str) -> Callable[[Any], None]:
         if total is not None and ended:
             left = f", about {job.seconds * (total - ended) / ended:.0f} s left"
         line = f"codedmap: {job.counts[0]:,}{of} {unit} after {job.seconds:.0f} s, {_described(job)}{left}"
-        print(line, file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=hasattr(sys.stderr, "flush"))
 
     return show
 
