@@ -205,6 +205,21 @@ def test_a_removed_working_directory_is_said(tmp_path):
     assert "the working directory" in run_script(tmp_path, source).out
 
 
+def test_files_of_the_working_directory_are_not_taken_for_modules_of_python(tmp_path):
+    run = run_script(
+        tmp_path,
+        """
+        # main
+        os.mkdir("here")
+        os.chdir("here")
+        for name in ("types", "random", "numpy"):
+            with open(f"{name}.py", "w") as file: file.write("raise SystemExit('not this one')")
+        with cm.engines.Local(1) as engine: print(engine.submit(0, abs, -1).result())
+        """,
+    )
+    assert (run.out, run.err) == ("1\n", "")
+
+
 def test_a_working_directory_that_workers_cannot_enter_is_said(tmp_path):
     source = """
         cm.engines.Local

@@ -9,7 +9,8 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Collection, Iterator, Mapping
 from multiprocessing import current_process, get_all_start_methods, reduction, spawn, util
 from multiprocessing.connection import wait
 from multiprocessing.context import set_spawning_popen
@@ -26,6 +27,7 @@ if sys.platform != "win32":
     from multiprocessing.context import ForkServerProcess
     from multiprocessing.popen_forkserver import Popen
 
+_FLAGS = threading.Lock()  # held while those of multiprocessing are others
 _PART = 64 << 10  # bytes read at once
 _LOADED = [work.__module__, "numpy.ma"]
 """Modules that workers share with what they are forked from: each would load what its first call needs by itself."""
@@ -45,7 +47,8 @@ def start_server() -> None:
             _track()
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             forkserver.set_forkserver_preload(_LOADED)
-            with contextlib.suppress(OSError):  # the first worker will raise it again
+            # The first worker will raise it again.
+            with contextlib.suppress(OSError), _importing_nothing_here():
                 forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -183,6 +186,8 @@ if sys.platform != "win32":
                 reduction.dump(process, data)
             finally:
                 set_spawning_popen(None)
+            with _importing_nothing_here():
+                forkserver.ensure_running()
             self.sentinel, sending = forkserver.connect_to_new_process(self._fds)
             # Both are open as long as the caller lives, which the process sees by the second.
             self.finalizer = util.Finalize(self, _close, (self.sentinel, sending))
@@ -202,8 +207,22 @@ def _close(*files: int) -> None:
         os.close(file)
 
 
+@contextlib.contextmanager
+def _importing_nothing_here() -> Iterator[None]:
+    """Have what multiprocessing starts import nothing from the working directory, where a file may be named as a module is."""
+    with _FLAGS:
+        of_python: Any = util
+        before = of_python._args_from_interpreter_flags
+        of_python._args_from_interpreter_flags = lambda: ["-P", *before()]
+        try:
+            yield
+        finally:
+            of_python._args_from_interpreter_flags = before
+
+
 def _track() -> None:
-    resource_tracker.ensure_running()
+    with _importing_nothing_here():
+        resource_tracker.ensure_running()
     # Python 3.13 would wait for its end when the program ends; it ends with the last worker, and a worker that is just
     # starting ends with the program. Without its number it is taken for a parent's.
     tracker: Any = resource_tracker._resource_tracker
