@@ -236,6 +236,12 @@ def test_a_working_directory_that_workers_cannot_enter_is_said(tmp_path):
     assert "Permission denied" in said
 
 
+def test_windows_is_told_of_engines_that_it_has(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(cm.EngineError, match=r"give engine=ThreadPoolExecutor\(8\), Process"):
+        cm.map(abs, [1])
+
+
 def test_workers_have_the_environment_that_there_is_when_they_are_started(monkeypatch):
     def variable(_):
         return os.environ.get("CODEDMAP_TEST_VARIABLE", "")

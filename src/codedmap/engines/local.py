@@ -105,7 +105,10 @@ class Local(QueueEngine["_LocalQueue"]):
         if grace is None:
             raise InvalidArgument("grace=None must be at least 0 seconds; math.inf is no limit")
         if sys.platform == "win32":
-            raise EngineError("Local needs a fork server, which Windows does not have: use Dask")
+            raise EngineError(
+                "Local needs a fork server, which Windows does not have: give engine=ThreadPoolExecutor(8), "
+                "ProcessPoolExecutor(8) or engines.Dask(client), say"
+            )
         if limits is not None and limits.resources:
             raise InvalidArgument(
                 f"Local counts no {' and no '.join(limits.resources)}: start as many workers as may use one at a "
