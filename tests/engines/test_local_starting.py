@@ -310,17 +310,23 @@ def test_a_time_limit_that_the_caller_sets_for_sockets_ends_no_worker():
     assert pids[0] == pids[1]
 
 
-def test_a_program_that_is_no_python_cannot_start_workers_and_is_named(tmp_path):
-    source = """
+@pytest.mark.parametrize("program", ["/bin/false", None])
+def test_a_program_that_is_no_python_cannot_start_workers_and_is_named(program, tmp_path):
+    source = f"""
         # main
-        sys.executable = "/bin/false"  # as in a server that has Python inside
         import multiprocessing
-        multiprocessing.set_executable(sys.executable)
+        before = sys.executable
+        multiprocessing.set_executable({program!r})  # as in a server that has Python inside
         try: cm.engines.Local(1)
         except cm.EngineError as error: print(error)
+        multiprocessing.set_executable(before)
+        with cm.engines.Local(1) as engine: print(engine.submit(0, abs, -1).result())
         """
     run = run_script(tmp_path, source)
-    assert "no process can be started for worker 0 (what starts workers, /bin/false, has" in run.out
+    said = f"no process can be started for worker 0 (what starts workers, {program}, has ended)"
+    assert said in run.out
+    assert "is it Python, which multiprocessing.set_executable may name" in run.out
+    assert run.out.splitlines()[-1] == "1"
 
 
 def test_the_error_of_a_worker_that_cannot_be_started_can_be_collected(monkeypatch):

@@ -67,8 +67,11 @@ class Worker:
                 self._process = _start(theirs, run, environment)
         except BaseException as error:
             self.pipe.close()
-            if isinstance(error, EOFError | ConnectionError):  # the fork server has ended
-                raise OSError(f"what starts workers, {sys.executable}, has ended") from error
+            if isinstance(
+                error, EOFError | ConnectionError | TypeError
+            ):  # the fork server has ended
+                python = os.fsdecode(spawn.get_executable() or "None")
+                raise OSError(f"what starts workers, {python}, has ended") from error
             raise
         self.pipe.setblocking(False)
         self.pid: int = self._process.pid
