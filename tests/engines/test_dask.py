@@ -68,7 +68,7 @@ def test_a_task_is_named_for_the_dashboard_and_runs_the_calls_that_follow(client
 def test_workers_may_be_threads_of_the_caller():
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=2, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0"
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
