@@ -20,6 +20,7 @@ import textwrap
 import threading
 import time
 import traceback
+import types
 from concurrent.futures import wait
 from pathlib import Path
 
@@ -655,6 +656,15 @@ def test_a_module_that_is_reloaded_between_jobs_is_warned_of_once(kind, tmp_path
         scaled()
     with Local(1) as new:
         assert cm.map(sys.modules[file.stem].scaled, [1], engine=new).values[0] == 30
+
+
+def test_what_is_loaded_at_its_first_use_is_not_loaded_by_a_map(monkeypatch, shared):
+    class Lazy(types.ModuleType):
+        def __getattribute__(self, name):
+            raise ImportError("not now")
+
+    monkeypatch.setitem(sys.modules, "codedmap_lazy", Lazy("codedmap_lazy"))
+    assert cm.map(np.negative, [1.0], engine=shared).values[0] == -1
 
 
 def test_a_module_in_a_folder_that_workers_do_not_know_yet_is_said(tmp_path, monkeypatch, shared):

@@ -239,6 +239,13 @@ def _opened(reply: Parcel) -> Any:
         ) from error
 
 
+def _spec(module: Any) -> Any:
+    """How a module was found; one that is loaded at its first use is not loaded by this."""
+    with contextlib.suppress(AttributeError):
+        return object.__getattribute__(module, "__spec__")
+    return None
+
+
 Q = TypeVar("Q", bound=Calls)
 
 
@@ -268,12 +275,13 @@ class QueueEngine(Closing, Generic[Q]):
         if self._modules != len(sys.modules):
             self._modules = len(sys.modules)
             for name, module in sys.modules.copy().items():
-                spec = getattr(module, "__spec__", None)
+                spec = _spec(module)
                 path = str(getattr(spec, "origin", None))
-                if path.endswith(".py") and not ("-packages" in path or path.startswith(_STANDARD)):
+                installed = "-packages" in path or path.startswith(_STANDARD)
+                if path.endswith(".py") and not installed and name != "__main__":
                     self._specs.setdefault(name, spec)
         for name, spec in tuple(self._specs.items()):
-            found = getattr(sys.modules.get(name), "__spec__", None)
+            found = _spec(sys.modules.get(name))
             if found is not None and found is not spec:
                 self._specs[name] = found
                 warn_caller(
