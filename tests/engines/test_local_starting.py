@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import threading
 import time
 import uuid
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,6 +255,21 @@ def test_workers_have_the_environment_that_there_is_when_they_are_started(monkey
             monkeypatch.setenv("CODEDMAP_TEST_VARIABLE", value)
         with cm.engines.Local(1) as engine:
             assert engine.submit(0, variable, None).result(30) == (value or "")
+
+
+def test_a_worker_that_takes_the_place_of_another_starts_in_the_directory_of_the_others(
+    tmp_path, monkeypatch
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    monkeypatch.chdir(first)
+    with cm.engines.Local(1) as engine:
+        monkeypatch.chdir(second)
+        for directory in (first, second):
+            assert isinstance(engine.submit(0, os._exit, 1).exception(30), cm.errors.WorkerCrashed)
+            assert engine.submit(0, lambda _: Path.cwd(), None).result(30) == directory
+            shutil.rmtree(first, ignore_errors=True)  # where it is gone: the caller's
 
 
 def test_workers_load_no_module_for_their_first_call(tmp_path):

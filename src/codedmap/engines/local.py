@@ -187,6 +187,8 @@ class _Processes:
         self.closing = False
         self.environment = dict(os.environ)
         """Of all its processes; that of the fork server is as old as the first engine."""
+        self.directory = os.getcwd()  # noqa: PTH109
+        """In which all its processes start, also those that take the place of others."""
         self.loop, self.starter = Loop(self._lost_files), Loop()
         self._to_end: list[tuple[_LocalQueue, Future[Any]]] = []
         self._left: list[Worker] = []
@@ -411,7 +413,7 @@ class _LocalQueue(Calls):
             return
         started: Worker | Exception
         try:
-            started = Worker(self._run, self._processes.environment)
+            started = Worker(self._run, self._processes.environment, self._processes.directory)
         except Exception as error:
             started = error
         self._loop.do(self._started, started)

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from multiprocessing import current_process, get_all_start_methods, reduction, spawn, util
 from multiprocessing.connection import wait
 from multiprocessing.context import set_spawning_popen
+from pathlib import Path
 from typing import Any
 
 from ..errors import WorkerCrashed
@@ -55,16 +56,18 @@ def start_server() -> None:
 
 
 class Worker:
-    """A process of the engine named ``run``, with its environment, and the pipe through which it is called one call at a time.
+    """A process of the engine named ``run``, and the pipe through which it is called one call at a time.
+
+    It starts with this environment and, if that is still there, in this directory.
 
     Raises `OSError` if no process or pipe can be created.
     """
 
-    def __init__(self, run: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, run: str, environment: Mapping[str, str], directory: str) -> None:
         self.pipe, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = _start(theirs, run, environment)
+                self._process = _start(directory, theirs, run, environment)
         except BaseException as error:
             self.pipe.close()
             if isinstance(
@@ -173,7 +176,7 @@ if sys.platform != "win32":
     class _Process(Popen):
         """A process of the fork server that does not import the caller's main module."""
 
-        def __init__(self, process: ForkServerProcess) -> None:
+        def __init__(self, process: ForkServerProcess, directory: str) -> None:
             self.returncode: int | None = None
             self._fds: list[int] = []
             data = io.BytesIO()
@@ -181,6 +184,8 @@ if sys.platform != "win32":
             preparation = spawn.get_preparation_data(process.name)
             for main in ("init_main_from_name", "init_main_from_path"):
                 preparation.pop(main, None)
+            if Path(directory).is_dir():
+                preparation["dir"] = directory
             if preparation["start_method"] not in get_all_start_methods():  # of joblib's workers
                 del preparation["start_method"]
             set_spawning_popen(self)
@@ -232,7 +237,7 @@ def _track() -> None:
     tracker._pid = None
 
 
-def _start(*arguments: Any) -> _Process:
+def _start(directory: str, *arguments: Any) -> _Process:
     before = _unblocked()
     try:
         _track()
@@ -240,7 +245,7 @@ def _start(*arguments: Any) -> _Process:
         util.get_temp_dir()  # for the sockets of workers, too: one of their own would be left behind
         process = ForkServerProcess(target=work, args=arguments, daemon=False)
         try:
-            return _Process(process)
+            return _Process(process, directory)
         except (ChildProcessError, ConnectionError, EOFError, FileNotFoundError) as error:
             # The fork server is that of a process from which this one was forked, or has ended, or the folder of its
             # socket was removed.
@@ -251,7 +256,7 @@ def _start(*arguments: Any) -> _Process:
             if isinstance(error, FileNotFoundError):
                 here: Any = current_process()
                 here._config["tempdir"] = None
-            return _Process(process)
+            return _Process(process, directory)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
