@@ -207,6 +207,20 @@ def test_a_removed_working_directory_is_said(tmp_path):
     assert "the working directory" in run_script(tmp_path, source).out
 
 
+def test_a_working_directory_that_was_removed_since_workers_started_is_said(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    with Local(1) as engine:
+        (tmp_path / "gone").rmdir()
+        engine.submit(0, os._exit, 1).exception(30)
+        with pytest.raises(
+            cm.EngineError, match=r"has the working directory been removed\? Change"
+        ):
+            engine.submit(0, abs, -1).result(30)
+        monkeypatch.chdir(tmp_path)
+        assert engine.submit(0, abs, -1).result(30) == 1
+
+
 def test_files_of_the_working_directory_are_not_taken_for_modules_of_python(tmp_path):
     run = run_script(
         tmp_path,

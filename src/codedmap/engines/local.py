@@ -431,6 +431,8 @@ class _LocalQueue(Calls):
             self._loop.watch(worker.sentinel, partial(self._finish, worker))
         elif self._waiting:
             remedy = "is there memory left, are too many files open, or processes running?"
+            if isinstance(worker, FileNotFoundError):
+                remedy = "has the working directory been removed? Change to another one"
             if "what starts workers" in str(worker):
                 remedy = "is it Python, which multiprocessing.set_executable may name, and is there memory left?"
             if "usable temporary directory" in str(worker):
