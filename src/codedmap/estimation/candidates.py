@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from .gaussian import Deviance, Kernel
 from .nearest import nearest, weighted
-from .space import Space, rows_at_once
+from .space import Space, decomposed, rows_at_once
 
 FEWEST = 5  # answers from which anything but means is tried
 EXACT = 5000  # points that are solved for at once
@@ -254,19 +254,6 @@ def _standard(rows: np.ndarray, middle: np.ndarray, deviations: np.ndarray) -> n
     rows -= middle
     rows /= deviations
     return rows
-
-
-def decomposed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The singular value decomposition of rows (n, c), without values below the rounding of their squares.
-
-    By the smaller of the Gram matrices, in a fraction of the time; penalties are larger than what that loses.
-    """
-    wide = rows.shape[0] < rows.shape[1]
-    squares, vectors = scipy.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
-    kept = squares > len(squares) * np.finfo(float).eps * squares[-1]
-    sizes, vectors = np.sqrt(squares[kept])[::-1], vectors[:, kept][:, ::-1]
-    others = (rows.T if wide else rows) @ vectors / sizes
-    return (vectors, sizes, others.T) if wide else (others, sizes, vectors.T)
 
 
 def by_mean(known: Points, scaled: np.ndarray) -> Candidate:

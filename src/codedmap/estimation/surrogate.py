@@ -34,10 +34,10 @@ from .candidates import (
     by_others,
     by_plane,
     combined,
-    decomposed,
 )
 from .gaussian import Fitted, Kernel, Smoothness, likeliest
 from .nearest import Nearest
+from .space import decomposed
 from .threads import one_thread
 from .transforms import NONE, Transform, transforms
 
@@ -762,7 +762,7 @@ def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
 
     Those that are nearer without the others are estimated so.
     """
-    directions = decomposed(scaled[known.second])[2][:_OUTPUTS]
+    directions = decomposed(scaled[known.second], _OUTPUTS)[2]
     components = scaled @ directions.T
     units = np.maximum(components.std(axis=0), 1e-300)
     # One share of the time is for what they leave, or more if that takes longer.
