@@ -21,7 +21,7 @@ from ..estimation.judging import Judgement, judged
 from ..estimation.known import Known, flat
 from ..estimation.surrogate import estimates
 from ..results.trees import for_all_entries
-from .replication import CopyEncoding
+from .replication import NO_MEAN, ROUNDED, CopyEncoding, cannot_fill
 
 MIXING = "KernelCode must with a spread above 0"
 COPYING = "KernelCode with spread=0, Replication"
@@ -38,6 +38,9 @@ _EACH = 2e-4
 """Seconds, about, in which an answer is judged."""
 _GROUPS = 3
 """In which answers are judged, however little time there is."""
+
+_Found = tuple[np.ndarray, np.ndarray, float]
+"""Estimates of K tasks in B groups, (K, B, q), their standard errors, and by how much answers left out are off."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,12 +133,7 @@ class KernelEncoding:
         tasks = len(self.inputs)
         lost = tasks - len({self.raw[slot] for slot in slots})
         if lost and dtype.kind not in "biu":
-            raise NotEnoughAnswers(
-                f"answers of dtype {dtype} have no mean, so nothing can stand in for {lost} of "
-                f"{tasks} tasks",
-                WAIT,
-                "use more workers",
-            )
+            raise cannot_fill(dtype, NO_MEAN, f"{lost} of {tasks} tasks")
         return lost == 0
 
 
@@ -191,27 +189,24 @@ class _Decoding:
                 WAIT,
             )
         if found is not None:
+            estimated, errors, left_out = found
+            spread = root_mean_square(errors)
             if values.dtype.kind not in "fc" and needed.any():
                 if cast_values(values[has], np.dtype(np.float64)) is None:
-                    raise NotEnoughAnswers(
-                        f"answers of dtype {values.dtype} above 2**53 cannot stand beside an estimate, which would round "
-                        f"them, so nothing can stand in for {int((~has).sum())} lost ones",
-                        WAIT,
-                        "use more workers",
-                    )
+                    raise cannot_fill(values.dtype, ROUNDED, f"{int((~has).sum())} lost ones")
                 values = values.astype(np.float64)
-            stderr[~exact & ~needed] = found.left_out
+            stderr[~exact & ~needed] = left_out
             # Copies that differ by less than an estimate is off are nearer to the answer than that.
             enough = (single & ~wrong).sum() >= _ENOUGH or self._encoding.known is not None
-            better = needed & (~has | (enough & (found.stderr < stderr)))
-            values[better] = _like(found.values[better], values)
-            stderr[better] = found.stderr[better]
+            better = needed & (~has | (enough & (spread < stderr)))
+            values[better] = _like(estimated[better], values)
+            stderr[better] = spread[better]
         stderr = np.where(exact, 0.0, np.maximum(stderr, _rounding(values)))
         stderr[~exact & nonfinite_answers(values)] = np.inf
         rejected = {*vote.rejected, *self._slots[wrong.any(axis=1)].tolist()}
         if self._estimating and found is not None and better.any():
             stderr = np.array(for_all_entries(stderr, values.shape[2:]))
-            own = _moduli(found.errors[better], values)
+            own = _moduli(errors[better], values)
             least = for_all_entries(_rounding(values)[better], own.shape[1:])
             stderr[better] = np.maximum(own, least)
         return Estimate(values, exact, stderr, tuple(sorted(rejected)))
@@ -336,17 +331,16 @@ class _Decoding:
             return None
         outputs = answers.shape[1]
         values = np.zeros((*needed.shape, outputs))
-        stderr, errors = np.full(needed.shape, np.inf), np.full(values.shape, np.inf)
-        if len(points) == 1 or not outputs:
+        errors = np.full(values.shape, np.inf)
+        if len(points) == 1:
             values[:] = answers[0]
-            return _Found(values, errors, stderr, np.inf)
+            return values, errors, np.inf
         task, group = np.nonzero(needed)
         some = (task, group) if len(task) else (np.zeros(1, int), np.zeros(1, int))
         found = estimates(points, answers, self._points(*some), thorough=False)
         values[task, group] = found.values[: len(task)]
         errors[task, group] = found.stderr[: len(task)]
-        stderr[task, group] = root_mean_square(found.stderr)[: len(task)]
-        return _Found(values, errors, stderr, float(root_mean_square(found.left_out[None])[0]))
+        return values, errors, float(root_mean_square(found.left_out[None])[0])
 
     def _points(self, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
         # Differences of small integers may be too large for their dtype.
@@ -361,22 +355,7 @@ class _Decoding:
         with np.errstate(over="ignore"):
             mean = np.broadcast_to(answers.mean(axis=0), shape)
             spread = float(root_mean_square(answers.std(axis=0, ddof=1)[None])[0])
-        errors = np.broadcast_to(spread, shape)
-        return _Found(mean, errors, np.full(needed.shape, spread), spread)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    """Estimates of K tasks in B groups."""
-
-    values: np.ndarray
-    """(K, B, q)."""
-    errors: np.ndarray
-    """(K, B, q): their standard errors."""
-    stderr: np.ndarray
-    """(K, B): root mean square of these over the outputs."""
-    left_out: float
-    """By how much answers are off from estimates without them, likewise."""
+        return mean, np.broadcast_to(spread, shape), spread
 
 
 def _columns(array: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from ..errors import WAIT, InvalidArgument, NotEnoughAnswers, many
 from ..results.trees import blanked, for_all_entries
 
 Fill = Literal["mean"] | None
+NO_MEAN = "have no mean"
+ROUNDED = "above 2**53 cannot stand beside an estimate, which would round them"
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,7 @@ class CopyEncoding:
         rejected: tuple[int, ...],
         wrong: np.ndarray | None = None,
     ) -> Estimate:
-        """Majority answers of all tasks that have one; other values are undefined.
-
-        ``wrong`` (F, B) marks answers known to be wrong.
-        """
+        """Majority answers, but those known to be ``wrong`` (F, B), of tasks that have one; other values are undefined."""
         groups = stacked.shape[1]
         values = np.empty((self.tasks, *stacked.shape[1:]), stacked.dtype)
         votes = np.zeros((self.tasks, groups), dtype=int)
@@ -200,24 +199,20 @@ class CopyEncoding:
         )
 
 
+def cannot_fill(dtype: np.dtype[Any], why: str, lost: str) -> NotEnoughAnswers:
+    """The error where answers of this dtype, which is why, cannot stand in for lost ones."""
+    problem = f"answers of dtype {dtype} {why}, so nothing can stand in for {lost}"
+    return NotEnoughAnswers(problem, WAIT, "use more workers")
+
+
 def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Values with lost tasks replaced by their group's mean, and the standard error (B,) of that."""
     if values.dtype.kind not in "biufc":
-        raise NotEnoughAnswers(
-            f'answers of dtype {values.dtype} have no mean, so fill="mean" cannot stand in for '
-            f"{_named(lost)}",
-            WAIT,
-            "use more workers",
-        )
+        raise cannot_fill(values.dtype, NO_MEAN, _named(lost))
     wide = np.result_type(values.dtype, np.float32) if values.dtype.kind in "fc" else np.float64
     known = cast_values(values[have], np.dtype(wide))
     if known is None:
-        raise NotEnoughAnswers(
-            f"answers of dtype {values.dtype} above 2**53 cannot stand beside a mean, which would round them, so "
-            f'fill="mean" cannot stand in for {_named(lost)}',
-            WAIT,
-            "use more workers",
-        )
+        raise cannot_fill(values.dtype, ROUNDED, _named(lost))
     finite = np.isfinite(known)
     # In a unit in which neither sums nor squares overflow; a power of two loses no digit.
     largest = np.abs(np.where(finite, known, 0)).max(initial=0)
