@@ -614,7 +614,8 @@ def test_a_kernel_of_some_outputs_is_searched_for_from_the_one_that_they_share(e
     def conditioned(known, scaled, kernel, seconds):
         solved.append((scaled[:, 0].tolist(), kernel, seconds))
         exact = np.concatenate([scaled[known.sample], np.ones((8, scaled.shape[1]))])
-        return Candidate(("",), np.ones(3), exact, 0.5 + exact * 0.0) if enough else None
+        names = (surrogate._name(kernel),) * scaled.shape[1]
+        return Candidate(names, np.ones(3), exact, 0.5 + exact * 0.0) if enough else None
 
     monkeypatch.setattr(surrogate, "likeliest", search)
     monkeypatch.setattr(surrogate, "_conditioned", conditioned)

@@ -24,33 +24,24 @@ _CORE, _MARGIN = 64, 16
 TINY = 1e-12
 """Precisions below this, relative to the largest, count as 0: the other answers do not determine this one."""
 
-_CHOOSING = 3  # the choice of a matrix uses one answer in so many, which takes a third of the time
+_CHOOSING = 3  # the choice of a matrix uses one answer in so many, few of which may be wrong
 _SMOOTHINGS = (0.0, 1.0, 30.0, 1e3, 1e5)
 
 
 @dataclass(frozen=True, eq=False)
 class Precision:
-    """Inverse covariances of correct answers, up to a factor: one, or several to choose from.
-
-    Parameters
-    ----------
-    matrices : ndarray, shape (J, F, F)
-        Symmetric and positive semidefinite, with one common null space.
-    logdets : ndarray, shape (J,)
-        Logarithm of the product of the eigenvalues that are not 0, up to a common constant.
-    nullity : int
-        Dimension of the null space, whose vectors are all equally plausible.
-    exact : bool
-        Correct answers lie in the null space, up to rounding.
-    slack : float
-        Share of the largest answer by which exact ones may be off the null space, where rounding is less.
-    """
+    """Inverse covariances of correct answers, up to a factor: one, or several to choose from."""
 
     matrices: np.ndarray
+    """(J, F, F): symmetric and positive semidefinite, with one null space, whose vectors are equally plausible."""
     logdets: np.ndarray
+    """(J,): of the product of the eigenvalues that are not 0, up to a common constant."""
     nullity: int
+    """Dimension of the null space."""
     exact: bool = False
+    """If correct answers lie in the null space, up to rounding."""
     slack: float = 0.0
+    """Share of the largest answer by which these may be off it, where rounding is less."""
 
     @classmethod
     def of(cls, matrix: np.ndarray) -> Precision:
@@ -86,11 +77,7 @@ class Precision:
 
     @cached_property
     def scales(self) -> np.ndarray:
-        """The geometric mean of the variances 1 / P_ii of these answers given the others, by each matrix, (J,).
-
-        The product of this and the sum of squares of the standardised residuals is the smaller, the
-        more probable the answers are by a matrix.
-        """
+        """Geometric means (J,) of 1 / P_ii of these: less, times the sum of squared residuals, is more probable."""
         return np.asarray(np.exp(-np.log(self._diagonals[:, ::_CHOOSING]).mean(axis=1)))
 
     @property
@@ -111,12 +98,9 @@ class Precision:
 
 
 def curve_precision(positions: np.ndarray) -> Precision | None:
-    """The precision of answers on a curve at these positions, (F,) ascending; None of fewer than 4.
-
-    Two determine a line, and two more are needed to identify an outlier.
-    """
+    """The precision of answers on a curve at these positions, (F,) ascending; None of fewer than 4."""
     n = len(positions)
-    if n < 4:
+    if n < 4:  # two determine a line, and two more are needed to identify an outlier
         return None
     h = np.diff(positions)
     first, last = 1.0 / h[:-1], 1.0 / h[1:]

@@ -33,10 +33,7 @@ _SHARPER = 0.7  # factor per sweep of the size that counts as 0
 
 
 def exact_outliers(answers: np.ndarray, precision: Precision) -> np.ndarray | None:
-    """Wrong ones of finite answers (F, B, outputs), (F, B) bool; None if there are none or they cannot be identified.
-
-    The precision is an exact one.
-    """
+    """Wrong ones of finite answers (F, B, outputs), (F, B) bool; None if there are none or they cannot be identified."""
     if precision.freedom < 2:
         return None
     tolerance, least = _tolerance(answers, precision), half_precision(answers)

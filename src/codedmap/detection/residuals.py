@@ -36,10 +36,7 @@ _FURTHEST = 300.0  # a logarithm of a size that is still a number, also times ot
 
 
 def set_aside(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Which of answers (n, q) are left after those that are far off are set aside one by one, (n,) bool.
-
-    Those that are not ``kept`` (n,) bool are set aside from the start.
-    """
+    """Which of the answers (n, q) that are ``kept`` (n,) bool are left after those far off are set aside one by one."""
     precision, left = np.array(precision, np.float64, order="C"), precision @ answers
     kept = kept.copy()
     for answer in np.flatnonzero(~kept):

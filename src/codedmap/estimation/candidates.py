@@ -100,10 +100,7 @@ class Points:
         return self._time_left() - self._reserved
 
     def reserve(self, begun: float, answers: int) -> None:
-        """Leave time to write what is estimated, by what it took since ``begun`` to read so many answers.
-
-        And to calibrate it by place, if there is enough.
-        """
+        """Leave time to write and calibrate what is estimated, by what it took since ``begun`` to read so many answers."""
         if begun < math.inf:
             estimated = len(self.wanted) + len(self.sample)
             placing = _PLACING * estimated
@@ -203,12 +200,10 @@ def by_neighbours(known: Points, scaled: np.ndarray, scales: np.ndarray) -> Cand
 def by_plane(
     known: Points, scaled: np.ndarray, inputs: np.ndarray, wanted: np.ndarray
 ) -> Candidate:
-    """A plane over all inputs (n, c) for each output (n, q): ridge regression, with the penalty that answers left out choose.
-
-    If there is little time, of fewer answers.
-    """
+    """A plane over all inputs (n, c) for each output (n, q): ridge regression, with the penalty that answers left out choose."""
     size, width = min(len(inputs), EXACT), len(known.space.columns)
     seconds = _PLANE_SECONDS * known.time_left() if known.thorough else _PLANE_SECONDS
+    # If there is little time, of fewer answers.
     while 4.0 * min(size, width) ** 2 * max(size, width) > seconds * FLOPS and size > FEWEST:
         size = int(0.8 * size)
     some = np.sort(known.order[:size])

@@ -116,24 +116,11 @@ def estimates(
     time_left: Callable[[], float] = lambda: math.inf,
     each: Callable[..., Iterable[Any]] = map,
 ) -> Estimates:
-    """Estimate outputs at points from those at others.
+    """Estimate outputs at wanted points (m, d) from finite answers (n, q) at two or more others (n, d).
 
-    Parameters
-    ----------
-    points : ndarray, shape (n, d)
-        At least two. All numbers are finite, here and below.
-    answers : ndarray, shape (n, q)
-    wanted : ndarray, shape (m, d)
-    seed : int
-        By which points are drawn where there are many.
-    thorough : bool
-        If False, one kernel is chosen for all outputs, by few answers, in a small fraction of the time; outputs may also
-        be near a plane, or a mean of neighbours.
-    time_left : callable
-        Seconds that there are still. What takes longer is left out: first a kernel for each output, then answers, then
-        the process, and in the end everything but the mean.
-    each : callable
-        As `map`, by which outputs are estimated, perhaps at the same time.
+    If not ``thorough``, one kernel is chosen for all outputs, by few answers, in a small fraction of the time. What takes
+    longer than the ``time_left`` is left out: first a kernel for each output, then answers, then the process, and in the
+    end everything but the mean. ``each`` is as `map`; with it outputs may be estimated at the same time.
     """
     first, which = _places(points)
     repeated = 1 < len(first) < len(points)
@@ -186,10 +173,7 @@ def _at(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _better(one: Estimates, other: Estimates, surely: float) -> Estimates:
-    """Of each output the better of two estimates, less certain where another that is nearly as good differs.
-
-    The other if its error is less than so many times that of the one.
-    """
+    """Of each output the one estimate, or the other if ``surely`` better; less certain where both are good and differ."""
     better = other.left_out < surely * one.left_out
     stderr = np.where(better, other.stderr, one.stderr)
     left_out = np.where(better, other.left_out, one.left_out)
@@ -205,10 +189,7 @@ def _better(one: Estimates, other: Estimates, surely: float) -> Estimates:
 
 
 def _of_repeats(known: Points, answers: np.ndarray, which: np.ndarray, at: np.ndarray) -> Estimates:
-    """Estimates from the means of answers (n, q) to equal points, so that what is left out is not known from a copy.
-
-    ``which`` (n,) of the known, distinct points each answer is to; and ``at`` (m,) which a wanted point equals, -1 if none.
-    """
+    """Estimates from the means of the answers (n, q) to ``which`` (n,) known points; ``at`` (m,) are those wanted, or -1."""
     unit = np.maximum(np.abs(answers).max(axis=0), np.finfo(float).tiny)
     scaled, counts = answers / unit, np.bincount(which)[:, None]
     order, begins = np.argsort(which, kind="stable"), np.cumsum(counts) - counts[:, 0]
@@ -404,10 +385,7 @@ def _each(
 def _ways(
     known: Points, scaled: np.ndarray, zero: float, outputs: int, plane: Candidate | None = None
 ) -> tuple[list[Candidate], np.ndarray | None]:
-    """Ways to estimate an output (n,), and if splines and trees are to be tried as well the scales (d,) of splines.
-
-    ``zero`` is what 0 was; so many outputs share the time that is left.
-    """
+    """Ways to estimate an output (n,), in which 0 is now ``zero``; and the scales (d,) of splines if these are to be tried."""
     seconds = known.time_left() / outputs
     if seconds < _LITTLE:
         return [_jointly(known, scaled[:, None]).column(0)], None
@@ -528,10 +506,7 @@ def _begun(kernel: Kernel, smoothness: Smoothness | None, linear: bool) -> Kerne
 def _process(
     known: Points, scaled: np.ndarray, model: _Model, seconds: float, drawn: np.ndarray
 ) -> Candidate | None:
-    """A process that sees all answers, or as many as there is time for; None if these are too few.
-
-    Its kernel is refined by the answers that are ``drawn`` for it, or as many of them as there is time for.
-    """
+    """A process that sees as many answers as there is time for, refined by those ``drawn``; None if these are too few."""
     transform, kernel = model.transform, model.kernel
     moved = transform.there(scaled)
     middle, unit = moved.mean(), moved.std()
@@ -600,10 +575,7 @@ def _conditioned(
 def _refitted(
     known: Points, answers: np.ndarray, kernel: Kernel, seconds: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """What answers (n, q) are off from processes of the others, and variances (n,) as of `Fitted.left_out`.
-
-    A part of them at a time, by a kernel that the others choose. None if there is no time.
-    """
+    """As `Fitted.left_out`, a part of the answers (n, q) at a time, by a kernel that the others choose; None without time."""
     go_on = known.within(seconds)
     part = known.order % _PARTS
     off, variances = np.empty(answers.shape), np.empty(len(answers))
@@ -621,11 +593,7 @@ def _refitted(
 def _nearer(one: Candidate, other: Candidate, targets: np.ndarray) -> Candidate:
     """Of two candidates for outputs (n, q) the one that is nearer to these, which are left out, for each."""
     better = other.squares(targets) < one.squares(targets)
-    means, variances = (
-        np.where(better, *pair)
-        for pair in ((other.means, one.means), (other.variances, one.variances))
-    )
-    return replace(one, means=means, variances=variances)
+    return _with_columns(one, np.arange(len(better)), other, better)
 
 
 def _estimated(
@@ -675,10 +643,7 @@ def _ends(points: np.ndarray, answers: np.ndarray, kernel: Kernel) -> tuple[np.n
 
 
 def _widened(wanted: np.ndarray, known: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-    """Factors (m, q) of variances, at least 1 and the larger the further away, from squares (e, q) over their variances.
-
-    ``wanted`` (m,) and ``known`` (e,) are logarithms of distances; up to 0 nothing is to be wider.
-    """
+    """Factors (m, q) of variances, from 1 up with the logarithms of distances, from squares (e, q) over their variances."""
     outside = np.flatnonzero(known > 0.0)
     if len(outside) < _DISTANCES:
         return np.ones((len(wanted), ratios.shape[1]))
@@ -758,10 +723,7 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
 
 
 def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
-    """Many outputs (n, q), by their principal components; what these leave of them shares one kernel.
-
-    Those that are nearer without the others are estimated so.
-    """
+    """Many outputs (n, q), by their principal components, and a kernel for what these leave, or by themselves if nearer."""
     directions = decomposed(scaled[known.second], _OUTPUTS)[2]
     components = scaled @ directions.T
     units = np.maximum(components.std(axis=0), 1e-300)
@@ -809,12 +771,7 @@ def _poor_alone(
     differences = 0.5 * (found.means - whole.means[:, poor]) ** 2 * near
     whole.variances[:, poor] += differences
     found.variances[:] += differences
-    names = np.array(whole.names, dtype=object)
-    for at, output in zip(np.flatnonzero(nearer), poor[nearer], strict=True):
-        whole.means[:, output] = found.means[:, at]
-        whole.variances[:, output] = found.variances[:, at]
-        names[output] = found.names[at]
-    return replace(whole, names=tuple(names))
+    return _with_columns(whole, poor, found, nearer)
 
 
 def _nearest_kernel(
@@ -833,12 +790,8 @@ def _for_rest(known: Points, outputs: int) -> float:
 def _by_themselves(
     known: Points, scaled: np.ndarray, kernels: list[Kernel], whole: Candidate
 ) -> Candidate:
-    """Outputs (n, q) with one of some kernels where that is nearer than the whole, or with one found from there.
-
-    That one is the likeliest by all outputs for which the kernel that it was found from is best.
-    """
+    """Outputs (n, q) with one of some kernels, or the likeliest one near it, where that is nearer than the whole."""
     seconds = known.time_left() / (2.0 * len(kernels))
-    names = np.array(whole.names, dtype=object)
     targets = scaled[known.sample]
     for shared, columns in _shared(known, scaled, kernels):
         drawn = scaled[known.second][:, columns]
@@ -854,9 +807,18 @@ def _by_themselves(
             if found is None:
                 break
             nearer = found.squares(targets[:, chosen]) < whole.squares(targets)[chosen]
-            whole.means[:, chosen[nearer]] = found.means[:, nearer]
-            whole.variances[:, chosen[nearer]] = found.variances[:, nearer]
-            names[chosen[nearer]] = _name(kernel)
+            whole = _with_columns(whole, chosen, found, nearer)
+    return whole
+
+
+def _with_columns(
+    whole: Candidate, outputs: np.ndarray, found: Candidate, nearer: np.ndarray
+) -> Candidate:
+    """A candidate for all outputs, with what is found of some of them where that is nearer, bool; in its place."""
+    names = np.array(whole.names, dtype=object)
+    names[outputs[nearer]] = np.array(found.names, dtype=object)[nearer]
+    whole.means[:, outputs[nearer]] = found.means[:, nearer]
+    whole.variances[:, outputs[nearer]] = found.variances[:, nearer]
     return replace(whole, names=tuple(names))
 
 
