@@ -41,7 +41,7 @@ ROWS = [
     ("estimation/judging.py", "estimation/test_judging.py codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
     ("coding/cells.py", "codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
     ("codes/[bls]*.py codes/curves.py codes/replication.py", "codes/test_lagrange.py codes/test_replication.py api/test_bad_input.py contracts/test_estimates.py contracts/test_codes.py codes/test_published.py codes/test_linear_outliers.py"),
-    ("codes/kernel*.py", "codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
+    ("codes/kernel.py", "codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
     ("codes/*gradient.py codes/fractional*.py codes/ignore*.py", "contracts/test_sums.py api/test_sum.py api/test_sum_rounding.py"),
     ("codes/mds.py codes/polar.py", "codes/test_polar.py contracts/test_matrices.py api/test_matrix_rounding.py api/test_matrix.py api/test_matrix_disputed.py"),
     ("latency/*.py", "latency/test_latency.py latency/test_scheduled.py"),

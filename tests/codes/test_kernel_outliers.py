@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.codes import kernel_encoding
+from codedmap.codes import kernel
 from codedmap.testing import Scripted, corrupt
 
 from ..repeats import first
@@ -422,13 +422,13 @@ def test_a_byzantine_worker_among_few_that_compute_mixtures_is_found(workers, wr
 
 def test_in_little_time_workers_are_judged_by_some_groups(monkeypatch):
     judged_groups = []
-    judge = kernel_encoding.judged
+    judge = kernel.judged
 
     def noted(points_of, slots, answers, *rest, **more):
         judged_groups.append(answers.shape[1])
         return judge(points_of, slots, answers, *rest, **more)
 
-    monkeypatch.setattr(kernel_encoding, "judged", noted)
+    monkeypatch.setattr(kernel, "judged", noted)
     inputs = np.random.default_rng(0).normal(size=(10, 200, 3))
     encoding = cm.KernelCode(10, 14, 2).encode(inputs)
     answers = dict(enumerate(np.tanh(encoding.payloads)))

@@ -1,19 +1,58 @@
-"""KernelCode: inputs and mixtures of neighbours, decoded by Gaussian-process regression."""
+"""KernelCode: inputs and mixtures of neighbours, decoded by Gaussian-process regression.
+
+Answers are passed through, estimated from, or rejected.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..coding.cells import cells_along
+from ..coding.cells import Cells, cells_along
+from ..coding.operators import as_real
 from ..coding.ordering import neighbours_together, paths_through
+from ..contracts.answers import cast_values, check_slots, matrix, root_mean_square
 from ..contracts.arguments import check_whole, is_real
-from ..contracts.code import check_budget, check_mixable, check_tasks
-from ..errors import InvalidArgument, many
+from ..contracts.code import (
+    Estimate,
+    check_budget,
+    check_interpolable,
+    check_mixable,
+    check_tasks,
+    reject_frequent,
+)
+from ..detection.nonfinite import nonfinite_answers
+from ..detection.replicas import compare
+from ..detection.residuals import OFF
+from ..errors import WAIT, InvalidArgument, NotEnoughAnswers, many
+from ..estimation.judging import Judgement, judged
 from ..estimation.known import Known, flat, known_pair
-from .kernel_encoding import COPYING, MIXING, KernelEncoding
+from ..estimation.surrogate import estimates
+from ..results.trees import for_all_entries
+from .replication import NO_MEAN, ROUNDED, CopyEncoding, cannot_fill
+
+_MIXING = "KernelCode must with a spread above 0"
+_COPYING = "KernelCode with spread=0, Replication"
+
+_FREQUENT = 0.1
+"""Share of groups with a wrong answer, beyond which all answers of that worker are rejected."""
+_ENOUGH = 12
+"""Other answers that can say which of two copies is wrong."""
+_FEWEST = 2
+"""Answers that have a spread."""
+_LIKELIER = 4.0
+"""Times further off than another copy a copy is wrong."""
+_EACH = 2e-4
+"""Seconds, about, in which an answer is judged."""
+_GROUPS = 3
+"""In which answers are judged, however little time there is."""
+
+_Found = tuple[np.ndarray, np.ndarray, float]
+"""Estimates of K tasks in B groups, (K, B, q), their standard errors, and by how much answers left out are off."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +124,7 @@ class KernelCode:
         tasks, groups = inputs.shape[:2]
         mixes = self.spread > 0.0 and self.workers > tasks
         if mixes:
-            check_mixable(inputs, MIXING, COPYING)
+            check_mixable(inputs, _MIXING, _COPYING)
         known = self.known if isinstance(self.known, Known) else None
         if known is not None:
             known.check(inputs)
@@ -123,3 +162,348 @@ class KernelCode:
             self.known.check(rows[:, None])
             points, answers = self.known.joined(points, answers)
         return replace(self, known=Known(points, answers))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KernelEncoding:
+    """Inputs encoded by a `KernelCode`."""
+
+    inputs: np.ndarray
+    raw: tuple[int | None, ...]
+    """For each slot the task that it computes as it is, the same in all groups; None for a mixture."""
+    cells: Cells
+    known: Known | None
+    confirm: int
+
+    @property
+    def payloads(self) -> np.ndarray:
+        """The payloads (N, B, *x); made anew each time."""
+        slots, groups = np.indices(self.cells.home.shape).reshape(2, -1)
+        rows = self.cells.at(self.inputs, slots, groups)
+        return rows.reshape(*self.cells.home.shape, *rows.shape[1:])
+
+    def payload(self, slot: int) -> np.ndarray:
+        """The payload of one slot, (B, *x); a view where it is an input."""
+        task = self.raw[slot]
+        if task is not None:
+            return np.asarray(self.inputs[task])
+        groups = np.arange(self.inputs.shape[1])
+        return self.cells.at(self.inputs, np.full(len(groups), slot), groups)
+
+    def points(self, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Payloads of slots (n,) in groups (n,) as real columns (n, d) in their dtype; one constant if they are no numbers."""
+        if self.inputs.dtype.kind not in "biufc":
+            return np.zeros((len(slots), 1))
+        rows = self.cells.at(self.inputs, slots, groups)
+        return as_real(rows.reshape(len(slots), self.inputs[0, 0].size))
+
+    def decodable(self, answered: frozenset[int]) -> bool:
+        """From one answer on."""
+        return bool(answered)
+
+    def decode(self, answers: Mapping[int, Any]) -> Estimate:
+        """Estimates of all tasks; see `Encoding.decode`."""
+        found = self._decoded(answers, estimating=True, seconds=math.inf)
+        stderr, outputs = np.asarray(found.stderr), found.values.shape[2:]
+        return replace(
+            found, stderr=stderr if stderr.ndim > 2 else for_all_entries(stderr, outputs)
+        )
+
+    def judge(self, answers: Mapping[int, Any], seconds: float = math.inf) -> Estimate:
+        """As `decode`, but lost tasks have the mean of the answers if there is nothing else to estimate.
+
+        If the answers to all groups would take more ``seconds`` to judge, workers are judged by some groups.
+        """
+        return self._decoded(answers, estimating=False, seconds=seconds)
+
+    @np.errstate(under="ignore")  # a caller may have NumPy raise for it
+    def _decoded(self, answers: Mapping[int, Any], *, estimating: bool, seconds: float) -> Estimate:
+        check_slots(answers, len(self.raw))
+        slots, stacked, rejected = matrix(answers, self.inputs.shape[1])
+        if not slots:
+            raise NotEnoughAnswers(
+                f"none of {len(self.raw)} workers gave a usable answer, and KernelCode needs one at "
+                "least",
+                WAIT,
+            )
+        if stacked.dtype.kind not in "fc" and self._passed(slots, stacked.dtype):
+            return self._copies.majority(slots, stacked, rejected)
+        most = seconds / (_EACH * len(slots))
+        decoding = _Decoding(self, slots, stacked, rejected, estimating=estimating, most=most)
+        return decoding.estimate()
+
+    def salvage(self, answers: Mapping[int, Any]) -> Estimate:
+        """Tasks whose own input was answered; others NaN, with an infinite standard error."""
+        raw = {slot: answers[slot] for slot in answers if self.raw[slot] is not None}
+        return self._copies.salvage(raw)
+
+    @property
+    def copying(self) -> bool:
+        """Whether every payload is a raw input."""
+        return None not in self.raw
+
+    @property
+    def _copies(self) -> CopyEncoding:
+        raw = tuple(-1 if task is None else task for task in self.raw)
+        return CopyEncoding(self.inputs, raw, None, self.confirm)
+
+    def _passed(self, slots: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+        """Whether all tasks have an answer, where answers are not floating point."""
+        if not self.copying:
+            check_interpolable(dtype, _MIXING, _COPYING)
+        tasks = len(self.inputs)
+        lost = tasks - len({self.raw[slot] for slot in slots})
+        if lost and dtype.kind not in "biu":
+            raise cannot_fill(dtype, NO_MEAN, f"{lost} of {tasks} tasks")
+        return lost == 0
+
+
+class _Decoding:
+    """One decoding: rejects wrong answers, and estimates the tasks without an answer of their own."""
+
+    def __init__(
+        self,
+        encoding: KernelEncoding,
+        slots: tuple[int, ...],
+        stacked: np.ndarray,
+        misshapen: tuple[int, ...],
+        *,
+        estimating: bool,
+        most: float,
+    ) -> None:
+        self._most = most  # groups in which answers are judged
+        self._encoding, self._slots, self._stacked = encoding, np.array(slots), stacked
+        self._misshapen, self._estimating = misshapen, estimating
+        self._flat = _columns(stacked)
+        self._finite = np.isfinite(self._flat).all(axis=2)
+        self._holders: dict[int, list[int]] = {}
+        """Rows of answers to the own input of each task."""
+        for row, slot in enumerate(slots):
+            if (task := encoding.raw[slot]) is not None:
+                self._holders.setdefault(task, []).append(row)
+        if encoding.known is not None:
+            encoding.known.check_answers(self._flat.shape[2])
+
+    def estimate(self) -> Estimate:
+        broken = self._broken()
+        single, contested = self._compared(~broken & self._finite)
+        judgement = self._judgement(single | contested, contested)
+        wrong = self._wrong(judgement, single, contested, broken)
+        held = [row for rows in self._holders.values() for row in rows]
+        vote = self._encoding._copies.majority(
+            tuple(self._slots[held].tolist()), self._stacked[held], self._misshapen, wrong[held]
+        )
+        has, tied, exact = self._standing(wrong, contested, vote.exact)
+        values = vote.values
+        stderr = np.where(exact, 0.0, np.where(tied, np.asarray(vote.stderr), np.inf))
+        needed = ~has | tied
+        found = None
+        if not exact.all():
+            find = self._estimated
+            if not self._estimating and exact.any() and (exact | ~has).all():
+                find = self._averaged
+            found = find(single & ~wrong, needed)
+        if found is None and not has.all():
+            raise NotEnoughAnswers(
+                f"all {len(self._slots)} answers were left out because their answers are not finite or contradict each other, so "
+                f"nothing can stand in for {int((~has).sum())} lost ones",
+                WAIT,
+            )
+        if found is not None:
+            estimated, errors, left_out = found
+            spread = root_mean_square(errors)
+            if values.dtype.kind not in "fc" and needed.any():
+                if cast_values(values[has], np.dtype(np.float64)) is None:
+                    raise cannot_fill(values.dtype, ROUNDED, f"{int((~has).sum())} lost ones")
+                values = values.astype(np.float64)
+            stderr[~exact & ~needed] = left_out
+            # Copies that differ by less than an estimate is off are nearer to the answer than that.
+            enough = (single & ~wrong).sum() >= _ENOUGH or self._encoding.known is not None
+            better = needed & (~has | (enough & (spread < stderr)))
+            values[better] = _like(estimated[better], values)
+            stderr[better] = spread[better]
+        stderr = np.where(exact, 0.0, np.maximum(stderr, _rounding(values)))
+        stderr[~exact & nonfinite_answers(values)] = np.inf
+        rejected = {*vote.rejected, *self._slots[wrong.any(axis=1)].tolist()}
+        if self._estimating and found is not None and better.any():
+            stderr = np.array(for_all_entries(stderr, values.shape[2:]))
+            own = _moduli(errors[better], values)
+            least = for_all_entries(_rounding(values)[better], own.shape[1:])
+            stderr[better] = np.maximum(own, least)
+        return Estimate(values, exact, stderr, tuple(sorted(rejected)))
+
+    @property
+    def _mixed(self) -> np.ndarray:
+        """(F,) bool: answers to mixtures."""
+        return np.array([self._encoding.raw[slot] is None for slot in self._slots])
+
+    def _broken(self) -> np.ndarray:
+        """Answers (F, B) that are not finite and rejected.
+
+        Those to mixtures; and NaN for a raw input where a mixture in its cell has a finite answer. If that is so in
+        more than a tenth of the groups, all NaN of that worker are. Infinity alone may be right, as a log-probability,
+        where mixtures are finite.
+        """
+        mixed = self._mixed
+        broken = reject_frequent(~self._finite & mixed[:, None])
+        if not mixed.any() or self._finite[~mixed].all():
+            return broken
+        homes = self._encoding.cells.home[self._slots[mixed]]
+        contradicting = np.zeros((len(self._encoding.inputs), homes.shape[1]), dtype=bool)
+        row, group = np.nonzero(self._finite[mixed])
+        contradicting[homes[row, group], group] = True
+        for task, rows in self._holders.items():
+            nan = np.isnan(self._flat[rows]).any(axis=2)
+            often = (nan & contradicting[task]).mean(axis=1, keepdims=True) > _FREQUENT
+            broken[rows] = nan & (contradicting[task] | often)
+        return broken
+
+    def _compared(self, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Answers (F, B) that stand for their payload, one for each; and those that differ from others for the same one."""
+        single, contested = usable.copy(), np.zeros_like(usable)
+        for rows in self._holders.values():
+            if len(rows) > 1:
+                count = usable[rows].sum(axis=0)
+                votes = compare(self._stacked[rows], ~usable[rows]).votes
+                split = (count > 1) & (votes < count)
+                contested[rows] = usable[rows] & split
+                first = np.cumsum(usable[rows], axis=0) == 1
+                single[rows] = usable[rows] & first & ~split
+        return single, contested
+
+    def _judgement(self, judged_ones: np.ndarray, contested: np.ndarray) -> Judgement:
+        inputs = self._encoding.inputs
+        if inputs.dtype.hasobject or self._stacked.dtype.kind not in "fc" or not inputs.size:
+            return Judgement(np.zeros_like(contested), np.full(contested.shape, np.nan))
+        cells, slots, groups = self._encoding.cells, self._slots, contested.shape[1]
+        some = np.arange(groups)
+        if self._most < groups:
+            some = np.random.default_rng(0).permutation(some)[: max(_GROUPS, int(self._most))]
+        found = judged(
+            lambda slots, groups: self._encoding.points(slots, some[groups]),
+            slots,
+            self._flat[:, some],
+            judged_ones[:, some],
+            contested[:, some],
+            homes=cells.home[slots][:, some],
+            ranks=cells.place[slots][:, some],
+            kinds=self._mixed,
+            rounding=float(np.finfo(self._stacked.dtype).eps),
+        )
+        if len(some) == groups:
+            return found
+        wrong, sizes = np.zeros_like(contested), np.full(contested.shape, np.nan)
+        wrong[:, some], sizes[:, some] = found.wrong, found.sizes
+        wrong |= found.wrong.mean(axis=1, keepdims=True) > _FREQUENT
+        return Judgement(wrong, sizes)
+
+    def _wrong(
+        self, judgement: Judgement, single: np.ndarray, contested: np.ndarray, broken: np.ndarray
+    ) -> np.ndarray:
+        """Answers (F, B) that are rejected."""
+        wrong = judgement.wrong.copy()
+        for rows in self._holders.values():
+            if len(rows) > 1:  # no residual outweighs copies that agree
+                agreed = (self._finite[rows] & ~broken[rows]).sum(axis=0) > 1
+                wrong[rows] &= ~(single[rows] & agreed)
+        wrong |= wrong.mean(axis=1, keepdims=True) > _FREQUENT
+        wrong |= broken
+        sizes = judgement.sizes[~contested & ~np.isnan(judgement.sizes)]
+        if len(sizes) < _ENOUGH:
+            return wrong
+        usual = OFF * np.median(sizes)
+        for rows in self._holders.values():
+            split = contested[rows].any(axis=0)
+            if split.any():
+                split &= compare(self._stacked[rows], wrong[rows]).votes == 0
+                sizes = np.where(wrong[rows] | ~contested[rows], np.inf, judgement.sizes[rows])
+                least = np.nan_to_num(sizes, nan=np.inf).min(axis=0)
+                unlikely = (sizes > usual) & (sizes / _LIKELIER > least)
+                wrong[rows] |= contested[rows] & unlikely & split & (least <= usual)
+        return wrong
+
+    def _standing(
+        self, wrong: np.ndarray, contested: np.ndarray, voted: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where (K, B) a task has an answer; where its copies differ and none is wrong for sure; and where it is exact."""
+        has, tied = np.zeros_like(voted), np.zeros_like(voted)
+        exact = voted.copy()
+        for task, rows in self._holders.items():
+            has[task] = (~wrong[rows]).any(axis=0)
+            split = contested[rows].any(axis=0)
+            if split.any():
+                every = compare(self._stacked[rows])
+                tied[task] = split & (compare(self._stacked[rows], wrong[rows]).votes == 0)
+                # A vote counts if those who were not rejected have won it.
+                won = (every.votes > 0) & (~every.outliers & ~wrong[rows]).any(axis=0)
+                exact[task] &= ~split | won
+        exact &= has & ~tied
+        if self._encoding.confirm > 1 and not self._encoding.copying:
+            exact[:] = False
+        return has, tied & has, exact
+
+    def _estimated(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
+        """Estimates of the tasks (K, B) that need one, from the answers (F, B) that are kept."""
+        row, group = np.nonzero(kept)
+        points, answers = self._points(self._slots[row], group), self._flat[kept]
+        if self._encoding.known is not None:
+            points, answers = self._encoding.known.joined(points, answers)
+        if not len(points):
+            return None
+        outputs = answers.shape[1]
+        values = np.zeros((*needed.shape, outputs))
+        errors = np.full(values.shape, np.inf)
+        if len(points) == 1:
+            values[:] = answers[0]
+            return values, errors, np.inf
+        task, group = np.nonzero(needed)
+        some = (task, group) if len(task) else (np.zeros(1, int), np.zeros(1, int))
+        found = estimates(points, answers, self._points(*some), thorough=False)
+        values[task, group] = found.values[: len(task)]
+        errors[task, group] = found.stderr[: len(task)]
+        return values, errors, float(root_mean_square(found.left_out[None])[0])
+
+    def _points(self, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        # Differences of small integers may be too large for their dtype.
+        return self._encoding.points(slots, groups).astype(np.float64, copy=False)
+
+    def _averaged(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
+        """The mean of the answers (F, B) that are kept for the tasks (K, B) that need one."""
+        answers = self._flat[kept]
+        if self._stacked.dtype.kind != "f" or len(answers) < _FEWEST:
+            return self._estimated(kept, needed)
+        shape = (*needed.shape, answers.shape[1])
+        with np.errstate(over="ignore"):
+            mean = np.broadcast_to(answers.mean(axis=0), shape)
+            spread = float(root_mean_square(answers.std(axis=0, ddof=1)[None])[0])
+        return mean, np.broadcast_to(spread, shape), spread
+
+
+def _columns(array: np.ndarray) -> np.ndarray:
+    """An array (F, B, ...) as real columns, (F, B, q) float64."""
+    rows, groups = array.shape[:2]
+    return flat(array.reshape(rows * groups, -1)).reshape(rows, groups, -1)
+
+
+def _like(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Real columns (n, q) as values (n, *y), none of them infinite in their dtype."""
+    if values.dtype.kind in "fc":
+        limits = np.finfo(values.dtype)
+        columns = np.clip(columns, limits.min, limits.max)
+    if values.dtype.kind == "c":
+        columns = np.ascontiguousarray(columns, np.float64).view(np.complex128)
+    return columns.reshape(-1, *values.shape[2:])
+
+
+def _moduli(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Standard errors of real columns (n, q) as those of values (n, *y)."""
+    if values.dtype.kind == "c":
+        columns = np.hypot(columns[:, ::2], columns[:, 1::2])
+    return columns.reshape(-1, *values.shape[2:])
+
+
+def _rounding(values: np.ndarray) -> np.ndarray:
+    """Rounding (K, B) of a value in its dtype; no standard error is smaller."""
+    kind = values.dtype if values.dtype.kind in "fc" else np.dtype(np.float64)
+    size = np.abs(np.nan_to_num(values.reshape(*values.shape[:2], -1))).max(axis=2, initial=0)
+    return np.asarray((np.finfo(kind).eps * size + np.finfo(kind).tiny).astype(np.float64))
