@@ -43,7 +43,7 @@ class DrawnCode:
         self.rows = rows
         self._target = target
         self._factors = right[:rank].T / singular[:rank], left[:, :rank].T
-        self._whole = (target @ self._factors[0]) @ self._factors[1]
+        self._whole = self._spanned(target)
         self._free = left[:, rank:].T
         sets = straggler_sets(n, n - rank)
         self.longest = -math.inf
@@ -59,10 +59,6 @@ class DrawnCode:
     def off(self) -> float:
         """By how much these weights miss the target or enlarge rounding, relative to it."""
         return self.solve(self._worst.tolist())[1]
-
-    @cached_property
-    def _inverse(self) -> np.ndarray:
-        return np.asarray(self._factors[0] @ self._factors[1])
 
     def check(self, code: object, amplification: float, instead: str) -> None:
         """Raise `InvalidArgument` if this code would enlarge rounding too much; what to use instead."""
@@ -98,11 +94,14 @@ class DrawnCode:
         """
         weights = self._without(self._whole, missing)
         # A second step for the remaining error, since the least squares are less accurate than their data.
-        weights = weights + self._without(
-            (self._target - weights @ self.rows) @ self._inverse, missing
-        )
+        rest = self._spanned(self._target - weights @ self.rows)
+        weights = weights + self._without(rest, missing)
         off = np.abs(weights @ self.rows - self._target).max()
         return weights, float(off + _EPS * np.linalg.norm(weights, axis=1).max())
+
+    def _spanned(self, target: np.ndarray) -> np.ndarray:
+        """The smallest weights of all rows that combine to a target (m, q)."""
+        return np.asarray(target @ self._factors[0] @ self._factors[1])
 
     def _missing(self, answered: frozenset[int]) -> list[int]:
         return sorted(set(range(len(self.rows))) - answered)

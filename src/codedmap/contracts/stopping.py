@@ -6,7 +6,6 @@ They are pure functions of a `Progress`, which also holds the time: there is no 
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -251,8 +250,7 @@ class Slower(StoppingRule):
     times: float
 
     def __post_init__(self) -> None:
-        if not is_real(self.times) or not 0 < self.times < math.inf:
-            raise InvalidArgument(f"Slower({self.times!r}) must be more than 0 times the mean")
+        check_number("Slower: times", self.times, above=True)
 
     def verdict(self, seen: Progress) -> Outcome | None:
         left = seen.slower_in(self.times)

@@ -200,10 +200,10 @@ class Climb:
         now = self._problem.selection(structure, feeds)
         value = self.value(now)
         for _ in range(4 * len(feeds)):
-            change, _ = _best(self._objectives_after(now))
-            if change is None:
+            changes = _best(self._objectives_after(now), 1)
+            if not changes:
                 break
-            then = self._after(now, change)
+            then = self._after(now, changes[0])
             after = self.value(then)
             closer = np.isinf(value) and np.isinf(after) and then.samples > now.samples
             if not (after < value * _IMPROVED or closer):
@@ -216,13 +216,14 @@ class Climb:
         for _ in range(len(now.feeds)):
             value = self.value(now)
             best, reached = value * _IMPROVED, None
-            for first in _promising(self._objectives_after(now)):
+            for first in _best(self._objectives_after(now), _FIRSTS):
                 between = self._after(now, first)
-                second, expected = _best(self._objectives_after(between))
-                if second is not None and expected < value * _DOUBT:
-                    then = self._after(between, second)
-                    if self.value(then) < best:
-                        best, reached = self.value(then), then
+                expected = self._objectives_after(between)
+                for second in _best(expected, 1):
+                    if expected[second] < value * _DOUBT:
+                        then = self._after(between, second)
+                        if self.value(then) < best:
+                            best, reached = self.value(then), then
             if reached is None:
                 break
             now = self._climb_feeds(now.structure, reached.feeds)
@@ -269,18 +270,9 @@ def _best_by_any(rankings: tuple[np.ndarray, ...], among: np.ndarray, few: int) 
     return list(found)
 
 
-def _best(values: np.ndarray) -> tuple[tuple[int, int] | None, float]:
-    """The change with the least objective, if any is finite, and this objective."""
-    at = int(values.argmin()) if values.size else 0
-    if not values.size or np.isinf(values.flat[at]):
-        return None, np.inf
-    source, node = divmod(at, values.shape[1])
-    return (source, node), float(values.flat[at])
-
-
-def _promising(values: np.ndarray) -> list[tuple[int, int]]:
-    """The changes with the least objectives."""
-    order = np.argsort(values.ravel(), kind="stable")[:_FIRSTS]
+def _best(values: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """So many changes with the least objectives, the best first, if they are finite."""
+    order = np.argsort(values.ravel(), kind="stable")[:count]
     return [divmod(int(at), values.shape[1]) for at in order if np.isfinite(values.flat[at])]
 
 

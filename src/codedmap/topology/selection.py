@@ -123,16 +123,6 @@ class Problem:
             structure.rate + float(self.feed_cost[fed, at].sum()),
         )
 
-    def averaging_matrix(self, nodes: np.ndarray, links: frozenset[int]) -> np.ndarray:
-        """With Metropolis weights: each link has the weight 1 / (1 + the larger degree of its ends)."""
-        ends = self.positions(nodes)[self.ends[sorted(links)]]
-        degree = np.bincount(ends.ravel(), minlength=len(nodes))
-        weight = 1.0 / (1.0 + degree[ends].max(axis=1))
-        matrix = np.zeros((len(nodes), len(nodes)))
-        matrix[ends[:, 0], ends[:, 1]] = matrix[ends[:, 1], ends[:, 0]] = weight
-        np.fill_diagonal(matrix, 1.0 - matrix.sum(axis=1))
-        return matrix
-
     def positions(self, nodes: np.ndarray) -> np.ndarray:
         """For each learning node its index in ``nodes``, -1 if it is not among them."""
         positions = np.full(len(self.cost), -1)
@@ -140,9 +130,16 @@ class Problem:
         return positions
 
     def _gap(self, nodes: np.ndarray, links: frozenset[int]) -> float:
+        """Of averaging with Metropolis weights: that of a link is 1 / (1 + the larger degree of its ends)."""
         if len(nodes) == 1:
             return 1.0
-        values = np.linalg.eigvalsh(self.averaging_matrix(nodes, links))
+        ends = self.positions(nodes)[self.ends[sorted(links)]]
+        degree = np.bincount(ends.ravel(), minlength=len(nodes))
+        weight = 1.0 / (1.0 + degree[ends].max(axis=1))
+        matrix = np.zeros((len(nodes), len(nodes)))
+        matrix[ends[:, 0], ends[:, 1]] = matrix[ends[:, 1], ends[:, 0]] = weight
+        np.fill_diagonal(matrix, 1.0 - matrix.sum(axis=1))
+        values = np.linalg.eigvalsh(matrix)
         # Rounded, so that equal graphs with differently numbered nodes have equal gaps.
         return round(1.0 - float(max(values[-2], -values[0])), 12)
 

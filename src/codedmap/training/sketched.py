@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -245,7 +246,7 @@ class SketchedAMSGrad(AMSGrad):
         )
 
     def _summed(self, gradient: Callable[..., Any]) -> Callable[..., Any]:
-        return _SketchedGradient(gradient, self.sketch, self._shape)
+        return partial(_sketched, gradient, self.sketch, self._shape)
 
     def _gradient_of(self, total: np.ndarray) -> np.ndarray:
         return self.sketch.estimate(total).reshape(self._shape)
@@ -268,14 +269,13 @@ class SketchedAMSGrad(AMSGrad):
         return changed
 
 
-@dataclass(frozen=True, slots=True)
-class _SketchedGradient:
+def _sketched(
+    gradient: Callable[..., Any],
+    sketch: CountSketch,
+    shape: tuple[int, ...],
+    part: Any,
+    weights: np.ndarray,
+    *args: Any,
+) -> np.ndarray:
     """The sketch of a part's gradient; runs in the worker."""
-
-    gradient: Callable[..., Any]
-    sketch: CountSketch
-    shape: tuple[int, ...]
-
-    def __call__(self, part: Any, weights: np.ndarray, *args: Any) -> np.ndarray:
-        gradient = self.gradient(part, weights, *args)
-        return self.sketch(flat_gradient(gradient, self.shape, weights.dtype))
+    return sketch(flat_gradient(gradient(part, weights, *args), shape, weights.dtype))
