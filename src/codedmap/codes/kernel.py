@@ -15,7 +15,7 @@ import numpy as np
 from ..coding.cells import Cells, cells_along
 from ..coding.operators import as_real
 from ..coding.ordering import neighbours_together, paths_through
-from ..contracts.answers import cast_values, check_slots, matrix, root_mean_square
+from ..contracts.answers import cast_values, check_slots, matrix, root_mean_square, rounding
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import (
     Estimate,
@@ -322,13 +322,13 @@ class _Decoding:
             better = needed & (~has | (enough & (spread < stderr)))
             values[better] = _like(estimated[better], values)
             stderr[better] = spread[better]
-        stderr = np.where(exact, 0.0, np.maximum(stderr, _rounding(values)))
+        stderr = np.where(exact, 0.0, np.maximum(stderr, rounding(values)))
         stderr[~exact & nonfinite_answers(values)] = np.inf
         rejected = {*vote.rejected, *self._slots[wrong.any(axis=1)].tolist()}
         if self._estimating and found is not None and better.any():
             stderr = np.array(for_all_entries(stderr, values.shape[2:]))
             own = _moduli(errors[better], values)
-            least = for_all_entries(_rounding(values)[better], own.shape[1:])
+            least = for_all_entries(rounding(values)[better], own.shape[1:])
             stderr[better] = np.maximum(own, least)
         return Estimate(values, exact, stderr, tuple(sorted(rejected)))
 
@@ -500,10 +500,3 @@ def _moduli(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "c":
         columns = np.hypot(columns[:, ::2], columns[:, 1::2])
     return columns.reshape(-1, *values.shape[2:])
-
-
-def _rounding(values: np.ndarray) -> np.ndarray:
-    """Rounding (K, B) of a value in its dtype; no standard error is smaller."""
-    kind = values.dtype if values.dtype.kind in "fc" else np.dtype(np.float64)
-    size = np.abs(np.nan_to_num(values.reshape(*values.shape[:2], -1))).max(axis=2, initial=0)
-    return np.asarray((np.finfo(kind).eps * size + np.finfo(kind).tiny).astype(np.float64))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..contracts.answers import cast_values, check_slots, matrix
+from ..contracts.answers import cast_values, check_slots, matrix, root_mean_square, rounding
 from ..contracts.arguments import check_whole
 from ..contracts.code import Estimate, check_budget, check_tasks, reject_frequent
 from ..detection.replicas import compare
@@ -205,6 +205,7 @@ def cannot_fill(dtype: np.dtype[Any], why: str, lost: str) -> NotEnoughAnswers:
     return NotEnoughAnswers(problem, WAIT, "use more workers")
 
 
+@np.errstate(over="ignore")  # an error beyond the numbers is infinite
 def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Values with lost tasks replaced by their group's mean, and the standard error (B,) of that."""
     if values.dtype.kind not in "biufc":
@@ -214,26 +215,20 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
     if known is None:
         raise cannot_fill(values.dtype, ROUNDED, _named(lost))
     finite = np.isfinite(known)
-    # In a unit in which neither sums nor squares overflow; a power of two loses no digit.
-    largest = np.abs(np.where(finite, known, 0)).max(initial=0)
-    unit = np.ldexp(largest.dtype.type(1), np.frexp(largest)[1] - 1)
-    known = np.where(finite, known, 0) / unit
     count = finite.sum(axis=0)
     enough = np.maximum(count, 1)
-    mean = known.sum(axis=0) / enough
-    variance = (np.abs(np.where(finite, known, mean) - mean) ** 2).sum(axis=0)
+    mean = (np.where(finite, known, 0) / enough).sum(axis=0)  # no sum overflows
+    off = np.abs(np.where(finite, known, mean) - mean)
+    deviation = root_mean_square(np.moveaxis(off, 0, -1)) * np.sqrt(len(have) / enough)
     # One answer has no spread, and none has no mean.
-    variance = np.where(count > 1, variance / np.maximum(count - 1, 1) * (1 + 1 / enough), np.inf)
+    error = deviation * np.sqrt((enough + 1) / np.maximum(count - 1, 1))
+    error = np.where(count > 1, error, np.inf)
     mean = np.where(count > 0, mean, np.nan).astype(wide)
-    groups = values.shape[1]
-    spread = np.sqrt(variance.reshape(groups, -1).mean(axis=1))
-    # Equal answers have no spread, but the standard error of a mean is never below its rounding.
-    size = np.abs(np.nan_to_num(mean)).reshape(groups, -1).max(axis=1, initial=0)
-    spread = np.maximum(spread, np.finfo(wide).eps * size + np.finfo(wide).tiny) * unit
-    mean = mean * unit
+    spread = root_mean_square(error.reshape(values.shape[1], -1))
     values = values if values.dtype.kind in "fc" else values.astype(wide)
     values[lost] = mean
-    return values, spread
+    # Equal answers have no spread, but the standard error of a mean is never below its rounding.
+    return values, np.maximum(spread, rounding(mean[None])[0])
 
 
 def _named(tasks: list[int]) -> str:
