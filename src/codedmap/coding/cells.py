@@ -44,7 +44,7 @@ class Cells:
 
 
 def cells_along(orders: np.ndarray, workers: int, spread: float) -> Cells:
-    """Payloads for N >= K workers in the cells of tasks that follow each other along a path, in each group (B, K).
+    """Payloads for N >= K workers in the cells of tasks along a path, in each group (B, K).
 
     Slot k < K is task k itself. With r payloads in its cell, the others are mixtures with the task
     before or after it on the path, by turns, with weights ``spread · i / r``, i = 1, 1, 2, 2, ...

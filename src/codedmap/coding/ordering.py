@@ -50,10 +50,7 @@ def squared_distances(points: np.ndarray) -> np.ndarray:
 
 
 def paths_through(points: np.ndarray) -> np.ndarray:
-    """`short_paths` (B, K) through the points (B, K, d) of each group.
-
-    Takes 32·K² bytes, or about a megabyte if that is more, for any number of groups.
-    """
+    """`short_paths` (B, K) through the points (B, K, d) of each group, with 32·K² bytes, or a megabyte, for all of them."""
     groups, tasks = points.shape[:2]
     paths = np.empty((groups, tasks), dtype=np.intp)
     many = max(1, _SEARCHED // tasks**2)
@@ -183,10 +180,7 @@ def _best_move(between: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.n
 
 @lru_cache(maxsize=32)
 def _moves(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All moves among so many places, and the pairs of places that each joins and separates.
-
-    A move (to, first, last, reverse) puts the places from first to last behind the place ``to``.
-    """
+    """All moves (to, first, last, reverse) of some places behind another, and the pairs that each joins and separates."""
     to, first, more, reverse = np.indices((size - 1, size - 1, min(_MOVED, size - 3), 2))
     last = first + more
     sound = (first > 0) & (last < size - 1) & ((to < first - 1) | (to > last))

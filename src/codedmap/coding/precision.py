@@ -63,10 +63,8 @@ class Precision:
 
     @cached_property
     def standardising(self) -> np.ndarray:
-        """Gives the standardised residuals of answers by each matrix, (J, F, F).
-
-        In single precision, since residuals as small as its rounding errors are never rejected.
-        """
+        """Gives the standardised residuals of answers by each matrix, (J, F, F), in single precision."""
+        # Residuals as small as its rounding are never rejected.
         roots = np.sqrt(self._diagonals)
         return np.asarray((self.matrices / roots[:, :, None]).astype(np.float32))
 
@@ -129,10 +127,9 @@ def curve_precision(positions: np.ndarray) -> Precision | None:
 
 
 def windows(count: int) -> list[tuple[slice, slice]]:
-    """Runs of neighbours among so many answers on a curve, and which answers of a run are tested; all up to 128.
+    """Runs of neighbours among so many answers on a curve, which overlap, and which answers of a run are tested.
 
-    They overlap, so that each answer is tested with neighbours on either side. Answers far away have no influence on a
-    residual. So time and memory are linear in the answers.
+    Answers far away have no influence on a residual. So time and memory are linear in the answers.
     """
     if count <= MOST_TOGETHER:
         return [(slice(0, count), slice(0, count))]

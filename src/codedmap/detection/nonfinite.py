@@ -49,11 +49,8 @@ def rejected_nonfinite(
 ) -> np.ndarray:
     """Those of answers (F, B, *y) to reject that are ``broken``, not finite, (F, B) bool.
 
-    Those to a mixture always are. Those to a raw input are where another worker has a finite answer to
-    the same input, and where the finite answers determine all others.
-
-    The owner of a slot is the task whose raw input is its payload; None for a mixture. ``shortfall`` gives None if answers
-    of some slots determine all others; it is None if answers never do.
+    Those to a mixture, whose owner is None; and those to the raw input of a task, the owner, where another worker has a
+    finite answer to it, or where the finite answers have no ``shortfall`` and so determine all others (None: never).
     """
     mixed = np.array([owner is None for owner in owners], dtype=bool)
     found = np.asarray(broken & mixed[:, None] | _contradicted_by_copies(answers, broken, owners))

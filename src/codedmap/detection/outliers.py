@@ -82,11 +82,9 @@ def stepwise_outliers(
     groups: int = 1,
     far: float = _FAR_IN_ALL,
 ) -> np.ndarray:
-    """Outliers among answers (F, columns), (F,) bool.
+    """Outliers among answers (F, columns), (F,) bool: off by more than ``least``, by a factor that grows with the ``groups``.
 
-    ``least`` is the difference, root mean square over the columns, up to which an answer is correct, and
-    ``groups`` the number of groups judged so: the more there are, the larger the factor. No answer is
-    set aside any more when no residual is ``far`` times the median.
+    No answer is set aside any more when no residual is ``far`` times the median.
     """
     if precision.freedom < 2:
         return np.zeros(len(y), dtype=bool)
@@ -131,10 +129,7 @@ def stepwise_outliers(
 def relative_distances(
     y: np.ndarray, matrix: np.ndarray, outliers: np.ndarray, least: float
 ) -> np.ndarray:
-    """Residual of each outlier, predicted by the rest, over the largest of the rest.
-
-    0 where it is off by ``least`` at most.
-    """
+    """Residual of each outlier, predicted by the rest, over the largest of the rest; 0 where it is ``least`` at most."""
     sizes = np.linalg.norm(residuals(matrix, y, ~outliers), axis=1)
     deviations = np.sqrt(np.linalg.inv(matrix[outliers][:, outliers]).diagonal())
     enough = sizes[outliers] * deviations > least * np.sqrt(y.shape[1])

@@ -156,10 +156,9 @@ def _unlike(logs: np.ndarray) -> float:
 
 
 def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:
-    """Answers (F, B) bool so much further off than all others that the tail of these does not explain it.
+    """Answers (F, B) bool so much further off than all others that the tail of these does not explain it (`_explained`).
 
-    Sizes and chance as for `wrong_workers`; see `_explained`. Their geometric mean is at least so many ``times`` further
-    off than all others, and each by the root of that.
+    Their geometric mean is at least so many ``times`` further off than all others, and each by the root of that.
     """
     ranked = np.sort(sizes[~np.isnan(sizes)])[::-1]
     for count in range(len(ranked) // _WORKERS, 0, -1):

@@ -149,10 +149,8 @@ def _compared(
 
 
 def _alone(homes: np.ndarray, usable: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """Answers (F, B) bool that are off, but that none nearby contradicts for sure.
-
-    Where all answers of a cell are off, the function is another there. Of two, either may be wrong.
-    """
+    """Answers (F, B) bool that are off, but that none nearby contradicts for sure."""
+    # Where all answers of a cell are off, the function is another there. Of two, either may be wrong.
     found = np.zeros_like(off)
     for home in range(homes.max() + 1):
         here = (homes == home) & usable

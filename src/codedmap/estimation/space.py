@@ -108,7 +108,7 @@ def rows_at_once(inputs: np.ndarray) -> int:
 def decomposed(
     rows: np.ndarray, most: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The singular value decomposition of rows (n, c): at most so many values, and none below the rounding of their squares.
+    """The singular value decomposition of rows (n, c), at most so many values, none of them rounding.
 
     By the smaller of the Gram matrices, in a seventh of the time. It loses half of the digits of small values.
     """

@@ -67,8 +67,7 @@ class CodedBlocks:
         return stored * int(matrix.dtype.itemsize + matrix.indices.dtype.itemsize)
 
     def absolute_sums(self, columns: np.ndarray) -> np.ndarray:
-        """For each of the columns (n, c), an upper bound of the sum of absolute values in any product with
-        a row, (c,): the largest sum of a row times the largest entry of the column.
+        """An upper bound (c,) of the sum of absolute values in any product of a row with each of the columns (n, c).
 
         A sum below the normal numbers of the matrix's dtype, which have fewer digits, counts as the least of these.
         """

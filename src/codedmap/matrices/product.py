@@ -142,11 +142,8 @@ class ProductDecoder:
         return self._stacked(decoded.values)
 
     def _least_squares(self) -> np.ndarray | None:
-        """The product, if the answers contradict one another by no more than rounding; else None.
-
-        A code compares the contradiction with the size of the answers only, which is small if terms
-        cancelled in them.
-        """
+        """The product, if the answers contradict one another by no more than rounding; else None."""
+        # A code compares them with the size of the answers only, which is small if terms cancelled in them.
         if not self._code.decodable(frozenset(self._answers), self._precision):
             return None
         weights, answers = self._stacked_answers()

@@ -106,10 +106,7 @@ class SumDecoder:
         )
 
     def _check_integers(self, value: np.ndarray, size: float, rounded: int) -> None:
-        """Raise `InvalidAnswer` if integers have been rounded, or have overflown, in a sum.
-
-        ``size`` is a bound of what a code whose weights are integers has added up.
-        """
+        """Raise `InvalidAnswer` if integers were rounded in a sum, or have overflown: at most this ``size`` was added up."""
         if all(map(are_integers, self._coefficients)):
             if not are_integers(value) or size > LARGEST:
                 raise InvalidAnswer(
