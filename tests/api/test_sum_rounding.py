@@ -102,35 +102,6 @@ def test_answers_that_would_enlarge_rounding_too_much_wait_for_one_more_and_say_
     assert np.abs(total(lambda j: np.ones(2) * j, code, crashed).value - 55).max() < 1e-9
 
 
-@pytest.mark.parametrize(("workers", "stragglers", "share"), [(300, 30, 0.3), (100, 10, 0.6)])
-def test_a_draw_is_looked_at_until_it_is_known_to_be_too_bad(
-    monkeypatch, workers, stragglers, share
-):
-    looked = []
-    lengths = gradient.DrawnCode._lengths
-
-    def noted(drawn, sets):
-        found = lengths(drawn, sets)
-        looked.append(len(found))
-        return found
-
-    def best():
-        code = object.__new__(cm.codes.CyclicGradientCode)
-        vars(code).update(workers=workers, stragglers=stragglers, seed=0)
-        return code._made
-
-    monkeypatch.setattr(gradient.DrawnCode, "_lengths", noted)
-    quick, some = best(), sum(looked)
-    looked.clear()
-    make = gradient.DrawnCode
-    monkeypatch.setattr(gradient, "DrawnCode", lambda *given: make(*given[:3]))
-    whole = best()
-    assert some <= share * sum(looked)
-    assert (quick.off > gradient.TOLERANCE / 3) == (whole.off > gradient.TOLERANCE / 3)
-    if share > 0.3:
-        assert quick.longest == whole.longest
-
-
 def test_what_is_added_without_signs_may_be_infinite_and_hides_no_wrong_answer():
     values = np.array([1, -1, 1, -1, 1, -1, 0]) * 7.5e307
     wrong = corrupt(lambda piece: replace(piece, values=piece.values / 2 + 1e307))

@@ -32,12 +32,10 @@ class DrawnCode:
     problem of this size by k. Its solution is the shortest, which enlarges rounding least.
 
     ``rows`` are (n, q), ``target`` is (m, q), and ``rank`` that of the rows, known from how they were made; n - rank may
-    be missing. A code that is worse than ``enough``, by `longest`, is not looked at any further.
+    be missing.
     """
 
-    def __init__(
-        self, rows: np.ndarray, target: np.ndarray, rank: int, enough: float = math.inf
-    ) -> None:
+    def __init__(self, rows: np.ndarray, target: np.ndarray, rank: int) -> None:
         n, q = rows.shape
         left, singular, right = np.linalg.svd(rows, full_matrices=q < n)
         self.rows = rows
@@ -46,14 +44,11 @@ class DrawnCode:
         self._whole = self._spanned(target)
         self._free = left[:, rank:].T
         sets = straggler_sets(n, n - rank)
-        self.longest = -math.inf
+        parts = (sets[begin : begin + _TOGETHER] for begin in range(0, len(sets), _TOGETHER))
+        lengths = np.concatenate([self._lengths(part) for part in parts])
+        self._worst = sets[lengths.argmax()]
+        self.longest = float(lengths.max())
         """The greatest length of weights without some rows that may be missing."""
-        for begin in range(0, len(sets), _TOGETHER):
-            lengths = self._lengths(sets[begin : begin + _TOGETHER])
-            if lengths.max() > self.longest:
-                self.longest, self._worst = float(lengths.max()), sets[begin + lengths.argmax()]
-            if self.longest > enough:
-                break
 
     @cached_property
     def off(self) -> float:
@@ -148,9 +143,7 @@ def best_drawn(
     for number in range(_DRAWS):
         rows = draw(np.random.default_rng((seed, number)))
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        # What is longer than this is refused, or worse than another draw.
-        enough = TOLERANCE / _EPS if best is None else min(TOLERANCE / _EPS, best.longest)
-        drawn = DrawnCode(rows, target, rank, enough)
+        drawn = DrawnCode(rows, target, rank)
         if best is None or drawn.longest < best.longest:
             best = drawn
         if drawn.longest <= _ACCEPTED:
