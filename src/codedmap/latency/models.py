@@ -43,14 +43,6 @@ def check_draw(rng: Any, waves: Any, workers: Any, each: Any) -> None:
     check_whole("each", each, 1)
 
 
-def _exponential(
-    rng: np.random.Generator, shape: tuple[int, int], mean: float, dtype: np.dtype[Any]
-) -> np.ndarray:
-    drawn: np.ndarray = rng.standard_exponential(shape, dtype=dtype)
-    drawn *= mean
-    return drawn
-
-
 @runtime_checkable
 class LatencyModel(Protocol):
     """How long calls take. A subclass gets `calls` with independent calls of each worker."""
@@ -140,9 +132,7 @@ class ShiftedExponential(Family):
     def _drawn(
         self, rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[Any]
     ) -> np.ndarray:
-        times = _exponential(rng, shape, self.mean, dtype)
-        times += self.shift
-        return times
+        return self.shift + self.mean * rng.standard_exponential(shape, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -185,11 +175,8 @@ class Pareto(Family):
     def _drawn(
         self, rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[Any]
     ) -> np.ndarray:
-        times = _exponential(rng, shape, 1.0 / self.exponent, dtype)
-        np.expm1(times, out=times)
-        times *= self.scale
-        times += self.shift
-        return times
+        powers = rng.standard_exponential(shape, dtype=dtype) * (1.0 / self.exponent)
+        return self.shift + self.scale * np.expm1(powers)
 
 
 @dataclass(frozen=True)
