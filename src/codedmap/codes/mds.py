@@ -12,7 +12,13 @@ import scipy
 
 from ..coding.precision import MOST_ANSWERS, Precision
 from ..contracts.arguments import check_whole
-from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget, rounding
+from ..contracts.matrix_code import (
+    Decoded,
+    check_consistent,
+    check_matrix_budget,
+    rounding,
+    stacked,
+)
 from ..contracts.memory import check_room
 from ..detection.outliers import coarsened, find_outliers
 from ..errors import WAIT, NotEnoughAnswers
@@ -75,10 +81,8 @@ class MDSCode:
 
     def decode(self, answers: Mapping[int, np.ndarray], dtype: np.dtype[Any] = _DOUBLE) -> Decoded:
         """The products of K blocks, (K, *y), by least squares from all answers."""
-        slots = sorted(answers)
-        self._check(slots, dtype)
-        shape = answers[slots[0]].shape
-        rows = np.stack([answers[slot] for slot in slots]).reshape(len(slots), -1)
+        self._check(sorted(answers), dtype)
+        slots, rows, shape = stacked(answers)
         outliers = self._outliers(slots, rows, dtype)
         if outliers:
             rows = rows[[slot not in outliers for slot in slots]]

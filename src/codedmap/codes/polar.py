@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 
 from ..contracts.arguments import check_whole
-from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget
+from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget, stacked
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
 _DOUBLE = np.dtype(np.float64)
@@ -114,7 +114,7 @@ class PolarCode:
                 f"needs at least {self.tasks}, and usually a tenth more)",
                 WAIT,
             )
-        slots, rows, shape = self._stack(answers)
+        slots, rows, shape = stacked(answers)
         values = np.zeros((self.workers, rows.shape[1]), rows.dtype)
         known = np.zeros(self.workers, dtype=bool)
         at = self._row[slots]
@@ -132,7 +132,7 @@ class PolarCode:
         count = len(answers)
         if count < 2:
             return None
-        slots, rows, shape = self._stack(answers)
+        slots, rows, shape = stacked(answers)
         spread = np.zeros((self.workers, rows.shape[1]), rows.dtype)
         spread[self._row[slots]] = rows * rows.real.dtype.type(self.tasks**0.5)
         _transform(spread)
@@ -192,13 +192,6 @@ class PolarCode:
         equal = np.flatnonzero(self._alike == self.tasks)
         mixtures = len(np.unique((rows[:, None] ^ equal).min(axis=1)))
         return total / (len(slots) * self.tasks) ** 2, mixtures
-
-    def _stack(
-        self, answers: Mapping[int, np.ndarray]
-    ) -> tuple[list[int], np.ndarray, tuple[int, ...]]:
-        slots = sorted(answers)
-        shape = answers[slots[0]].shape
-        return slots, np.stack([answers[s] for s in slots]).reshape(len(slots), -1), shape
 
     @cached_property
     def _frozen(self) -> np.ndarray:

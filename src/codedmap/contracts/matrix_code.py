@@ -94,6 +94,15 @@ def rounding(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype).eps)
 
 
+def stacked(
+    answers: Mapping[int, np.ndarray],
+) -> tuple[list[int], np.ndarray, tuple[int, ...]]:
+    """Workers, ascending, their answers as rows (F, outputs), and the shape of one."""
+    workers = sorted(answers)
+    shape = answers[workers[0]].shape
+    return workers, np.stack([answers[one] for one in workers]).reshape(len(workers), -1), shape
+
+
 def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any]) -> None:
     """Raise `InvalidAnswer` unless answers (F, outputs) are those of the decoded blocks, up to rounding in the matrix's dtype."""
     size = float(np.abs(given).max(initial=0.0))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from ..contracts.answers import all_finite
-from ..contracts.matrix_code import disputed, rounding
+from ..contracts.matrix_code import disputed, rounding, stacked
 from ..contracts.stopping import Outcome, StoppingRule, asks_stderr
 from ..engines import Engine, Kept
 from ..errors import InvalidAnswer, NotEnoughAnswers
@@ -146,7 +146,7 @@ class ProductDecoder:
         # A code compares them with the size of the answers only, which is small if terms cancelled in them.
         if not self._code.decodable(frozenset(self._answers), self._precision):
             return None
-        weights, answers = self._stacked_answers()
+        _, weights, answers = self._stacked_answers()
         answers = answers.astype(np.complex128 if answers.dtype.kind == "c" else np.float64)
         basis, upper = np.linalg.qr(weights)
         coordinates = basis.conj().T @ answers
@@ -154,11 +154,10 @@ class ProductDecoder:
             return None
         return self._stacked(solve_triangular(upper, coordinates).astype(self._dtype))
 
-    def _stacked_answers(self) -> tuple[np.ndarray, np.ndarray]:
-        """Weights of all answers, (F, K), and the answers, (F, b·c)."""
-        workers = list(self._answers)
-        weights = np.stack([self._code.weights(worker) for worker in workers])
-        return weights, np.stack([self._answers[w] for w in workers]).reshape(len(workers), -1)
+    def _stacked_answers(self) -> tuple[list[int], np.ndarray, np.ndarray]:
+        """Workers, the weights of their answers, (F, K), and these, (F, b·c)."""
+        workers, answers, _ = stacked(self._answers)
+        return workers, np.stack([self._code.weights(worker) for worker in workers]), answers
 
     def _exceeds(self) -> bool:
         """Whether correct answers may exceed the range of their dtype."""
@@ -207,8 +206,7 @@ class ProductDecoder:
 
     def _fill_uncoded(self, values: np.ndarray, stderr: np.ndarray) -> None:
         """Fill in the blocks that are answers of workers without coding, and that no answer contradicts."""
-        workers = list(self._answers)
-        weights, answers = self._stacked_answers()
+        workers, weights, answers = self._stacked_answers()
         doubted = disputed(weights, answers, self._precision, self._tolerance())
         raw = (np.count_nonzero(weights, axis=1) == 1) & (weights.max(axis=1) == 1.0)
         for row in np.flatnonzero(raw & ~doubted):
