@@ -274,7 +274,9 @@ class _Decoding:
         self._most = most  # groups in which answers are judged
         self._encoding, self._slots, self._stacked = encoding, np.array(slots), stacked
         self._misshapen, self._estimating = misshapen, estimating
-        self._flat = _columns(stacked)
+        count, groups = stacked.shape[:2]
+        self._flat = flat(stacked.reshape(count * groups, -1)).reshape(count, groups, -1)
+        """As real columns, (F, B, q) float64."""
         self._finite = np.isfinite(self._flat).all(axis=2)
         self._holders: dict[int, list[int]] = {}
         """Rows of answers to the own input of each task."""
@@ -477,12 +479,6 @@ class _Decoding:
             mean = np.broadcast_to(answers.mean(axis=0), shape)
             spread = float(root_mean_square(answers.std(axis=0, ddof=1)[None])[0])
         return mean, np.broadcast_to(spread, shape), spread
-
-
-def _columns(array: np.ndarray) -> np.ndarray:
-    """An array (F, B, ...) as real columns, (F, B, q) float64."""
-    rows, groups = array.shape[:2]
-    return flat(array.reshape(rows * groups, -1)).reshape(rows, groups, -1)
 
 
 def _like(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
