@@ -8,7 +8,7 @@ from .nearest import nearest, weighted
 
 _AROUND = 25  # residuals around a point
 _FEW = 60  # residuals from which they are told apart by place
-_TRUST = 10.0  # residuals that the mean of all counts for, beside those around a point
+_TRUST = (40.0, 10.0, 3.0)  # residuals that the mean of all counts for, beside those around a point
 
 
 def calibrated(
@@ -24,21 +24,25 @@ def calibrated(
 
     By the residuals (l, q) of answers left out, and the variances (l, q) that these were said to have; or, if ``by_place``,
     more by those at points (l, d) around, where a distance of 1 is a length scale. Each output takes the way under which
-    its residuals are likelier, none of them corrected by itself.
+    its residuals are likeliest, none of them corrected by itself.
     """
     ratios = residuals**2 / np.maximum(said, 1e-300)
     least = 1e-12 if len(points) >= _FEW else 1.0  # residuals of few answers may be small by chance
     mean = np.maximum(ratios.mean(axis=0), least)
+    best = np.log(mean) + 1.0
     # A variance is corrected by a factor for all, and one times the mean of the ratios around it.
     whole, placed = mean.copy(), np.zeros_like(mean)
     if by_place and len(points) >= _FEW:
         near = nearest(points, points, _AROUND, np.arange(len(points)))
         around = weighted(near, 1.0 / _AROUND, ratios)
-        local = (_TRUST * mean + _AROUND * around) / (_TRUST + _AROUND)
-        factor = np.maximum((ratios / local).mean(axis=0), least)
-        better = np.log(local * factor).mean(axis=0) < np.log(mean)
-        factor = factor[better] / (_TRUST + _AROUND)
-        whole[better], placed[better] = _TRUST * mean[better] * factor, _AROUND * factor
+        for trust in _TRUST:
+            local = (trust * mean + _AROUND * around) / (trust + _AROUND)
+            factor = np.maximum((ratios / local).mean(axis=0), least)
+            score = np.log(local * factor).mean(axis=0) + 1.0
+            better = score < best
+            best[better] = score[better]
+            factor = factor[better] / (trust + _AROUND)
+            whole[better], placed[better] = trust * mean[better] * factor, _AROUND * factor
     corrected = variances * whole
     if placed.any():
         there = weighted(nearest(points, wanted, _AROUND), 1.0 / _AROUND, ratios)
