@@ -20,11 +20,23 @@ def calibrated(
     *,
     by_place: bool = True,
 ) -> np.ndarray:
-    """Standard errors (m, q) at wanted points (m, d) from variances (m, q) that are too small or too large.
+    """Standard errors (m, q) from variances that are too small or too large, everywhere or around a point.
 
-    By the residuals (l, q) of answers left out, and the variances (l, q) that these were said to have; or, if ``by_place``,
-    more by those at points (l, d) around, where a distance of 1 is a length scale. Each output takes the way under which
-    its residuals are likeliest, none of them corrected by itself.
+    Of several ways to correct them, more or less by the residuals around a point, each output takes the one under
+    which its residuals are likeliest, none of them corrected by itself.
+
+    Parameters
+    ----------
+    points : ndarray, shape (l, d)
+        Of answers that were left out, where a distance of 1 is a length scale.
+    residuals : ndarray, shape (l, q)
+        What these are off.
+    said : ndarray, shape (l, q)
+        Variances that they should have.
+    wanted : ndarray, shape (m, d)
+    variances : ndarray, shape (m, q)
+    by_place : bool
+        If False, everywhere by the same factor.
     """
     ratios = residuals**2 / np.maximum(said, 1e-300)
     least = 1e-12 if len(points) >= _FEW else 1.0  # residuals of few answers may be small by chance

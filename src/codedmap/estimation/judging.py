@@ -43,7 +43,6 @@ _MOSTLY = 0.8  # share of answers with one value from which another one is an ev
 
 
 PointsOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Payloads of slots (n,) in groups (n,) as real numbers (n, d) of any dtype."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,11 +67,26 @@ def judged(
     kinds: np.ndarray,
     rounding: float,
 ) -> Judgement:
-    """Judge the answers (F, B, q) of slots (F,), which are usable (F, B) bool if they are finite, by each other.
+    """Judge answers by each other.
 
-    Those ``contested`` (F, B) bool, by others to the same task, say nothing of others. ``homes`` (F, B) are the tasks in
-    whose cells payloads are, and their ``ranks`` (F, B) order a group so that those near to each other are alike;
-    ``kinds`` (F,) are those of `wrong_workers`, and ``rounding`` is a share of the answers.
+    Parameters
+    ----------
+    points_of : callable
+        Payloads of slots (n,) in groups (n,) as real numbers (n, d) of any dtype.
+    slots : ndarray, shape (F,) int
+        Those that have answered.
+    answers : ndarray, shape (F, B, q)
+        Real floating point.
+    usable, contested : ndarray, shape (F, B) bool
+        Finite answers; and those that others to the same task contradict, which say nothing of others.
+    homes : ndarray, shape (F, B) int
+        In whose cell a payload is.
+    ranks : ndarray, shape (F, B)
+        Orders the payloads of a group so that those near to each other are alike.
+    kinds : ndarray, shape (F,)
+        As for `wrong_workers`.
+    rounding : float
+        Of the answers, as a share of them.
     """
     sizes = np.full(usable.shape, np.nan)
     count, groups = usable.shape
@@ -149,8 +163,10 @@ def _compared(
 
 
 def _alone(homes: np.ndarray, usable: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """Answers (F, B) bool that are off, but that none nearby contradicts for sure."""
-    # Where all answers of a cell are off, the function is another there. Of two, either may be wrong.
+    """Answers (F, B) bool that are off, but that none nearby contradicts for sure.
+
+    Where all answers of a cell are off, the function is another there. Of two, either may be wrong.
+    """
     found = np.zeros_like(off)
     for home in range(homes.max() + 1):
         here = (homes == home) & usable

@@ -116,11 +116,24 @@ def estimates(
     time_left: Callable[[], float] = lambda: math.inf,
     each: Callable[..., Iterable[Any]] = map,
 ) -> Estimates:
-    """Estimate outputs at wanted points (m, d) from finite answers (n, q) at two or more others (n, d).
+    """Estimate outputs at points from those at others.
 
-    If not ``thorough``, one kernel is chosen for all outputs, by few answers, in a small fraction of the time. What takes
-    longer than the ``time_left`` is left out: first a kernel for each output, then answers, then the process, and in the
-    end everything but the mean. ``each`` is as `map`; with it outputs may be estimated at the same time.
+    Parameters
+    ----------
+    points : ndarray, shape (n, d)
+        At least two. All numbers are finite, here and below.
+    answers : ndarray, shape (n, q)
+    wanted : ndarray, shape (m, d)
+    seed : int
+        By which points are drawn where there are many.
+    thorough : bool
+        If False, one kernel is chosen for all outputs, by few answers, in a small fraction of the time; outputs may also
+        be near a plane, or a mean of neighbours.
+    time_left : callable
+        Seconds that there are still. What takes longer is left out: first a kernel for each output, then answers, then
+        the process, and in the end everything but the mean.
+    each : callable
+        As `map`, by which outputs are estimated, perhaps at the same time.
     """
     first, which = _places(points)
     repeated = 1 < len(first) < len(points)
@@ -173,7 +186,10 @@ def _at(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _better(one: Estimates, other: Estimates, surely: float) -> Estimates:
-    """Of each output the one estimate, or the other if ``surely`` better; less certain where both are good and differ."""
+    """Of each output the better of two estimates, less certain where another that is nearly as good differs.
+
+    The other if its error is less than so many times that of the one.
+    """
     better = other.left_out < surely * one.left_out
     stderr = np.where(better, other.stderr, one.stderr)
     left_out = np.where(better, other.left_out, one.left_out)
@@ -189,7 +205,10 @@ def _better(one: Estimates, other: Estimates, surely: float) -> Estimates:
 
 
 def _of_repeats(known: Points, answers: np.ndarray, which: np.ndarray, at: np.ndarray) -> Estimates:
-    """Estimates from the means of the answers (n, q) to ``which`` (n,) known points; ``at`` (m,) are those wanted, or -1."""
+    """Estimates from the means of answers (n, q) to equal points, so that what is left out is not known from a copy.
+
+    ``which`` (n,) of the known, distinct points each answer is to; and ``at`` (m,) which a wanted point equals, -1 if none.
+    """
     unit = np.maximum(np.abs(answers).max(axis=0), np.finfo(float).tiny)
     scaled, counts = answers / unit, np.bincount(which)[:, None]
     order, begins = np.argsort(which, kind="stable"), np.cumsum(counts) - counts[:, 0]
@@ -385,7 +404,10 @@ def _each(
 def _ways(
     known: Points, scaled: np.ndarray, zero: float, outputs: int, plane: Candidate | None = None
 ) -> tuple[list[Candidate], np.ndarray | None]:
-    """Ways to estimate an output (n,), in which 0 is now ``zero``; and the scales (d,) of splines if these are to be tried."""
+    """Ways to estimate an output (n,), and if splines and trees are to be tried as well the scales (d,) of splines.
+
+    ``zero`` is what 0 was; so many outputs share the time that is left.
+    """
     seconds = known.time_left() / outputs
     if seconds < _LITTLE:
         return [_jointly(known, scaled[:, None]).column(0)], None
@@ -506,7 +528,10 @@ def _begun(kernel: Kernel, smoothness: Smoothness | None, linear: bool) -> Kerne
 def _process(
     known: Points, scaled: np.ndarray, model: _Model, seconds: float, drawn: np.ndarray
 ) -> Candidate | None:
-    """A process that sees as many answers as there is time for, refined by those ``drawn``; None if these are too few."""
+    """A process that sees all answers, or as many as there is time for; None if these are too few.
+
+    Its kernel is refined by the answers that are ``drawn`` for it, or as many of them as there is time for.
+    """
     transform, kernel = model.transform, model.kernel
     moved = transform.there(scaled)
     middle, unit = moved.mean(), moved.std()
@@ -575,7 +600,10 @@ def _conditioned(
 def _refitted(
     known: Points, answers: np.ndarray, kernel: Kernel, seconds: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """As `Fitted.left_out`, a part of the answers (n, q) at a time, by a kernel that the others choose; None without time."""
+    """What answers (n, q) are off from processes of the others, and variances (n,) as of `Fitted.left_out`.
+
+    A part of them at a time, by a kernel that the others choose. None if there is no time.
+    """
     go_on = known.within(seconds)
     part = known.order % _PARTS
     off, variances = np.empty(answers.shape), np.empty(len(answers))
@@ -643,7 +671,10 @@ def _ends(points: np.ndarray, answers: np.ndarray, kernel: Kernel) -> tuple[np.n
 
 
 def _widened(wanted: np.ndarray, known: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-    """Factors (m, q) of variances, from 1 up with the logarithms of distances, from squares (e, q) over their variances."""
+    """Factors (m, q) of variances, at least 1 and the larger the further away, from squares (e, q) over their variances.
+
+    ``wanted`` (m,) and ``known`` (e,) are logarithms of distances; up to 0 nothing is to be wider.
+    """
     outside = np.flatnonzero(known > 0.0)
     if len(outside) < _DISTANCES:
         return np.ones((len(wanted), ratios.shape[1]))
@@ -723,7 +754,10 @@ def _jointly(known: Points, scaled: np.ndarray) -> Candidate:
 
 
 def _by_components(known: Points, scaled: np.ndarray) -> Candidate:
-    """Many outputs (n, q), by their principal components, and a kernel for what these leave, or by themselves if nearer."""
+    """Many outputs (n, q), by their principal components; what these leave of them shares one kernel.
+
+    Those that are nearer without the others are estimated so.
+    """
     directions = decomposed(scaled[known.second], _OUTPUTS)[2]
     components = scaled @ directions.T
     units = np.maximum(components.std(axis=0), 1e-300)
@@ -790,7 +824,10 @@ def _for_rest(known: Points, outputs: int) -> float:
 def _by_themselves(
     known: Points, scaled: np.ndarray, kernels: list[Kernel], whole: Candidate
 ) -> Candidate:
-    """Outputs (n, q) with one of some kernels, or the likeliest one near it, where that is nearer than the whole."""
+    """Outputs (n, q) with one of some kernels where that is nearer than the whole, or with one found from there.
+
+    That one is the likeliest by all outputs for which the kernel that it was found from is best.
+    """
     seconds = known.time_left() / (2.0 * len(kernels))
     targets = scaled[known.sample]
     for shared, columns in _shared(known, scaled, kernels):
