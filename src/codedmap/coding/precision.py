@@ -35,7 +35,7 @@ class Precision:
     matrices: np.ndarray
     """(J, F, F): symmetric and positive semidefinite, with one null space, whose vectors are equally plausible."""
     logdets: np.ndarray
-    """(J,): of the product of the eigenvalues that are not 0, up to a common constant."""
+    """(J,): logarithms of the product of the eigenvalues that are not 0, up to a common constant."""
     nullity: int
     """Dimension of the null space."""
     exact: bool = False
@@ -75,7 +75,11 @@ class Precision:
 
     @cached_property
     def scales(self) -> np.ndarray:
-        """Geometric means (J,) of 1 / P_ii of these: less, times the sum of squared residuals, is more probable."""
+        """The geometric mean of the variances 1 / P_ii of these answers given the others, by each matrix, (J,).
+
+        The product of this and the sum of squares of the standardised residuals is the smaller, the
+        more probable the answers are by a matrix.
+        """
         return np.asarray(np.exp(-np.log(self._diagonals[:, ::_CHOOSING]).mean(axis=1)))
 
     @property
