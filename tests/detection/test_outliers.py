@@ -353,6 +353,14 @@ def test_a_wrong_answer_is_found_in_its_group_whatever_unit_and_dtype(n, groups,
     assert find_outliers(right[:, ~expected.any(axis=0)], precision) is None or groups < 3
 
 
+def test_groups_are_looked_at_some_at_a_time(monkeypatch):
+    seen, squares = [], outliers._squares
+    monkeypatch.setattr(outliers, "_squares", lambda sketch, precision: seen.append(sketch.shape[1]) or squares(sketch, precision))  # fmt: skip
+    answers = np.random.default_rng(0).standard_normal((25, 1400, 1))
+    outliers._suspect_groups(answers, line(25).precision)
+    assert seen == [656, 656, 88]  # 16,384 answers
+
+
 def test_a_group_whose_answers_are_all_0_tells_nothing_of_others():
     answers = np.random.default_rng(0).standard_normal((25, 20, 3))
     answers[:, 4] = 0.0

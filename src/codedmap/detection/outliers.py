@@ -25,6 +25,7 @@ from ..coding.precision import Precision
 from .residuals import residuals, standardised
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
+_ENTRIES = 1 << 14  # of answers and groups that are looked at in one go
 _CHOOSING = 8  # groups by which a matrix is chosen for all
 _POOLED = 64  # groups that are judged together at most
 _COUNTED = 8.0  # outputs that may count as independent
@@ -157,19 +158,26 @@ def _chosen(logdets: np.ndarray, energies: np.ndarray, freedom: int) -> int:
 
 def _suspect_groups(answers: np.ndarray, precision: Precision) -> tuple[np.ndarray, bool]:
     """Groups in which one residual is far from the median, (B,) bool; True if one is in their sum."""
-    sketch = sketched(answers, GLANCE)
-    # In a unit in which squares in single precision do not vanish; a power of two loses no digit.
-    middle = _median(np.abs(sketch[:, :_CHOOSING]).reshape(-1))
-    sketch = np.ldexp(sketch, -np.frexp(middle)[1])
-    squares, chosen = _squares(sketch, precision)
-    medians = _median(squares)
-    # "Not less", so that an overflow is a hint.
-    suspects = precision.exact | ~(squares.max(axis=0) < _FAR**2 * medians)
-    if suspects.any():  # unless it is rounding
-        size = np.abs(sketch).max(axis=(0, 2)) * half_precision(answers)
-        largest = (squares / precision.matrices[chosen].diagonal()[:, None]).max(axis=0)
-        suspects &= ~((largest <= size**2) & np.isfinite(largest))
-    sums = (squares / np.where(medians > 0, medians, np.inf)).sum(axis=1)
+    count, groups = len(precision.matrices[0]), answers.shape[1]
+    suspects = np.zeros(groups, dtype=bool)
+    sums = np.zeros(count)
+    width = -(-_ENTRIES // count)
+    for start in range(0, groups, width):
+        part = slice(start, start + width)
+        sketch = sketched(answers[:, part], GLANCE)
+        # In a unit in which squares in single precision do not vanish; a power of two loses no digit.
+        middle = _median(np.abs(sketch[:, :_CHOOSING]).reshape(-1))
+        sketch = np.ldexp(sketch, -np.frexp(middle)[1])
+        squares, chosen = _squares(sketch, precision)
+        medians = _median(squares)
+        # "Not less", so that an overflow is a hint.
+        far = precision.exact | ~(squares.max(axis=0) < _FAR**2 * medians)
+        if far.any():  # unless it is rounding
+            size = np.abs(sketch).max(axis=(0, 2)) * half_precision(answers)
+            largest = (squares / precision.matrices[chosen].diagonal()[:, None]).max(axis=0)
+            far &= ~((largest <= size**2) & np.isfinite(largest))
+        suspects[part] = far
+        sums += (squares / np.where(medians > 0, medians, np.inf)).sum(axis=1)
     return suspects, bool(not sums.max() < _FAR_IN_ALL**2 * _median(sums))
 
 
