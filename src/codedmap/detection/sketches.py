@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from ..coding.operators import as_real
 
 GLANCE, CLOSER = 4, 16
 """Sums of the outputs with random signs: at first, and in groups in which an answer stands out."""
+_BLOCKS = 8  # evenly spread blocks of neighbouring outputs are used, and no others
+_EACH = 2  # outputs in such a block for each sum
 _LARGE = 1e4  # larger answers are cut off here, in units of a middling one
 
 
@@ -20,13 +23,24 @@ def sketched(answers: np.ndarray, directions: int) -> np.ndarray:
     answers = answers.astype(np.float32) if answers.dtype == np.float16 else answers
     count, groups, outputs = answers.shape
     if outputs > directions:
+        answers = _some(answers, directions)
+        outputs = math.prod(answers.shape[2:])
         # As one matrix, or every row would be a product of its own.
         flat = answers.reshape(-1, outputs) @ _signs(outputs, directions, answers.dtype)
         answers = flat.reshape(count, groups, directions)
     return answers
 
 
-@lru_cache(maxsize=4)
+def _some(answers: np.ndarray, directions: int) -> np.ndarray:
+    *lead, outputs = answers.shape
+    each = _EACH * directions
+    if outputs <= _BLOCKS * each:
+        return answers
+    step = outputs // _BLOCKS
+    return answers[..., : _BLOCKS * step].reshape(*lead, _BLOCKS, step)[..., :each]
+
+
+@cache
 def _signs(outputs: int, directions: int, dtype: np.dtype[Any]) -> np.ndarray:
     return np.random.default_rng(0).choice([-1.0, 1.0], (outputs, directions)).astype(dtype)
 
