@@ -59,7 +59,7 @@ def test_results_are_those_of_map(code):
 def test_without_an_engine_it_runs_on_the_cores_and_leaves_nothing():
     result = asyncio.run(cm.amap(np.sin, X))
     np.testing.assert_array_equal(result.values, np.sin(X))
-    assert eventually(lambda: not children())
+    assert eventually(lambda: not children()), children()
 
 
 def test_errors_are_those_of_map():
@@ -127,7 +127,7 @@ def test_a_timeout_of_the_loop_ends_it_and_what_it_started():
 
     with pytest.raises(TimeoutError):
         asyncio.run(main())
-    assert eventually(lambda: not children())
+    assert eventually(lambda: not children()), children()
 
 
 class Slow(list):
@@ -160,7 +160,7 @@ def test_a_task_cancelled_before_its_calls_leaves_nothing():
         go_on.set()
 
     asyncio.run(main())
-    assert eventually(lambda: not children())
+    assert eventually(lambda: not children()), children()
 
 
 def test_a_short_job_does_not_wait_for_a_long_one():

@@ -615,7 +615,7 @@ def test_a_design_that_cannot_be_computed_is_refused(sweep, design, message):
         (product, {"out": "runs.npy"}, "zarr or .parquet"),
         (product, {"out": 3}, "zarr or .parquet"),
         (lambda a, /, b: a, {}, "positional only|missing a required"),
-        (lambda a=1, /: a, {}, "positional only|unexpected keyword argument"),
+        (lambda a=1, /: a, {}, "positional.only|unexpected keyword argument"),
         (
             lambda a, b, *, c: a,
             {},
