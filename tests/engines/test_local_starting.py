@@ -211,6 +211,7 @@ def test_a_working_directory_that_was_removed_since_workers_started_is_said(tmp_
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     with Local(1) as engine:
+        server = local_worker.forkserver._forkserver._forkserver_pid
         (tmp_path / "gone").rmdir()
         engine.submit(0, os._exit, 1).exception(30)
         with pytest.raises(
@@ -219,6 +220,7 @@ def test_a_working_directory_that_was_removed_since_workers_started_is_said(tmp_
             engine.submit(0, abs, -1).result(30)
         monkeypatch.chdir(tmp_path)
         assert engine.submit(0, abs, -1).result(30) == 1
+        assert local_worker.forkserver._forkserver._forkserver_pid == server  # it is not to blame
 
 
 def test_files_of_the_working_directory_are_not_taken_for_modules_of_python(tmp_path):

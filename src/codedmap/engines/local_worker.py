@@ -240,6 +240,7 @@ def _track() -> None:
 def _start(directory: str, *arguments: Any) -> _Process:
     before = _unblocked()
     try:
+        os.getcwd()  # noqa: PTH109  that it was removed is no fault of the fork server
         _track()
         forkserver.set_forkserver_preload(_LOADED)
         util.get_temp_dir()  # for the sockets of workers, too: one of their own would be left behind
