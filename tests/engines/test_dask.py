@@ -99,7 +99,7 @@ def test_a_call_that_waited_for_a_task_of_others_has_not_started_when_the_worker
 
 
 def test_a_call_that_waits_for_a_task_of_others_neither_times_out_nor_ends_it(client):
-    with cm.engines.Dask(client, workers=1, grace=0.1) as engine:
+    with cm.engines.Dask(client, workers=1, grace=0.5) as engine:
         address = engine.submit(0, key_of_this_worker, None).result(ANSWER)
         function = cm.engines.Resident(cm.itemwise(same), engine)
         assert cm.map(function, [1.0], engine=engine).exact.all()
