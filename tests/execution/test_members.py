@@ -118,18 +118,24 @@ def test_a_job_whose_workers_have_all_left_says_so(monkeypatch, code):
     assert not partial.exact.any()
 
 
-@pytest.mark.parametrize("way", ["map", "callback", "imap"])
-def test_a_pool_whose_workers_have_all_left_says_so(monkeypatch, way):
-    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+def left_by_all_after(most: int) -> Changing:
+    """An engine of two workers, which both leave after so many calls."""
     engine, calls = Changing([None] * 2), []
 
     def change(worker: int) -> None:
         calls.append(worker)
-        if len(calls) > 5:
+        if len(calls) > most:
             for name in tuple(engine.members()):
                 engine.leave(name)
 
     engine.before_call = change
+    return engine
+
+
+@pytest.mark.parametrize("way", ["map", "callback", "imap"])
+def test_a_pool_whose_workers_have_all_left_says_so(monkeypatch, way):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    engine = left_by_all_after(5)
     pool = cm.Pool(engine, hedge=None)
     ways = {
         "map": lambda: pool.map(abs, range(10), chunksize=1),
@@ -148,15 +154,7 @@ def test_answers_are_kept_where_no_worker_is_left_if_failures_are_recorded(
     monkeypatch, tmp_path, out
 ):
     monkeypatch.setattr(live, "_PATIENCE", 0.05)
-    engine, calls = Changing([None] * 2), []
-
-    def change(worker: int) -> None:
-        calls.append(worker)
-        if len(calls) > 5:
-            for name in tuple(engine.members()):
-                engine.leave(name)
-
-    engine.before_call = change
+    engine = left_by_all_after(5)
     options = {"chunk": 1, "hedge": None, "on_error": "record"}
     if out:
         options["out"] = tmp_path / "answers.npy"

@@ -164,7 +164,10 @@ class CopyEncoding:
         rejected: tuple[int, ...],
         wrong: np.ndarray | None = None,
     ) -> Estimate:
-        """Majority answers, but those known to be ``wrong`` (F, B), of tasks that have one; other values are undefined."""
+        """Majority answers of all tasks that have one; other values are undefined.
+
+        ``wrong`` (F, B) marks answers known to be wrong.
+        """
         groups = stacked.shape[1]
         values = np.empty((self.tasks, *stacked.shape[1:]), stacked.dtype)
         votes = np.zeros((self.tasks, groups), dtype=int)

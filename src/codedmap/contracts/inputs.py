@@ -72,7 +72,10 @@ def check_columns(given: Any, known: Any, name: str = "inputs", other: str = "X0
 
 
 def plain_array(column: Any) -> Any:
-    """A column, or a value of one, as NumPy has it; as objects times with a zone, and whole numbers that it would round."""
+    """A column, or a value of one, as NumPy has it; what it has not as objects.
+
+    It has no times with a zone, and beside a null floats for whole numbers, which may round them.
+    """
     if getattr(column, "tzinfo", None) is not None:
         return column
     dtype = getattr(column, "dtype", None)

@@ -104,7 +104,10 @@ def stacked(
 
 
 def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any]) -> None:
-    """Raise `InvalidAnswer` unless answers (F, outputs) are those of the decoded blocks, up to rounding in the matrix's dtype."""
+    """Raise `InvalidAnswer` unless answers (F, outputs) are equal to those computed from the decoded blocks, up to rounding.
+
+    ``dtype`` is that of the matrix.
+    """
     size = float(np.abs(given).max(initial=0.0))
     off = np.abs(given - again).max(initial=0.0)
     if off > size * rounding(dtype) ** 0.5:

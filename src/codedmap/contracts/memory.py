@@ -19,7 +19,10 @@ _EACH = 100  # bytes held of each worker and task at least: its number, point, p
 
 
 def group_limits(controller: str, root: Path = Path("/")) -> Iterator[tuple[int, int, Path]]:
-    """What each limited group that holds this process may use and uses, and the file below ``root`` that says so."""
+    """Of the groups that hold this process, and of those that hold them: what one may use and uses, and the file that says so.
+
+    None where there is no limit. Files are below ``root``.
+    """
     for folder, first_version in _groups(controller, root):
         files = f"{controller}.max", f"{controller}.current"
         limit, used = _V1_FILES.get(controller, files) if first_version else files
@@ -89,7 +92,10 @@ def check_room(needed: int, what: str, remedy: str) -> None:
 
 
 def check_counts(workers: int, tasks: int = 0) -> None:
-    """Raise `NotEnoughMemory` if a code, which is just made, has more workers and tasks than could be listed."""
+    """Raise `NotEnoughMemory` if a code has more workers and tasks than could be listed.
+
+    Every code calls it when it is made. What they are sent and answer is not known then.
+    """
     counted = many(workers, "worker") + (f" and {many(tasks, 'task')}" if tasks else "")
     remedy = "Use fewer of them" if tasks else "Use fewer"
     check_room(_EACH * (workers + tasks), f"{counted}, {_EACH} bytes each at least,", remedy)

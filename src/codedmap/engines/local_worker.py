@@ -28,7 +28,7 @@ if sys.platform != "win32":
     from multiprocessing.context import ForkServerProcess
     from multiprocessing.popen_forkserver import Popen
 
-_FLAGS = threading.Lock()  # held while those of multiprocessing are others
+_FLAGS = threading.Lock()  # held while those that multiprocessing starts Python with are replaced
 _PART = 64 << 10  # bytes read at once
 _LOADED = [work.__module__, "numpy.ma"]
 """Modules that workers share with what they are forked from: each would load what its first call needs by itself."""
@@ -70,9 +70,8 @@ class Worker:
                 self._process = _start(directory, theirs, run, environment)
         except BaseException as error:
             self.pipe.close()
-            if isinstance(
-                error, EOFError | ConnectionError | TypeError
-            ):  # the fork server has ended
+            # The fork server has ended, or there is no program to start it.
+            if isinstance(error, EOFError | ConnectionError | TypeError):
                 python = os.fsdecode(spawn.get_executable() or "None")
                 raise OSError(f"what starts workers, {python}, has ended") from error
             raise

@@ -28,7 +28,7 @@ from .transport.failure import Failure
 from .transport.parcel import Parcel, culprit, culprit_kept, discard, pack, receive
 from .transport.serve import KeptKey, Request
 
-_STANDARD = str(Path(os.__file__).parent)  # where nobody edits modules, as in site-packages
+_STANDARD = str(Path(os.__file__).parent)  # modules here are not edited, as in site-packages
 _DEATHS = 3  # of workers during their setup, or twice as many as there are workers
 
 

@@ -100,7 +100,10 @@ class Points:
         return self._time_left() - self._reserved
 
     def reserve(self, begun: float, answers: int) -> None:
-        """Leave time to write and calibrate what is estimated, by what it took since ``begun`` to read so many answers."""
+        """Leave time to write what is estimated, by what it took since ``begun`` to read so many answers.
+
+        And to calibrate it by place, if there is enough.
+        """
         if begun < math.inf:
             estimated = len(self.wanted) + len(self.sample)
             placing = _PLACING * estimated
@@ -200,7 +203,10 @@ def by_neighbours(known: Points, scaled: np.ndarray, scales: np.ndarray) -> Cand
 def by_plane(
     known: Points, scaled: np.ndarray, inputs: np.ndarray, wanted: np.ndarray
 ) -> Candidate:
-    """A plane over all inputs (n, c) for each output (n, q): ridge regression, with the penalty that answers left out choose."""
+    """A plane over all inputs (n, c) for each output (n, q): ridge regression, with the penalty that answers left out choose.
+
+    If there is little time, of fewer answers.
+    """
     size, width = min(len(inputs), EXACT), len(known.space.columns)
     seconds = _PLANE_SECONDS * known.time_left() if known.thorough else _PLANE_SECONDS
     # If there is little time, of fewer answers.

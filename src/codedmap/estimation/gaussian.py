@@ -181,7 +181,10 @@ def _invert(lower: np.ndarray, inverse: np.ndarray) -> None:
 
 
 class Deviance:
-    """Minus twice the log likelihood of answers (n, q) at points (n, d), and its gradient, by logarithms of scales and noise."""
+    """Minus twice the log likelihood of answers (n, q) at points (n, d), and its gradient.
+
+    Both by the logarithms of scales and noise. The arrays are kept: to fill new memory takes as long as the arithmetic.
+    """
 
     def __init__(
         self, points: np.ndarray, answers: np.ndarray, smoothness: Smoothness, linear: bool
@@ -340,7 +343,10 @@ class Fitted:
         return means, np.maximum(variances, self.noise)
 
     def left_out(self, sample: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """What answers (l, q), or a sample (l,) int, are off from estimates by all others, and variances (l,) in units of s²."""
+        """What answers (l, q) are off from estimates by all others, and variances (l,) of that in units of s².
+
+        Of all, or of a sample (l,) int.
+        """
         some = slice(None) if sample is None else sample
         across = self._factor[:, some].T @ self._orthogonal
         sharpness = (self._factor[:, some] ** 2).sum(axis=0) - (across**2).sum(axis=1)

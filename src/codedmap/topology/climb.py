@@ -196,7 +196,10 @@ class Climb:
     # Which information nodes feed which learning nodes of a structure ---------------------------------------
 
     def _climb_feeds(self, structure: Structure, feeds: np.ndarray) -> Selection:
-        """Climb from these feeds by the best of all single changes of one information node, until none improves."""
+        """Climb from these feeds by the best of all single changes, until none improves.
+
+        With a change, an information node begins to feed, stops, or feeds another learning node.
+        """
         now = self._problem.selection(structure, feeds)
         value = self.value(now)
         for _ in range(4 * len(feeds)):
@@ -237,7 +240,10 @@ class Climb:
         return self._problem.selection(now.structure, feeds)
 
     def _objectives_after(self, now: Selection) -> np.ndarray:
-        """The objective after each change, (I, n + 1), about, the last column for feeding no node; infinite for no change."""
+        """The objective after each change, (I, n + 1), the last column for feeding no node.
+
+        Infinite where nothing changes. Times are those of `_seconds_after`, approximated from below.
+        """
         problem, feeds, count = self._problem, now.feeds, len(now.structure.nodes)
         is_fed = feeds >= 0
         costs = problem.feed_cost[:, now.structure.nodes]

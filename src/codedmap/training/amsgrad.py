@@ -210,7 +210,10 @@ class AMSGrad:
         return first, second, np.maximum(largest, second)
 
     def _apply(self, moments: Moments, change: np.ndarray) -> None:
-        """Subtract a change from the weights, and store the moments; nothing is stored where weights would be infinite."""
+        """Subtract a change from the weights, and store the moments.
+
+        Raises `InvalidAnswer` if the weights were no longer finite; nothing is stored then.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             weights = self._weights - change.astype(self._weights.dtype)
         if not np.isfinite(weights).all():
