@@ -39,6 +39,33 @@ def known() -> Points:
     return Points(POINTS, WANTED, 0, lambda: math.inf, thorough=True, each=map)
 
 
+def test_rotated_points_are_as_far_apart_and_length_scales_come_back():
+    plain, dimensions = known(), POINTS.shape[1]
+    rng = np.random.default_rng(0)
+    one, other = (np.linalg.qr(rng.standard_normal((dimensions, dimensions)))[0] for _ in range(2))
+    rotated = plain.rotated(one).rotated(other)
+    np.testing.assert_allclose(squared(rotated.points), squared(plain.points), atol=1e-9)
+    np.testing.assert_allclose(rotated.wanted, plain.wanted @ one @ other, atol=1e-12)
+    # The inverse squares of length scales are the diagonal of the metric.
+    scales = rng.uniform(0.5, 2.0, dimensions)
+    back = one @ other @ np.diag(scales**2) @ (one @ other).T
+    np.testing.assert_allclose(rotated.unrotated(scales), np.sqrt(np.diag(back)))
+    assert plain.unrotated(scales) is scales
+
+
+def test_where_one_thread_is_interrupted_rotated_points_are_too():
+    plain = known()
+    rotated = plain.rotated(np.eye(POINTS.shape[1]))
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        plain.each(interrupted, [0])
+    with pytest.raises(KeyboardInterrupt):
+        rotated.time_left()
+
+
 def test_the_mean_without_an_answer_is_that_of_the_others():
     found = by_mean(known(), ANSWERS)
     np.testing.assert_allclose(found.means[:40], [np.delete(ANSWERS, k).mean() for k in range(40)])

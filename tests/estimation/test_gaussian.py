@@ -231,6 +231,21 @@ def test_what_is_left_out_is_estimated_without_it(linear, sample):
         assert variances[place] == pytest.approx(wide[0], rel=1e-7)
 
 
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("smoothness", ["matern52", "gaussian"])
+def test_gradients_are_those_of_the_means(smoothness, linear):
+    points, answers = drawn(40, 3, 1)
+    # A column that follows from others has no slope of its own.
+    points = np.column_stack([points, points[:, 0] + points[:, 1]])
+    kernel = Kernel(np.array([0.3, 1.0, 0.5, 0.2]), 1e-2, smoothness, linear)
+    process = Fitted(points, answers, kernel)
+    step = 1e-5
+    for dimension, found in enumerate(process.gradients().T):
+        moved = np.eye(4)[dimension] * step
+        ends = [process.predict(points + sign * moved)[0][:, 0] for sign in (1, -1)]
+        np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), atol=1e-6)
+
+
 def test_a_dimension_that_does_not_matter_has_a_long_scale():
     points, _ = drawn(rows=150)
     answers = np.sin(3 * points[:, 1])[:, None]

@@ -14,6 +14,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from codedmap.estimation import gaussian
 from codedmap.estimation.calibration import calibrated
+from codedmap.estimation.candidates import Points
 from codedmap.estimation.losses import dependence
 from codedmap.estimation.space import Space
 from codedmap.estimation.surrogate import estimates
@@ -36,6 +37,10 @@ def orders(x):
 
 def noisy(x):
     return x[:, 0] + 0.3 * np.random.default_rng(9).standard_normal(len(x))
+
+
+def friedman(x):
+    return np.sin(np.pi * x[:, 0] * x[:, 1]) + 2 * (x[:, 2] - 0.5) ** 2 + x[:, 3] + 0.5 * x[:, 4]
 
 
 FUNCTIONS = [wave, jump, orders, noisy]
@@ -179,6 +184,55 @@ def test_many_columns_by_their_directions():
     answers = np.sin(hidden[:, :1]) + hidden[:, 1:2]
     found = estimates(points[:250], answers[:250], points[250:])
     assert error(found.values, answers[250:]) < 0.1
+
+
+@pytest.mark.parametrize("rows", [250, 700])
+def test_a_function_of_a_few_combinations_of_its_inputs_is_estimated_along_these(rows):
+    along = np.random.default_rng(4).standard_normal((8, 2))
+
+    def ridges(x):
+        one, other = ((x - 0.5) @ along).T
+        return np.sin(2 * one) + 0.3 * other**2
+
+    points, answers, wanted, truth = split(ridges, rows, 8)
+    found = estimates(points, answers, wanted)
+    assert "rotated inputs" in found.methods[0]
+    # A process with a length scale for each input is off by 0.11 and 0.03 of the deviation.
+    assert error(found.values, truth) < 0.01 * truth.std()
+    ratios = (found.values - truth) / found.stderr
+    assert 0.4 < np.sqrt((ratios**2).mean()) < 1.6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_directions_that_answers_have_chosen_make_no_standard_error_too_small(seed):
+    def rectified(x):
+        return np.maximum(0.0, np.sin(3 * x[:, 0]) + x[:, 1] - x[:, 2] - 0.6)
+
+    points, answers, wanted, truth = split(rectified, 1000, 5, seed)
+    few = slice(150)
+    found = estimates(points[few], answers[few], np.concatenate([points[150:], wanted]))
+    assert "rotated inputs" in found.methods[0]
+    off = found.values - np.concatenate([answers[150:], truth])
+    assert np.sqrt(((off / found.stderr) ** 2).mean()) < 1.4
+    assert 0.6 < error(off, 0.0) / found.left_out[0] < 1.6
+
+
+@pytest.mark.parametrize(
+    ("rows", "inputs", "used"), [(49, 4, False), (50, 4, True), (59, 12, False)]
+)
+def test_too_few_answers_choose_no_directions(rows, inputs, used, monkeypatch):
+    rotated, plain = [], Points.rotated
+    monkeypatch.setattr(Points, "rotated", lambda *given: rotated.append(1) or plain(*given))
+    points = np.random.default_rng(0).uniform(size=(rows, inputs))
+    answers = np.sin(3.0 * points.sum(axis=1))[:, None]
+    estimates(points, answers, points[:1] + 0.01)
+    assert bool(rotated) == used
+
+
+@pytest.mark.parametrize("fn", [friedman, noisy])
+def test_inputs_that_matter_each_by_itself_are_not_rotated(fn):
+    points, answers, wanted, _ = split(fn, 200, 10)
+    assert "rotated" not in estimates(points, answers, wanted).methods[0]
 
 
 def test_few_answers_of_many_inputs_of_which_some_matter():

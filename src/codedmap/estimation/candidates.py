@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,6 +63,8 @@ class Points:
     ) -> None:
         self.space = space = Space.of(points, other=other)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
+        self.directions: np.ndarray | None = None
+        """(r, r): of the dimensions, in those of the space; None if these."""
         self.inputs = (points, wanted) if space.wide else None
         """Known and wanted ones, if they are many numbers."""
         # One pixel of many that is mostly black matters little.
@@ -71,7 +74,8 @@ class Points:
         self.unseen = ~same.all(axis=1)
         """(m,) bool: wanted points that differ from all known ones where these are all equal."""
         self.thorough = thorough
-        self._time_left, self._each, self._interrupted = time_left, each, False
+        self._time_left, self._each = time_left, each
+        self._interrupted: list[bool] = []  # which rotated ones share
         self._reserved = 0.0
         self.places = True
         """Whether there is time to calibrate standard errors by place."""
@@ -92,6 +96,18 @@ class Points:
             chosen = order[-few:]  # so few should not have chosen the kernels that they judge
         self.sample = np.sort(chosen)
         """Of points, those that are left out."""
+
+    def rotated(self, directions: np.ndarray) -> Points:
+        """The same with other directions (r, r), which are orthogonal, as dimensions."""
+        other = copy(self)
+        other.points, other.wanted = self.points @ directions, self.wanted @ directions
+        before = self.directions
+        other.directions = directions if before is None else before @ directions
+        return other
+
+    def unrotated(self, scales: np.ndarray) -> np.ndarray:
+        """One over the length scales (r,) of the dimensions of the space, from those of these dimensions."""
+        return scales if self.directions is None else np.sqrt(self.directions**2 @ scales**2)
 
     def time_left(self) -> float:
         """Seconds until estimates should be there; raises if they are not wanted any more."""
@@ -116,7 +132,7 @@ class Points:
         try:
             return list(self._each(fn, *arguments))
         except BaseException:
-            self._interrupted = True
+            self._interrupted.append(True)
             raise
 
     def _timed(self) -> float:

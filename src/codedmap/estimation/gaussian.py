@@ -342,6 +342,15 @@ class Fitted:
             variances[begin : begin + 1000] = variance + (across**2).sum(axis=0)
         return means, np.maximum(variances, self.noise)
 
+    def gradients(self) -> np.ndarray:
+        """Of the means of one output at the points, (n, d)."""
+        moved = self.points * self.kernel.scales
+        slopes = sloped(squared(moved), self.kernel.smoothness)[1] * self._weights[:, 0]
+        rising = 2.0 * self.kernel.scales * (slopes.sum(axis=1)[:, None] * moved - slopes @ moved)
+        if self.kernel.linear:
+            rising[:, self._columns[1:]] += self._slopes[1:, 0]
+        return np.asarray(rising)
+
     def left_out(self, sample: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """What answers (l, q) are off from estimates by all others, and variances (l,) of that in units of s².
 

@@ -51,6 +51,12 @@ _FEW = 100  # answers whose residuals may be small by chance
 _EACH = 5  # answers for each dimension from which it surely has a length scale of its own;
 _SURE = 10  # and up to which it is off by too little on the answers that have chosen it
 _PARTS, _REFITTED = 8, 300  # in which so many answers, at most, are then left out
+_ROTATED = 0.02  # of the deviation: from this error on other directions are looked for,
+_ROTATED_ANSWERS = 50  # and from so many answers,
+_ROTATIONS = 2  # so many times, without
+_QUARTERS, _CHOSEN = 4, 225  # each of so many parts of the answers, of at most so many others,
+_APART = 200  # or once where so many do not choose,
+_IDLE = 0.02  # each beginning with at least so much of the largest scale
 _TIED = 30  # dimensions that may have one length scale: of more few matter
 _SEVERAL = 12  # and answers from which several kinds of processes are compared,
 _SEVERAL_QUICKLY = 40  # or so many where it is to be quick, as for each wave of a few rows
@@ -58,7 +64,7 @@ _AT_MOST = 5.0  # times the variance of errors is larger because few answers hav
 _FIXED = 3  # numbers of a process, besides its length scales
 _PLANE = 4  # answers for each coefficient from which the mean may be a plane
 _CLOSE = 1.5  # times the best error up to which a second process is looked at
-_SURELY = 0.9  # times the error with logarithms of inputs, from which on it is better without
+_SURELY = 0.9  # times the error in a space, up to which it is better in another
 _FAR = 2.0  # times the best error beyond which another method adds nothing to a mean of several
 _POOR = 0.03  # of the deviation: from this error on trees and splines are tried,
 _TREES = 80  # and from so many answers
@@ -377,6 +383,10 @@ class _Model:
     """How many these are."""
     transform: Transform
     kernel: Kernel
+    known: Points
+    """In whose dimensions."""
+    larger: float = 1.0
+    """Times that its errors are larger than those for answers left out."""
 
 
 def _name(kernel: Kernel, transform: Transform = NONE) -> str:
@@ -421,18 +431,26 @@ def _ways(
     begun = min(known.time_left(), 1e9)
     seconds = begun / outputs
     both = other is not None and other.error < _CLOSE * best.error
-    first = _process(known, scaled, best, seconds / (1 + both), known.last)
+    first = _process(scaled, best, seconds / (1 + both), known.last)
     candidates = [first] if first else []
     # By all answers it may be worse than by the few that chose it.
     error = max([best.error, *(one.error(targets) for one in candidates)])
     if other is not None and other.error < _CLOSE * error:
         seconds -= begun - min(known.time_left(), 1e9)
-        second = _process(known, scaled, other, seconds, known.second)
+        second = _process(scaled, other, seconds, known.second)
         candidates += [second] if second else []
     candidates += _averages(known, scaled, best.kernel.scales)
     candidates += [plane] if plane is not None else []
-    least = min(candidate.error(targets) for candidate in candidates)
-    poor = least > _POOR and len(scaled) >= _TREES and thorough
+
+    def least() -> float:
+        return min(candidate.error(targets) for candidate in candidates)
+
+    if thorough and least() > _ROTATED:
+        seconds = known.time_left() / outputs
+        for model in _rotated(known, scaled, best, seconds / 2.0):
+            third = _process(scaled, model, seconds / 2.0, known.last)
+            candidates += [third] if third else []
+    poor = thorough and least() > _POOR and len(scaled) >= _TREES
     return candidates, best.kernel.scales if poor else None
 
 
@@ -483,7 +501,7 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
         means = (there - off)[:, 0] * unit + middle
         back, _ = transform.back(means, variance * fitted.variance[0] * unit**2)
         error = _larger(kernel.scales, len(points)) * float(np.sqrt(((back - answers) ** 2).mean()))
-        return _Model(error, len(points), transform, kernel)
+        return _Model(error, len(points), transform, kernel, known)
 
     starts = [Kernel.begun(dimensions, *start, linear=plane) for start in _STARTS]
     screened = _screened(known, scaled[:, None])
@@ -500,6 +518,61 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
     go_on = known.within(known.time_left() - end)
     if several and tied and not hasty and go_on():
         yield model([best.kernel, *screened], best.transform, _STEPS, tied=False)
+
+
+def _rotated(known: Points, scaled: np.ndarray, best: _Model, seconds: float) -> list[_Model]:
+    """The best process of an output (n,) with other directions as dimensions, if answers left out are nearer so.
+
+    They are the principal ones of its gradients, along which it changes most (an active subspace; Constantine, Dow and
+    Wang 2014), found a few times. None if there is no time.
+    """
+    (size, dimensions), few, go_on = known.points.shape, known.first, known.within(seconds)
+    if dimensions < 2 or size < max(_ROTATED_ANSWERS, _EACH * dimensions):
+        return []
+    moved = best.transform.there(scaled)
+    there = ((moved - moved.mean()) / moved.std())[:, None]
+
+    def rotated(chosen: np.ndarray) -> tuple[Fitted, Points, Fitted]:
+        """The process that has seen the answers chosen (c,) int, the directions that these choose, and the process along them."""
+        points, fitted = known, Fitted(known.points[chosen], there[chosen], best.kernel)
+        before = fitted
+        for _ in range(_ROTATIONS):
+            gradients, kernel = fitted.gradients(), fitted.kernel
+            strengths, directions = np.linalg.eigh(gradients.T @ gradients)
+            strengths = np.maximum(strengths, max(_IDLE**2 * strengths[-1], 1e-300))
+            scales = np.sqrt(strengths / strengths.sum()) * np.linalg.norm(kernel.scales)
+            begin = replace(kernel, scales=scales, noise=max(kernel.noise, _NOISY))
+            points = points.rotated(directions)
+            some = points.points[chosen]
+            found = likeliest(some, there[chosen], [begin], steps=_AGAIN, go_on=go_on)
+            fitted = Fitted(some, there[chosen], found)
+        return before, points, fitted
+
+    quarter, whole = np.arange(size) % _QUARTERS, size - len(few) >= _APART
+    parts = [
+        (known.order[quarter != one][:_CHOSEN], known.order[quarter == one])
+        for one in range(_QUARTERS)
+    ]
+    if whole:
+        parts = [(few, known.order[len(few) : 2 * len(few)])]
+    squares: list[list[np.ndarray]] = [[], []]
+    for chosen, others in parts:
+        before, points, after = rotated(chosen)
+        for off, place, fitted in zip(squares, (known, points), (before, after), strict=True):
+            off.append((there[others] - fitted.predict(place.points[others])[0]) ** 2)
+        was, now = (float(np.sqrt(np.concatenate(off).mean())) for off in squares)
+        if not go_on() or (len(squares[0]) == _QUARTERS // 2 and now > was):
+            return []
+    if now > _SURELY * was:
+        return []
+    if not whole:
+        before, points, after = rotated(few)
+    # Answers that have chosen directions are nearer to the process than others.
+    left_out = [float((fitted.left_out()[0] ** 2).mean()) for fitted in (before, after)]
+    times = max(1.0, now / was * math.sqrt(left_out[0] / max(left_out[1], 1e-300)))
+    larger = 1.0 + (times - 1.0) * len(few) / size
+    error = best.error * now / was
+    return [_Model(error, len(few), best.transform, after.kernel, points, larger)]
 
 
 def _screened(known: Points, scaled: np.ndarray) -> list[Kernel]:
@@ -526,13 +599,13 @@ def _begun(kernel: Kernel, smoothness: Smoothness | None, linear: bool) -> Kerne
 
 
 def _process(
-    known: Points, scaled: np.ndarray, model: _Model, seconds: float, drawn: np.ndarray
+    scaled: np.ndarray, model: _Model, seconds: float, drawn: np.ndarray
 ) -> Candidate | None:
     """A process that sees all answers, or as many as there is time for; None if these are too few.
 
     Its kernel is refined by the answers that are ``drawn`` for it, or as many of them as there is time for.
     """
-    transform, kernel = model.transform, model.kernel
+    known, transform, kernel = model.known, model.transform, model.kernel
     moved = transform.there(scaled)
     middle, unit = moved.mean(), moved.std()
     there = ((moved - middle) / unit)[:, None]
@@ -552,9 +625,14 @@ def _process(
     if found is None:
         return None
     means, variances = found.means[:, 0], found.variances[:, 0]
+    own = there[known.sample, 0]
+    means[: len(own)] = own - model.larger * (own - means[: len(own)])
+    variances *= model.larger**2
     means, variances = transform.back(means * unit + middle, variances * unit**2)
-    name = (_name(kernel, transform),)
-    return replace(found, names=name, means=means, variances=variances)
+    rotated = ", rotated inputs" if known.directions is not None else ""
+    name = (_name(kernel, transform) + rotated,)
+    scales = known.unrotated(found.scales)
+    return replace(found, names=name, scales=scales, means=means, variances=variances)
 
 
 def _conditioned(
