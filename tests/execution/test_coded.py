@@ -20,6 +20,7 @@ from codedmap.execution.uncoded import KeptTasks
 from codedmap.testing import Scripted, corrupt, crash, fail, late, never
 
 from ..virtual import Virtual
+from .test_live import logged
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -338,19 +339,19 @@ def test_a_live_run_replayed_gives_the_same_decisions():
             bound=False,
             size=4,
         )
-        log: list = []
-        job = CodedMap(settings, JobRows(InputRows(X)), show=lambda live: None, log=log)
+        job = CodedMap(settings, JobRows(InputRows(X)), show=lambda job: None)
+        log = logged(job)
         result = job.run()
     assert result.exact.all()
     enough = code.encode(np.zeros((3, 1, 2))).decodable
-    whole = replace(job.live.scheduler.job, decodable=lambda chunk, slots: enough(slots))
+    whole = replace(job.scheduler.job, decodable=lambda chunk, slots: enough(slots))
     replayed = ChunkScheduler(whole)
     decisions = [plain(decision) for event in log for decision in replayed.handle(event)]
     starts = [what[1:] for what in decisions if what[0] == "Start"]
     made = {(call.chunk, call.slot, call.worker, call.kind) for call in result.calls}
     assert {(chunk, slot, worker, kind.value) for _, worker, chunk, slot, kind in starts} == made
-    assert replayed.outcome is job.live.scheduler.outcome
-    assert replayed.started == job.live.scheduler.started
+    assert replayed.outcome is job.scheduler.outcome
+    assert replayed.started == job.scheduler.started
 
 
 def plain(decision) -> tuple:

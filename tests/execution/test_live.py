@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from queue import Empty
 
 import numpy as np
@@ -17,7 +18,7 @@ from codedmap.execution.job_rows import JobRows
 from codedmap.execution.live import LiveJob
 from codedmap.execution.scheduler import Scheduler
 from codedmap.execution.task import Itemwise
-from codedmap.execution.uncoded import KeptTasks, RowsWork
+from codedmap.execution.uncoded import KeptTasks, RowsJob
 from codedmap.testing import Scripted, crash, fail, late
 
 from ..virtual import Virtual
@@ -30,18 +31,36 @@ def slow_at_three(x):
     return x
 
 
-def run(engine, job: Job, fn, rows: int, **options) -> tuple[LiveJob, JobRows, list]:
-    log: list = []
-    work = JobRows(InputRows(np.arange(float(rows))), **options)
-    of_rows = RowsWork(KeptTasks(fn, engine), work, record=True)
-    job_ = LiveJob(Scheduler(job), engine, of_rows, log=log)
-    for _ in job_.run(lambda job: None):
+def run(engine, job: Job, fn, rows: int, **options) -> tuple[RowsJob, JobRows, list]:
+    inputs, tasks = InputRows(np.arange(float(rows))), KeptTasks(fn, engine)
+    job_ = RowsJob(
+        job,
+        engine,
+        tasks,
+        inputs,
+        record=True,
+        started=time.monotonic(),
+        show=lambda job: None,
+        **options,
+    )
+    job_.scheduler.job = replace(job_.scheduler.job, ahead=job.ahead)
+    log = logged(job_)
+    for _ in job_.steps():
         pass
+    work = job_._rows
     if fn is np.sin:
         np.testing.assert_array_equal(
-            of_rows.answers.values(work.status > 0), np.sin(np.arange(float(rows)))
+            job_.values.values(work.status > 0), np.sin(np.arange(float(rows)))
         )
     return job_, work, log
+
+
+def logged(job: LiveJob) -> list:
+    """The events that a job's scheduler is handed from now on."""
+    log: list = []
+    handle = job.scheduler.handle
+    job.scheduler.handle = lambda event: log.append(event) or handle(event)
+    return log
 
 
 def plain(decision) -> tuple:
@@ -55,7 +74,7 @@ def test_a_live_run_replayed_gives_the_same_decisions(ahead):
     job = Job(60, hedge=0.05, ahead=ahead)
     with ThreadPoolExecutor(3) as pool:
         live, _, log = run(cm.engines.FromExecutor(pool, 3), job, Itemwise(slow_at_three), 60)
-    one, two = Scheduler(job), Scheduler(job)
+    one, two = Scheduler(live.scheduler.job), Scheduler(live.scheduler.job)
     replayed, again = ([who.handle(event) for event in log] for who in (one, two))
     assert [[plain(d) for d in ds] for ds in replayed] == [[plain(d) for d in ds] for ds in again]
     assert one.outcome is live.scheduler.outcome

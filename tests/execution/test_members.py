@@ -17,7 +17,7 @@ from codedmap.errors import EngineError, NotEnoughAnswers, NotStarted, WorkerCra
 from codedmap.execution import live
 from codedmap.execution.live import in_order
 from codedmap.execution.placed import Placed
-from codedmap.execution.uncoded import RowsWork
+from codedmap.execution.uncoded import RowsJob
 from codedmap.testing import ScriptedCluster, crash
 
 
@@ -61,13 +61,13 @@ def test_a_job_goes_on_with_workers_that_join_after_others_have_left():
 
 def test_a_change_of_members_that_comes_to_nothing_delays_no_call(monkeypatch):
     engine = Changing([None])
-    answered = RowsWork.answered
+    answered = RowsJob.answered
 
-    def changed(work, call, reply):
+    def changed(job, call, reply):
         engine._changed()
-        return answered(work, call, reply)
+        return answered(job, call, reply)
 
-    monkeypatch.setattr(RowsWork, "answered", changed)
+    monkeypatch.setattr(RowsJob, "answered", changed)
     result = cm.map(np.sin, np.arange(20.0), engine=engine, chunk=1)
     assert result.seconds < 4, "and not a second for each row"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -19,7 +20,6 @@ from ..contracts.stopping import Outcome, Share
 from ..errors import NotEnoughAnswers
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
-from ..execution.live import LiveJob
 from ..execution.missing import COMPUTING
 from ..execution.task import Batch
 from ..execution.uncoded import RowsJob
@@ -52,37 +52,35 @@ class _Piloted(RowsJob):
         self._again: tuple[int, Future[Reply]] | None = None
         """A row that has an answer, and the same by another worker."""
 
-    def happened(self, live: LiveJob) -> None:
-        super().happened(live)
-        if live.counts[0] and live.scheduler.outcome is None:
+    def happened(self) -> None:
+        super().happened()
+        if self.counts[0] and self.scheduler.outcome is None:
             if self._first is None:
-                self._first = max(0.0, live.seconds - max(call.seconds for call in live.calls))
+                self._first = max(0.0, self.seconds - max(call.seconds for call in self.calls))
                 self._compute_again()
-            self._look(live)
+            self._look()
 
-    def _look(self, live: LiveJob) -> None:
+    def _look(self) -> None:
         """Plan, if it is time to; a subclass says when."""
         raise NotImplementedError
 
     @property
     def _elapsed(self) -> float:
         """Seconds since the first call began."""
-        return 0.0 if self._first is None else self.live.seconds - self._first
+        return 0.0 if self._first is None else self.seconds - self._first
 
-    def _end(self) -> None:
-        """Compute no more rows."""
-        live = self.live
+    def _compute_no_more(self) -> None:
         # What is estimated in the end has the last tenth of the time.
-        self._deadline = live.seconds + max(_ESTIMATING, live.seconds * (1.0 / COMPUTING - 1.0))
-        done, rows = live.counts[0], len(self._rows.status)
+        self._deadline = self.seconds + max(_ESTIMATING, self.seconds * (1.0 / COMPUTING - 1.0))
+        done, rows = self.counts[0], len(self._rows.status)
         self._stop = Share((done - 0.5) / rows)
-        live.scheduler.job = replace(live.scheduler.job, stop=self._stop)
-        live.wake_at(live.seconds)
+        self.scheduler.job = replace(self.scheduler.job, stop=self._stop)
+        self.wake_at(self.seconds)
 
     def _compute_again(self) -> None:
         """Have a row that has an answer computed by another worker, if there is one."""
         row = int(np.flatnonzero(self._rows.status == Status.EXACT)[0])
-        before = {call.worker for call in self.live.calls if row in call.rows}
+        before = {call.worker for call in self.calls if row in call.rows}
         names = sorted(members_of(self._engine))
         if not names:
             return
@@ -91,30 +89,27 @@ class _Piloted(RowsJob):
         batch = Batch(self._rows.inputs.batch(at), 1, range(row, row + 1))
         future = self._engine.submit(worker, self._tasks.on(worker), batch)
         self._again = row, future
-        self.live.beside.append(future)
+        self.beside.append(future)
 
     def _pilot(self) -> Pilot:
         """What is known by now."""
         exact = self._rows.status == Status.EXACT
-        values = self._work.answers.values(~exact)
-        calls = self.live.calls
+        values = self.values.values(~exact)
         timed = [
             Timed(call.worker, len(call.rows), call.seconds, call.outcome in ("answered", "late"))
-            for call in calls
+            for call in self.calls
             if call.outcome in ("answered", "late", "abandoned") and len(call.rows)
         ]
-        timed += [
-            Timed(call.worker, call.groups, seconds, False) for call, seconds in self.live.waiting
-        ]
+        timed += [Timed(call.worker, call.groups, seconds, False) for call, seconds in self.waiting]
         differ = self._differ(values)
         pilot = Pilot.of(
             self._rows.inputs,
             exact,
             values,
             timed,
-            overhead=self.live.scheduler.overhead,
+            overhead=self.scheduler.overhead,
             remarks=(differ,) if differ else (),
-            batches=self.live.scheduler.job.batches,
+            batches=self.scheduler.job.batches,
         )
         return replace(pilot, copied=False, mixed=False) if differ else pilot
 
@@ -143,14 +138,14 @@ class Sample(_Piloted):
 
     def __init__(self, *given: Any, budget: float | None, **rest: Any) -> None:
         super().__init__(*given, **rest)
-        self._work.otherwise = "leave it out of the sample"
+        self.otherwise = "leave it out of the sample"
         self._budget = budget
 
     def plan(self) -> Plan:
         """Compute rows, and make a plan; raises `NotEnoughAnswers` if none was answered, `RowFailed` if one failed."""
-        for _ in self.live.run(self.happened):
+        for _ in self.steps():
             pass
-        outcome, answered = self.live.scheduler.outcome, self.live.counts[0]
+        outcome, answered = self.scheduler.outcome, self.counts[0]
         if not answered or outcome is Outcome.NONE_RUNNING:
             assert outcome is not None
             raise NotEnoughAnswers(
@@ -177,14 +172,14 @@ class Sample(_Piloted):
         seconds = self._elapsed * self._engine.workers / ask.workers
         return budget_of(ask.rows, answered, seconds)
 
-    def _look(self, live: LiveJob) -> None:
-        answered = live.counts[0]
+    def _look(self) -> None:
+        answered = self.counts[0]
         due = _CALLS * self._allowed(answered)
-        plenty = answered >= _PLENTY and live.answers >= _PLENTY_CALLS
+        plenty = answered >= _PLENTY and self.answers >= _PLENTY_CALLS
         if self._elapsed >= due or plenty:
-            self._end()
+            self._compute_no_more()
         else:
-            live.wake_at(live.seconds + due - self._elapsed)
+            self.wake_at(self.seconds + due - self._elapsed)
 
 
 class PlannedRows(_Piloted):
@@ -206,48 +201,48 @@ class PlannedRows(_Piloted):
 
     def then(self) -> MapJob | None:
         # After a deadline there is no time to wait for a plan.
-        late = self.live.scheduler.outcome is Outcome.DEADLINE
+        late = self.scheduler.outcome is Outcome.DEADLINE
         if self._plan is None:
-            if self._planning is None and not late and self.live.counts[0]:
+            if self._planning is None and not late and self.counts[0]:
                 self._planning = self._start()
             if self._planning is not None and (self._planning.done() or not late):
                 self._plan = self._planning.result()
         status = self._rows.status
         if self._code is None or not (status == Status.MISSING).any():
             return None
-        values = self._work.answers.values(np.zeros(len(status), dtype=bool))  # in their own type
+        values = self.values.values(np.zeros(len(status), dtype=bool))  # in their own type
         left = JobRows(self._rows.inputs, status=status.copy())
-        job = self._coded(self._code, left, (values, self._work.failures), self._plan)
-        shown: Any = _InRows(job.live, self._code, status)
-        job._show = lambda live: self._show(shown)
-        job.live.calls += self.live.calls
-        job.live.worker_seconds += self.live.worker_seconds
-        job.live.hedges_before = self.live.hedges
+        job = self._coded(self._code, left, (values, self.failures), self._plan)
+        shown: Any = _InRows(weakref.proxy(job), self._code, status)
+        job._show = lambda _: self._show(shown)
+        job.calls += self.calls
+        job.worker_seconds += self.worker_seconds
+        job.hedges_before = self.hedges
         return job
 
     def result(self) -> MapResult:
         """As `RowsJob.result`, with the plan."""
         return replace(super().result(), plan=self._plan)
 
-    def _look(self, live: LiveJob) -> None:
+    def _look(self) -> None:
         if self._planning is None:
-            if self._next <= live.counts[0] <= max(_FEWEST, _LAST * self._question.rows):
+            if self._next <= self.counts[0] <= max(_FEWEST, _LAST * self._question.rows):
                 self._planning = self._start()
         elif self._planning.done():
             self._plan, self._planning = self._planning.result(), None
-            self._follow(self._plan, live.counts[0])
+            self._follow(self._plan, self.counts[0])
             return
         if self._planning is not None:
-            live.wake_at(live.seconds + _POLLED)
+            self.wake_at(self.seconds + _POLLED)
 
     def _start(self) -> Future[Plan]:
-        answered, begun = self.live.counts[0], time.perf_counter()
-        ask, pilot, live = self._question, self._pilot(), self.live
+        answered, begun = self.counts[0], time.perf_counter()
+        ask, pilot = self._question, self._pilot()
         expected = ask.rows * self._elapsed / max(1, answered)
         budget = max(LEAST, _LOOK * expected)
 
         def spent() -> float:  # all, where the job has ended and the plan is of no use
-            return budget if live.ended else time.perf_counter() - begun
+            return budget if self.ended else time.perf_counter() - begun
 
         def plan() -> Plan:
             made = planned(ask, pilot, budget=budget, spent=spent)
@@ -261,12 +256,12 @@ class PlannedRows(_Piloted):
         first = self._next <= max(_FEWEST, math.ceil(_FIRST * rows))
         if best.code is not None and first:
             self._code = best.code
-            self._end()
+            self._compute_no_more()
             return
         wanted = _MORE * plan.computed
         if best.deadline is not None and self._question.deadline is None:
             if best.exact * rows <= _CLOSE * answered:
-                self._end()
+                self._compute_no_more()
                 return
             wanted = min(wanted, best.exact * rows)
         self._next = math.ceil(max(wanted, _CLOSE * answered))
@@ -275,20 +270,20 @@ class PlannedRows(_Piloted):
 class _InRows:
     """A job with a code as one of rows, (m,), with the status that they had before."""
 
-    def __init__(self, live: LiveJob, code: Code, status: np.ndarray) -> None:
-        self._live, self._share = live, code.tasks / code.workers
+    def __init__(self, job: MapJob, code: Code, status: np.ndarray) -> None:
+        self._job, self._share = job, code.tasks / code.workers
         self._rows = len(status)
         self._before = [int((status == one).sum()) for one in (Status.EXACT, Status.FAILED)]
 
     @property
     def counts(self) -> tuple[int, int, int, int]:
-        done, failed, running = (int(self._share * count) for count in self._live.counts[:3])
+        done, failed, running = (int(self._share * count) for count in self._job.counts[:3])
         exact, lost = self._before
         done = min(exact + done, self._rows - lost)  # the last group may lack some
-        return done, lost + failed, running, self._live.counts[3]
+        return done, lost + failed, running, self._job.counts[3]
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._live, name)
+        return getattr(self._job, name)
 
 
 def _apart(one: np.ndarray, two: np.ndarray, answers: np.ndarray) -> str | None:

@@ -269,7 +269,7 @@ class Pool:
         try:
             with ExitStack() as stack:
                 job = options_of(self._given).job(itemwise(task), [_Sealed(())], stack)
-                async with aclosing(job.live.arun(job.happened)) as steps:
+                async with aclosing(job.asteps()) as steps:
                     async for _ in steps:
                         pass
                 return job.result().values[0].value

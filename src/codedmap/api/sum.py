@@ -13,12 +13,13 @@ import scipy
 
 from ..contracts.code import no_code
 from ..contracts.memory import check_room, size
-from ..contracts.stopping import Decodable, StoppingRule
+from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Kept, Local, Resident
 from ..errors import CannotSend, CodedmapError, InvalidArgument, NotEnoughAnswers, many
 from ..execution.checked import checked_rule, engine_of_slots
-from ..execution.placed import Ended, Placed, PlacedJob
+from ..execution.live import LiveJob
+from ..execution.placed import Placed, PlacedJob
 from ..execution.task import Measured
 from ..results.progress_bar import job_progress
 from ..results.sum_result import SumResult
@@ -98,9 +99,9 @@ def sum(
         )
     shards = _coded_parts(parts, code, engine)
     rule = checked_rule(stop or Decodable(), shards.code)
-    job = _SumJob(shards, CombinedFunction(fn, tuple(args)), rule, throw=throw)
+    function = CombinedFunction(fn, tuple(args))
     with job_progress(None if progress else False, shards.code.workers, "answers") as show:
-        return job.run(show)
+        return _SumJob(shards, function, rule, throw=throw, show=show).run()
 
 
 class CodedParts:
@@ -192,19 +193,23 @@ class _SumJob(PlacedJob[SumResult]):
     """One sum while it is computed."""
 
     def __init__(
-        self, shards: CodedParts, function: CombinedFunction, stop: StoppingRule, *, throw: bool
+        self,
+        shards: CodedParts,
+        function: CombinedFunction,
+        stop: StoppingRule,
+        *,
+        throw: bool,
+        show: Callable[[LiveJob], None],
     ) -> None:
         decoder = SumDecoder(shards.code, shards.coefficients)
-        super().__init__(shards.placed, decoder, stop, throw=throw, partial=not throw)
+        super().__init__(shards.placed, decoder, stop, throw=throw, partial=not throw, show=show)
         self._shards, self._function = shards, Measured(function)
 
-    def send(self, engine: Engine, worker: int, kept: Kept) -> Future[Any]:
-        return engine.submit(worker, self._function, kept)
+    def send(self, kept: Kept) -> Future[Any]:
+        return self._engine.submit(kept.worker, self._function, kept)
 
-    def finish(self, ended: Ended) -> bool:
+    def finish(self, outcome: Outcome, seen: Progress, *, last: bool) -> bool:
         """Decode the sum; not if answers contradict each other and further ones may resolve it."""
-        seen = ended.seen
-        last = self._is_last(ended)
         if not seen.decodable and not last:
             return False
         decoded, reason = None, None
@@ -217,22 +222,25 @@ class _SumJob(PlacedJob[SumResult]):
                 reason = error
         rejected = self.decoder.rejected(seen.answered)
         if decoded is None and self._throw:
-            raise self._not_enough(ended, reason, rejected)
+            raise self._not_enough(outcome, seen, reason, rejected)
         value, exact = decoded or (self.decoder.nan(), False)
         self._result = SumResult(
             value=value,
             exact=exact,
             parts=len(self._shards),
             rejected=rejected,
-            **ended.record(),
+            **self.record(outcome, seen),
             received=self.decoder.received,
         )
         return True
 
     def _not_enough(
-        self, ended: Ended, reason: NotEnoughAnswers | None, rejected: Mapping[int, str]
+        self,
+        outcome: Outcome,
+        seen: Progress,
+        reason: NotEnoughAnswers | None,
+        rejected: Mapping[int, str],
     ) -> CodedmapError:
-        outcome, seen, failures = ended.outcome, ended.seen, ended.failures
         code = self._shards.code
         unusable = []
         if rejected:
@@ -248,7 +256,7 @@ class _SumJob(PlacedJob[SumResult]):
                 enough = f"{needed} are enough on paper, but by {code!r} these would enlarge rounding too much"
             reason = NotEnoughAnswers(f"the sum cannot be decoded from them, and {enough}")
         again = "call again (parts that were lost are sent again)"
-        return undecoded(reason, seen, outcome, failures, again, unusable=unusable)
+        return undecoded(reason, seen, outcome, self._failures, again, unusable=unusable)
 
 
 def _coded_parts(parts: Any, code: SumCode | None, engine: Engine | Executor | None) -> CodedParts:

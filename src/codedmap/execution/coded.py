@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -38,13 +37,13 @@ from ..results.trees import Rows, blanked, for_all_entries, map_leaves
 from .chunk_rows import ChunkRows
 from .chunks import ChunkScheduler, CodedJob
 from .encoded import EncodedRows, Rejections
-from .events import Call, Decode, Decoded, Event, Job, Loss, More
+from .events import Call, Decode, Decoded, Job, Loss, More
 from .failures import Failures
 from .hedge import Hedge, check_begins
 from .job import MapJob
 from .job_estimates import JobEstimates
 from .job_rows import JobRows
-from .live import LiveJob, Looking, Work, patience_of
+from .live import LiveJob, Looking, patience_of, weakly
 from .missing import Effort, Estimates, time_for_estimates, warn_of_losses
 from .task import Batch, Itemwise
 from .uncoded import KeptTasks, RowsJob
@@ -119,8 +118,10 @@ class CodedMap(MapJob):
     """A job of `map` with a code.
 
     ``before`` holds the answers to rows that are EXACT before, and why rows are FAILED, and ``given`` is what the rows were
-    before they were made an array (`given_as`). Others as for `LiveJob` and `MapJob`.
+    before they were made an array (`given_as`). Others as for `LiveJob`.
     """
+
+    scheduler: ChunkScheduler
 
     def __init__(
         self,
@@ -132,177 +133,15 @@ class CodedMap(MapJob):
         before: tuple[Any, Mapping[int, BaseException]] | None = None,
         plan: Plan | None = None,
         given: str = "",
-        log: list[Event] | None = None,
     ) -> None:
-        self.settings, self.rows, self._plan = settings, rows, plan
-        self.work = work = _CodedWork(settings, rows, given=given)
-        if before is not None:
-            work.keep(*before)
-        job = coded_job(
-            settings.code,
-            work.groups,
-            work.own,
-            work.decodable,
-            stop=settings.stop,
-            hedge=settings.hedge,
-            size=settings.size,
-            call_timeout=settings.call_timeout,
-            retries=settings.retries,
-            bound=settings.bound,
-            before=(len(rows.status) - rows.count) // settings.code.tasks,
-            stderr=work.worst,
-            partial=settings.partial,
-            patience=patience_of(settings.engine),
-            more=not rows.ended,
-        )
-        scheduler = ChunkScheduler(job)
-        live = LiveJob(scheduler, settings.engine, work, started=started, log=log)
-        super().__init__(live, show)
-        work.joins(scheduler, live)
-
-    def so_far(self) -> MapResult | None:
-        known = self.work.known() if self.rows.store is None else None
-        return None if known is None else self._result(known, Outcome.WAITING)
-
-    def result(self) -> MapResult:
-        outcome = self.live.scheduler.outcome
-        assert outcome is not None
-        self.rows.check_read(outcome)
-        effort, time_left = time_for_estimates(self.live, self.settings.deadline)
-        if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
-            effort = "quick"
-        known = self.work.done(effort, time_left)
-        if outcome is Outcome.EXACT:
-            if not _settled(known.status):
-                outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
-            elif known.failures:  # before
-                outcome = Outcome.COMPLETE
-        self.work.warn_of_losses(known)
-        self.work.warn_of_undecided(known.status)
-        size = min(self.settings.size or self.work.groups, self.work.groups)
-        nothing = (known.status == Status.MISSING).all()
-        if outcome is Outcome.DEADLINE and nothing and size > 1:
-            warn_caller(
-                f"no payload, of {many(size, 'row')} each, was answered in {self.live.seconds:.2g} s: give as chunk= a number of rows "
-                "that takes a small part of that, or allow more time"
-            )
-        return self._result(known, outcome)
-
-    def then(self) -> MapJob | None:
-        """A job for rows whose calls were lost: of several rows in a call, one may be the cause."""
-        return _Apart(self, np.sort(self.work.lost_calls)) if self.work.lost_calls else None
-
-    def _result(self, known: _Known, outcome: Outcome) -> MapResult:
-        work, live = self.work, self.live
-        slots = range(self.settings.code.workers)
-        answered = tuple(sorted(work.present))
-        failed = {s: e for s, e in work.slot_failures.items() if s not in work.present}
-        return MapResult(
-            values=known.values,
-            stderr=_like(known.values, known.stderr),
-            status=known.status,
-            failures=Failures(sorted(known.failures.items())),
-            rejected=tuple(sorted(known.rejected)),
-            outcome=outcome,
-            seconds=live.seconds,
-            worker_seconds=live.worker_seconds,
-            calls=CallTable(list(live.calls)),
-            answered=answered,
-            abandoned=tuple(s for s in slots if s not in work.present and s not in failed),
-            failed=Failures(failed),
-            code=self.settings.code,
-            plan=self._plan,
-            hedges=live.hedges,
-        )
-
-
-class _Apart(RowsJob):
-    """Some rows of a job with a code, after that one, which has ended ``before``; their answers are put to its own."""
-
-    def __init__(self, before: CodedMap, rows: np.ndarray) -> None:
-        settings, inputs = before.settings, before.rows.inputs
-        hedge = settings.hedge
-        status = np.full(inputs.rows, Status.EXACT, np.int8)
-        status[rows] = Status.MISSING
-        super().__init__(
-            Job(
-                inputs.rows,
-                hedge=None if hedge is None or hedge.after is not None else hedge.budget,
-                retries=settings.retries,
-                call_timeout=settings.call_timeout,
-            ),
-            settings.engine,
-            settings.tasks.checking(),
-            inputs,
-            record=settings.record,
-            started=before.live.started,
-            show=lambda live: None,  # it would not count answers, as the bar does
-            store=before.rows.store,
-            status=status,
-        )
-        self._before, self._own = before, rows
-        self._work.answers = before.work.values
-
-    def so_far(self) -> MapResult | None:
-        self._before.work.include(self._own, self._rows.status, self._work.failures)
-        before = self._before.so_far()
-        return None if before is None else self._with_calls(before)
-
-    def result(self) -> MapResult:
-        outcome = self._ended(partial=self._record)
-        self._before.work.include(self._own, self._rows.status, self._work.failures)
-        result = self._with_calls(self._before.result())
-        if outcome is Outcome.EXACT and (result.status != Status.EXACT).any():
-            return result
-        return replace(result, outcome=outcome)
-
-    def _with_calls(self, before: MapResult) -> MapResult:
-        return replace(
-            before,
-            worker_seconds=before.worker_seconds + self.live.worker_seconds,
-            calls=CallTable([*before.calls, *self.live.calls]),
-            hedges=before.hedges + self.live.hedges,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What is known of all rows."""
-
-    values: np.ndarray
-    stderr: np.ndarray | None
-    status: np.ndarray
-    failures: dict[int, BaseException]
-    rejected: set[Any]
-
-    @classmethod
-    def of(
-        cls,
-        estimate: Estimate,
-        status: np.ndarray,
-        failures: dict[int, BaseException],
-        rejected: set[Any],
-        found: Sequence[Estimates],
-    ) -> _Known:
-        """An estimate, with others in place of some of its rows."""
-        made = _with(estimate, found)
-        values = blanked(made.values, status >= Status.FAILED)
-        return cls(values, made.stderr, status, failures, rejected)
-
-
-class _CodedWork(Work):
-    """Rows, the chunks they are encoded in, and the answers to these."""
-
-    def __init__(self, settings: Settings, rows: JobRows, *, given: str) -> None:
         code, inputs = settings.code, rows.inputs
-        self._settings, self._given, self._rows = settings, given, rows
+        self.settings, self.rows, self._plan, self._given = settings, rows, plan, given
         self._inputs, self._store = inputs, rows.store
         self.groups = -(-rows.count // code.tasks)
         self.present: set[int] = set()
         """Slots that have answered, in any chunk."""
         self.slot_failures: dict[int, BaseException] = {}
         """The first error of each slot."""
-        self.own: Mapping[int, int] = {}
         self._chunks: dict[int, ChunkRows] = {}
         self._status = rows.status
         self.values = Rows(len(rows.status))
@@ -323,19 +162,7 @@ class _CodedWork(Work):
             pooled=pooled,
             filling=pooled and getattr(code, "fill", "mean") is not None,
         )
-        if self._whole:
-            self._chunks[0] = ChunkRows(self._encoded(inputs.array(every)), every)
-            self.own = self._chunks[0].encoded.owner
-        elif self.groups:
-            self.own = self._encode(0, 1).encoded.owner
-        elif not rows.ended:  # all rows that were read are done, and more come
-            self.own = self._encoded(np.zeros((1, *inputs.form[0][1]), inputs.dtype)).owner
-        mixtures = any(slot not in self.own for slot in range(code.workers))
-        if self.own and mixtures and settings.tasks.task.seed is not None:
-            raise InvalidArgument(
-                f"seed={settings.tasks.task.seed} gives each row random numbers of its own, and {code!r} sends mixtures "
-                "of rows: leave it out, or send copies, as Replication does"
-            )
+        self.own = self._own_slots(every)
         if not rows.ended:  # what is left over of a group waits
             self.groups = rows.count // code.tasks
         self._stderr: np.ndarray | None = None
@@ -354,8 +181,102 @@ class _CodedWork(Work):
         self._found: list[Estimates] = []
         self._rejections = Rejections()
         self._without_stderr = False  # whether rows were estimated without a standard error
+        if before is not None:
+            self._keep(*before)
+        job = coded_job(
+            code,
+            self.groups,
+            self.own,
+            weakly(self.decodable),
+            stop=settings.stop,
+            hedge=settings.hedge,
+            size=settings.size,
+            call_timeout=settings.call_timeout,
+            retries=settings.retries,
+            bound=settings.bound,
+            before=(len(rows.status) - rows.count) // code.tasks,
+            stderr=weakly(self.worst),
+            partial=settings.partial,
+            patience=patience_of(settings.engine),
+            more=not rows.ended,
+        )
+        super().__init__(ChunkScheduler(job), settings.engine, started=started, show=show)
+        self._looking = Looking(self)
 
-    def keep(self, answers: Any, failures: Mapping[int, BaseException]) -> None:
+    def _own_slots(self, every: slice) -> Mapping[int, int]:
+        """The slots by which each task's own input can be sent; raises `InvalidArgument` if ``fn`` has a seed and gets mixtures."""
+        settings, inputs = self.settings, self._inputs
+        own: Mapping[int, int] = {}
+        if self._whole:
+            self._chunks[0] = ChunkRows(self._encoded(inputs.array(every)), every)
+            own = self._chunks[0].encoded.owner
+        elif self.groups:
+            own = self._encode(0, 1).encoded.owner
+        elif not self.rows.ended:  # all rows that were read are done, and more come
+            own = self._encoded(np.zeros((1, *inputs.form[0][1]), inputs.dtype)).owner
+        mixtures = any(slot not in own for slot in range(settings.code.workers))
+        if own and mixtures and settings.tasks.task.seed is not None:
+            raise InvalidArgument(
+                f"seed={settings.tasks.task.seed} gives each row random numbers of its own, and {settings.code!r} sends mixtures "
+                "of rows: leave it out, or send copies, as Replication does"
+            )
+        return own
+
+    def so_far(self) -> MapResult | None:
+        known = self.known() if self.rows.store is None else None
+        return None if known is None else self._result(known, Outcome.WAITING)
+
+    def result(self) -> MapResult:
+        outcome = self.scheduler.outcome
+        assert outcome is not None
+        self.rows.check_read(outcome)
+        effort, time_left = time_for_estimates(self, self.settings.deadline)
+        if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
+            effort = "quick"
+        known = self.done(effort, time_left)
+        if outcome is Outcome.EXACT:
+            if not _settled(known.status):
+                outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
+            elif known.failures:  # before
+                outcome = Outcome.COMPLETE
+        self.warn_of_losses(known)
+        self.warn_of_undecided(known.status)
+        size = min(self.settings.size or self.groups, self.groups)
+        nothing = (known.status == Status.MISSING).all()
+        if outcome is Outcome.DEADLINE and nothing and size > 1:
+            warn_caller(
+                f"no payload, of {many(size, 'row')} each, was answered in {self.seconds:.2g} s: give as chunk= a number of rows "
+                "that takes a small part of that, or allow more time"
+            )
+        return self._result(known, outcome)
+
+    def then(self) -> MapJob | None:
+        """A job for rows whose calls were lost: of several rows in a call, one may be the cause."""
+        return _Apart(self, np.sort(self.lost_calls)) if self.lost_calls else None
+
+    def _result(self, known: _Known, outcome: Outcome) -> MapResult:
+        slots = range(self.settings.code.workers)
+        answered = tuple(sorted(self.present))
+        failed = {s: e for s, e in self.slot_failures.items() if s not in self.present}
+        return MapResult(
+            values=known.values,
+            stderr=_like(known.values, known.stderr),
+            status=known.status,
+            failures=Failures(sorted(known.failures.items())),
+            rejected=tuple(sorted(known.rejected)),
+            outcome=outcome,
+            seconds=self.seconds,
+            worker_seconds=self.worker_seconds,
+            calls=CallTable(list(self.calls)),
+            answered=answered,
+            abandoned=tuple(s for s in slots if s not in self.present and s not in failed),
+            failed=Failures(failed),
+            code=self.settings.code,
+            plan=self._plan,
+            hedges=self.hedges,
+        )
+
+    def _keep(self, answers: Any, failures: Mapping[int, BaseException]) -> None:
         """Take answers (m, *y) to the rows that are EXACT, and why others are FAILED."""
         exact = self._status == Status.EXACT
         rows = np.flatnonzero(exact)
@@ -376,12 +297,6 @@ class _CodedWork(Work):
         if self._only is not None:
             self._only.found = None, []
 
-    def joins(self, scheduler: ChunkScheduler, live: LiveJob) -> None:
-        """Which scheduler asks, and which job runs."""
-        # Both refer to this, and the answers must not wait for the collector.
-        self._scheduler, self._live = weakref.proxy(scheduler), weakref.proxy(live)
-        self._looking = Looking(live)
-
     # What the scheduler asks --------------------------------------------------------------------------
 
     def decodable(self, number: int, slots: frozenset[int]) -> bool:
@@ -394,13 +309,13 @@ class _CodedWork(Work):
         return self._looking.worst(number, chunk.taken, last, lambda: self._largest(number, chunk))
 
     def _largest(self, number: int, chunk: ChunkRows) -> float | None:
-        answered, stop = frozenset(self._scheduler.chunks[number].answered), self._settings.stop
+        answered, stop = frozenset(self.scheduler.chunks[number].answered), self.settings.stop
         estimate = chunk.encoded.tried() if chunk.encoded.decodable(answered) else None
         if estimate is None:
             return None
         if estimate.stderr is None:
             if asks_stderr(stop):
-                raise no_stderr(stop, self._settings.code)
+                raise no_stderr(stop, self.settings.code)
             return None
         estimate, status, _ = chunk.judged(estimate)
         stderr = np.array(estimate.stderr)
@@ -413,8 +328,8 @@ class _CodedWork(Work):
 
     # Calls --------------------------------------------------------------------------------------------
 
-    def submit(self, engine: Engine, call: Call) -> Future[Any]:
-        chunk, settings = self._chunk(call.chunk), self._settings
+    def submit(self, call: Call) -> Future[Any]:
+        chunk, settings = self._chunk(call.chunk), self.settings
         encoded = chunk.encoded
         payload = self._inputs.as_given(encoded.payload(call.slot))
         numbers: Any = range(len(payload))
@@ -425,7 +340,7 @@ class _CodedWork(Work):
         if settings.retries and call.slot in encoded.task_of:
             batch = replace(batch, halve="all" if settings.record else "first")
         worker: Any = call.worker
-        return engine.submit(worker, settings.tasks.on(worker), batch)
+        return self._engine.submit(worker, settings.tasks.on(worker), batch)
 
     def answered(self, call: Call, reply: Reply) -> BaseException | tuple[int, ...]:
         """Keep the answer; rows that raised are not a number, unless the payload is a mixture."""
@@ -435,15 +350,15 @@ class _CodedWork(Work):
         error = chunk.take(call, reply)
         if error is not None:
             return error
-        if call.slot < self._settings.code.workers:
+        if call.slot < self.settings.code.workers:
             self.present.add(call.slot)
         return ()
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         chunk = self._chunks.get(call.chunk)
         if call.wanted and chunk is not None:
-            chunk.lose(call, error, loss, record=self._settings.record)
-            if call.slot < self._settings.code.workers and loss is not Loss.NOT_STARTED:
+            chunk.lose(call, error, loss, record=self.settings.record)
+            if call.slot < self.settings.code.workers and loss is not Loss.NOT_STARTED:
                 self.slot_failures.setdefault(call.slot, error)
         return loss
 
@@ -455,12 +370,12 @@ class _CodedWork(Work):
         Raises `NotEnoughAnswers` if it cannot be decoded, or its stopping rule not be satisfied, and rows may not be missing.
         """
         number, outcome, final = decision
-        chunk, settings, rule = self._chunks[number], self._settings, self._settings.stop
+        chunk, settings, rule = self._chunks[number], self.settings, self.settings.stop
         rows = chunk.encoded
         final = final or outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
         if settings.deadline is not None:
-            rows.seconds = _JUDGING * max(0.0, settings.deadline - self._live.seconds)
-        seen = self._scheduler.seen(number, self._live.seconds)
+            rows.seconds = _JUDGING * max(0.0, settings.deadline - self.seconds)
+        seen = self.scheduler.seen(number, self.seconds)
         self._note_timeouts(number)
         reason: CodedmapError | None = None
         estimate: Estimate | None = None
@@ -478,7 +393,7 @@ class _CodedWork(Work):
             )
         if again or (not final and (estimate is None or early)):
             rejected = frozenset(rows.rejected_workers)
-            now = self._live.seconds
+            now = self.seconds
             return Decoded(now, number, enough=False, unused=unused, rejected=rejected)
         if estimate is None:
             estimate = rows.salvage()
@@ -516,13 +431,13 @@ class _CodedWork(Work):
         elif outcome is Outcome.EXACT and not estimate.exact.all():
             outcome = Outcome.NONE_RUNNING
         rejected = frozenset(rows.rejected_workers)
-        return Decoded(self._live.seconds, number, enough=True, rejected=rejected, outcome=outcome)
+        return Decoded(self.seconds, number, enough=True, rejected=rejected, outcome=outcome)
 
     def _note_timeouts(self, number: int) -> None:
         """Keep for the slots of a chunk that ran too long that they did."""
-        chunk, each = self._chunks[number], self._settings.call_timeout
+        chunk, each = self._chunks[number], self.settings.call_timeout
         rows = chunk.encoded.groups
-        for slot, loss in self._scheduler.chunks[number].failed.items():
+        for slot, loss in self.scheduler.chunks[number].failed.items():
             if loss is Loss.TIMED_OUT:
                 error = CallTimeout(
                     f"{many(rows, 'row')} {'was' if rows == 1 else 'were'} still running after {rows} times call_timeout={each:g} "
@@ -531,7 +446,7 @@ class _CodedWork(Work):
                 self.slot_failures.setdefault(slot, chunk.errors.setdefault(slot, error))
 
     def _first_failed(self, chunk: ChunkRows) -> RowFailed | None:
-        itemwise = isinstance(self._settings.tasks.task.fn, Itemwise)
+        itemwise = isinstance(self.settings.tasks.task.fn, Itemwise)
         return chunk.first_failed(itemwise=itemwise, given=self._given)
 
     def _finish(self, chunk: ChunkRows, estimate: Estimate) -> bool:
@@ -544,7 +459,7 @@ class _CodedWork(Work):
         self._failures |= failures
         if (status == Status.EXACT).all():  # a task that only fills up a group may have no answer
             estimate = replace(estimate, values=chunk.narrowed(estimate.values))
-        if failures and not self._settings.record:
+        if failures and not self.settings.record:
             self.error = self._first_failed(chunk) or self.error
         if self._estimates.pooled and not self._whole:
             estimate = self._pooled(chunk, estimate, status)
@@ -608,7 +523,7 @@ class _CodedWork(Work):
             if not store.put_estimates(numbers, values, stderr):
                 status[estimated] = Status.MISSING
         self._status[chunk.rows] = status  # not before they are written
-        self._rows.done(chunk.rows)
+        self.rows.done(chunk.rows)
 
     def known(self) -> _Known | None:
         """What is known while the job goes on."""
@@ -616,7 +531,7 @@ class _CodedWork(Work):
             return self.done() if (self._status < Status.FAILED).any() else None
         chunk = self._chunks[0]
         estimate = None
-        if chunk.encoded.decodable(frozenset(self._scheduler.chunks[0].answered)):
+        if chunk.encoded.decodable(frozenset(self.scheduler.chunks[0].answered)):
             estimate = chunk.encoded.tried()
         if estimate is None:
             return None
@@ -634,7 +549,7 @@ class _CodedWork(Work):
         unsupported = self._rejections.unsupported(len(status)) & (status == Status.EXACT)
         missing = status == Status.MISSING
         if self._only is None:
-            ended = self._scheduler.outcome is not None and self._inputs.growing is None
+            ended = self.scheduler.outcome is not None and self._inputs.growing is None
             missing &= self._lost if ended else False
             lost = missing | unsupported
             if unsupported.any() or (self._early and missing.any()):
@@ -699,15 +614,15 @@ class _CodedWork(Work):
     def _chunk(self, number: int) -> ChunkRows:
         chunk = self._chunks.get(number)
         if chunk is None:
-            there = self._scheduler.chunks[number]
+            there = self.scheduler.chunks[number]
             chunk = self._chunks[number] = self._encode(there.begin, there.end)
         return chunk
 
     def _encode(self, begin: int, end: int) -> ChunkRows:
         """Groups of rows: task k of group b is row k·B + b, as if all groups were one chunk, unless neighbours are together."""
-        tasks, count = self._settings.code.tasks, self._rows.count
-        if self._settings.together:
-            at = self._rows.at(begin * tasks, min(end * tasks, count))
+        tasks, count = self.settings.code.tasks, self.rows.count
+        if self.settings.together:
+            at = self.rows.at(begin * tasks, min(end * tasks, count))
             given = self._inputs.array(at)
             numbers = range(at.start, at.stop) if isinstance(at, slice) else at
             checksum = ""
@@ -723,21 +638,95 @@ class _CodedWork(Work):
         self, rows: np.ndarray, numbers: Sequence[int] | np.ndarray | None = None
     ) -> EncodedRows:
         return EncodedRows(
-            self._settings.code, rows, numbers=numbers, estimates=not self._estimates.pooled
+            self.settings.code, rows, numbers=numbers, estimates=not self._estimates.pooled
         )
 
     def read(self, decision: More) -> Future[Any]:
-        wanted = (self.groups + decision.groups) * self._settings.code.tasks
-        return self._rows.read(wanted - self._rows.count)
+        wanted = (self.groups + decision.groups) * self.settings.code.tasks
+        return self.rows.read(wanted - self.rows.count)
 
     def more(self, read: Any) -> tuple[int, bool]:
         """Take rows that were read; what is left over of a group waits for the next."""
-        rows, tasks, before = self._rows, self._settings.code.tasks, self.groups
+        rows, tasks, before = self.rows, self.settings.code.tasks, self.groups
         rows.add(read)
         self._status = rows.status
         self.values.resize(len(self._status))
         self.groups = -(-rows.count // tasks) if rows.ended else rows.count // tasks
         return self.groups - before, rows.ended
+
+
+class _Apart(RowsJob):
+    """Some rows of a job with a code, after that one, which has ended ``before``; their answers are put to its own."""
+
+    def __init__(self, before: CodedMap, rows: np.ndarray) -> None:
+        settings, inputs = before.settings, before.rows.inputs
+        hedge = settings.hedge
+        status = np.full(inputs.rows, Status.EXACT, np.int8)
+        status[rows] = Status.MISSING
+        super().__init__(
+            Job(
+                inputs.rows,
+                hedge=None if hedge is None or hedge.after is not None else hedge.budget,
+                retries=settings.retries,
+                call_timeout=settings.call_timeout,
+            ),
+            settings.engine,
+            settings.tasks.checking(),
+            inputs,
+            record=settings.record,
+            started=before.started,
+            show=lambda live: None,  # it would not count answers, as the bar does
+            store=before.rows.store,
+            status=status,
+        )
+        self._before, self._own = before, rows
+        self.values = before.values
+
+    def so_far(self) -> MapResult | None:
+        self._before.include(self._own, self._rows.status, self.failures)
+        before = self._before.so_far()
+        return None if before is None else self._with_calls(before)
+
+    def result(self) -> MapResult:
+        outcome = self._ended(partial=self._record)
+        self._before.include(self._own, self._rows.status, self.failures)
+        result = self._with_calls(self._before.result())
+        if outcome is Outcome.EXACT and (result.status != Status.EXACT).any():
+            return result
+        return replace(result, outcome=outcome)
+
+    def _with_calls(self, before: MapResult) -> MapResult:
+        return replace(
+            before,
+            worker_seconds=before.worker_seconds + self.worker_seconds,
+            calls=CallTable([*before.calls, *self.calls]),
+            hedges=before.hedges + self.hedges,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of all rows."""
+
+    values: np.ndarray
+    stderr: np.ndarray | None
+    status: np.ndarray
+    failures: dict[int, BaseException]
+    rejected: set[Any]
+
+    @classmethod
+    def of(
+        cls,
+        estimate: Estimate,
+        status: np.ndarray,
+        failures: dict[int, BaseException],
+        rejected: set[Any],
+        found: Sequence[Estimates],
+    ) -> _Known:
+        """An estimate, with others in place of some of its rows."""
+        made = _with(estimate, found)
+        values = blanked(made.values, status >= Status.FAILED)
+        return cls(values, made.stderr, status, failures, rejected)
 
 
 def _mark(status: np.ndarray, lost: np.ndarray, found: Sequence[Estimates]) -> None:

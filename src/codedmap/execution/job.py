@@ -26,12 +26,8 @@ async def in_thread(make: Callable[[], T]) -> T:
         thread.shutdown(wait=False)
 
 
-class MapJob:
-    """A job of `map`; ``show`` is called with the `LiveJob` after each event."""
-
-    def __init__(self, live: LiveJob, show: Callable[[LiveJob], None]) -> None:
-        self.live = live
-        self._show = show
+class MapJob(LiveJob):
+    """A job of `map`."""
 
     def so_far(self) -> MapResult | None:
         """What is known while the job goes on, or None if that is nothing, or is written elsewhere."""
@@ -45,11 +41,8 @@ class MapJob:
         """Another job, which computes the rest, once this one has ended."""
         return None
 
-    def happened(self, live: LiveJob) -> None:
-        self._show(live)
-
     def run(self) -> MapResult:
-        for _ in self.live.run(self.happened):
+        for _ in self.steps():
             pass
         job = self.then()
         return self.result() if job is None else job.run()
@@ -62,7 +55,7 @@ class MapJob:
 
     async def arun(self) -> MapResult:
         """As `run`, while the event loop goes on."""
-        async with aclosing(self.live.arun(self.happened)) as steps:
+        async with aclosing(self.asteps()) as steps:
             async for _ in steps:
                 pass
         job = self.then()
@@ -71,7 +64,7 @@ class MapJob:
     async def astream(self) -> AsyncGenerator[MapResult, None]:
         """As `stream`, while the event loop goes on."""
         improved = _Improved(self)
-        async with aclosing(self.live.arun(self.happened)) as steps:
+        async with aclosing(self.asteps()) as steps:
             async for _ in steps:
                 if improved.due():
                     result = await in_thread(improved.result)
@@ -97,7 +90,7 @@ class MapJob:
     def _results(self, stack: ExitStack) -> Generator[MapResult | None, None, None]:
         with stack:
             job: MapJob | None = self
-            steps = self.live.run(self.happened)
+            steps = self.steps()
             yield next(steps)
             while job is not None:
                 improved = _Improved(job)
@@ -107,7 +100,7 @@ class MapJob:
                         yield result
                 last, job = job, job.then()
                 if job is not None:
-                    steps = job.live.run(job.happened)
+                    steps = job.steps()
             result = last.result()
         yield result
 
@@ -116,15 +109,15 @@ class _Improved:
     """Results before the last: after further answers, while they take a small share of the time."""
 
     def __init__(self, job: MapJob) -> None:
-        self._job, self._budget, self._shown = job, Budget(job.live, _SHOWING), 0
+        self._job, self._budget, self._shown = job, Budget(job, _SHOWING), 0
 
     def due(self) -> bool:
         """Whether there are further answers, and time to make a result of them."""
-        live = self._job.live
-        ended = live.scheduler.outcome is not None
-        if ended or live.busy or live.answers == self._shown or not self._budget.allows():
+        job = self._job
+        ended = job.scheduler.outcome is not None
+        if ended or job.busy or job.answers == self._shown or not self._budget.allows():
             return False
-        self._shown = live.answers
+        self._shown = job.answers
         return True
 
     def result(self) -> MapResult | None:

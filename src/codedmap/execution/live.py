@@ -9,9 +9,9 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from .events import Call, Decision, Event, Loss
 from .scheduler import Scheduler
 from .task import raised_by_fn
 
+T = TypeVar("T")
+
 _LOOKING = 0.05  # of the time, for standard errors while calls run
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
@@ -36,18 +38,52 @@ _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
 _SHARE = 0.25  # of memory; there are up to two calls for each worker, and fn needs some
 
 
-class Work:
-    """What the calls of a job compute, and what their answers are taken for; by default answers count as they come."""
+class LiveJob:
+    """A job on an engine; a subclass says what its calls compute, and what their answers are taken for.
 
-    error: BaseException | None = None
-    """Why the job cannot go on; raised by `LiveJob.run`."""
+    ``started`` is when `map` was called, by `time.monotonic`; ``show`` is called with the job after each event.
+    """
 
-    def taken_error(self) -> Any:
-        """That error, which with its traceback holds the job, and must not be held by it."""
-        error, self.error = self.error, None
-        return error
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        engine: Engine,
+        *,
+        started: float | None = None,
+        show: Callable[[LiveJob], None] = lambda job: None,
+    ) -> None:
+        self.scheduler = scheduler
+        self.calls: list[CallRecord] = []
+        """That have ended."""
+        self.worker_seconds = 0.0
+        self.hedges_before = 0
+        """Of a job that this one goes on with."""
+        self.answers = 0
+        """Calls whose answer was taken."""
+        self.crashed = 0
+        """Calls that ended their worker."""
+        self.ended = False
+        self.error: BaseException | None = None
+        """Why the job cannot go on; raised at its end."""
+        self.beside: list[Future[Any]] = []
+        """Further calls, given up at the end as the job's own."""
+        self._engine, self._show = engine, show
+        self._load: Callable[[Any], int] = getattr(engine, "load", _unloaded)
+        self.started = time.monotonic() if started is None else started
+        self._events: SimpleQueue[tuple[Call | events.More, Future[Any]] | None] = SimpleQueue()
+        """Calls that have ended, and groups that were found; None: workers have joined or left."""
+        self._notify: Callable[[], None] = lambda: None
+        self._members: dict[int, Member] = {}
+        self._futures: dict[int, Future[Any]] = {}
+        self._calls: dict[int, Call] = {}
+        self._wake: float | None = None
+        self._due = math.inf  # when to go on, if nothing happens before
+        self._ticked = 0.0  # when nothing had happened last
+        self._behind: float | None = None  # when calls were last seen behind those of others
 
-    def submit(self, engine: Engine, call: Call) -> Future[Any]:
+    # What a subclass says ---------------------------------------------------------------------------------
+
+    def submit(self, call: Call) -> Future[Any]:
         """Send a call to its worker."""
         raise NotImplementedError
 
@@ -82,50 +118,14 @@ class Work:
         """Take what `read` has come to: how many groups more there are, and whether they are the last."""
         raise NotImplementedError
 
+    def moved(self) -> None:
+        """Workers have joined or left; the scheduler hears of it next."""
 
-class LiveJob:
-    """A job on an engine.
+    def happened(self) -> None:
+        """An event has been dealt with."""
+        self._show(self)
 
-    ``started`` is when `map` was called, by `time.monotonic`; ``log`` gets every event, so that the job can be replayed;
-    ``changed`` is called when workers have joined or left, before the scheduler hears of it.
-    """
-
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        engine: Engine,
-        work: Work,
-        *,
-        started: float | None = None,
-        log: list[Event] | None = None,
-        changed: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.scheduler = scheduler
-        self.calls: list[CallRecord] = []
-        """That have ended."""
-        self.worker_seconds = 0.0
-        self.hedges_before = 0
-        """Of a job that this one goes on with."""
-        self.answers = 0
-        """Calls whose answer was taken."""
-        self.crashed = 0
-        """Calls that ended their worker."""
-        self.ended = False
-        self.beside: list[Future[Any]] = []
-        """Further calls, given up at the end as the job's own."""
-        self._engine, self._work, self._log, self._changed = engine, work, log, changed
-        self._load: Callable[[Any], int] = getattr(engine, "load", _unloaded)
-        self.started = time.monotonic() if started is None else started
-        self._events: SimpleQueue[tuple[Call | events.More, Future[Any]] | None] = SimpleQueue()
-        """Calls that have ended, and groups that were found; None: workers have joined or left."""
-        self._notify: Callable[[], None] = lambda: None
-        self._members: dict[int, Member] = {}
-        self._futures: dict[int, Future[Any]] = {}
-        self._calls: dict[int, Call] = {}
-        self._wake: float | None = None
-        self._due = math.inf  # when to go on, if nothing happens before
-        self._ticked = 0.0  # when nothing had happened last
-        self._behind: float | None = None  # when calls were last seen behind those of others
+    # What is known ----------------------------------------------------------------------------------------
 
     @property
     def seconds(self) -> float:
@@ -160,7 +160,7 @@ class LiveJob:
         if not self.waiting:
             return "", 0.0
         call, seconds = max(self.waiting, key=lambda one: one[1])
-        rows = self._work.place(call)[0]
+        rows = self.place(call)[0]
         return f"row {rows[0]}" if len(rows) == 1 else f"worker {call.worker}", seconds
 
     @property
@@ -172,22 +172,27 @@ class LiveJob:
         """Go on at this time of the job, if nothing happens before."""
         self._wake = seconds if self._wake is None else min(self._wake, seconds)
 
-    def run(self, show: Callable[[LiveJob], None]) -> Generator[None, None, None]:
-        """Run until the scheduler ends the job; yields when calls have been sent, and after each event."""
+    # How it runs ------------------------------------------------------------------------------------------
+
+    def steps(self, *, wait: bool = True) -> Generator[None, None, None]:
+        """Run until the scheduler ends the job; yields when calls have been sent, and after each event.
+
+        ``wait``: whether to wait for events.
+        """
         try:
             self._begin()
             yield
             while self.scheduler.outcome is None:
-                self._step(self._longest_wait())
-                show(self)
+                self._step(self._longest_wait() if wait else 0.0)
+                self.happened()
                 yield
-            if self._work.error is not None:
-                raise self._work.taken_error()
+            if self.error is not None:
+                raise self._taken_error()
         finally:
             self._end()
 
-    async def arun(self, show: Callable[[LiveJob], None]) -> AsyncGenerator[None, None]:
-        """As `run`, while the event loop goes on."""
+    async def asteps(self) -> AsyncGenerator[None, None]:
+        """As `steps`, while the event loop goes on."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
 
         def notify() -> None:
@@ -195,22 +200,20 @@ class LiveJob:
                 loop.call_soon_threadsafe(woken.set)
 
         self._notify = notify
-        try:
-            self._begin()
-            yield
-            while self.scheduler.outcome is None:
-                wait = self._longest_wait() * (not self.busy)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(wait):
-                        await (woken.wait() if wait else asyncio.sleep(0))
-                woken.clear()
-                self._step(0.0)
-                show(self)
+        with closing(self.steps(wait=False)) as steps:
+            for _ in steps:
                 yield
-            if self._work.error is not None:
-                raise self._work.taken_error()
-        finally:
-            self._end()
+                if self.scheduler.outcome is None:
+                    wait = self._longest_wait() * (not self.busy)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(wait):
+                            await (woken.wait() if wait else asyncio.sleep(0))
+                    woken.clear()
+
+    def _taken_error(self) -> Any:
+        """The error, which with its traceback holds the job, and must not be held by it."""
+        error, self.error = self.error, None
+        return error
 
     def _begin(self) -> None:
         getattr(self._engine, "watch", _unwatched)(self._members_changed)
@@ -235,7 +238,7 @@ class LiveJob:
         members = dict(members_of(self._engine))
         before, self._members = self._members, members
         if before.keys() != members.keys():
-            self._changed()
+            self.moved()
         for worker in sorted(before.keys() - members.keys()):
             self._handle(events.Left(self.seconds, worker))
         joined = {worker: member for worker, member in members.items() if worker not in before}
@@ -294,7 +297,7 @@ class LiveJob:
             return
         what, future = happened[0]
         if isinstance(what, events.More):
-            self._handle(events.Added(self.seconds, *self._work.more(future.result())))
+            self._handle(events.Added(self.seconds, *self.more(future.result())))
         else:
             self._handle(self._event(what, future))
 
@@ -312,15 +315,13 @@ class LiveJob:
         return begun[-1] - self.started if begun else now
 
     def _handle(self, event: Event) -> None:
-        if self._log is not None:
-            self._log.append(event)
         decisions = self.scheduler.handle(event)
         debug = _LOG.isEnabledFor(logging.DEBUG)
         for decision in decisions:
             if debug:
                 _LOG.debug("%.3f s: %s", event.now, decision)
             self._carry_out(decision)
-        if self._work.error is not None and self.scheduler.outcome is None:
+        if self.error is not None and self.scheduler.outcome is None:
             self._handle(events.Stop(self.seconds, Outcome.UNSATISFIABLE))
 
     def _carry_out(self, decision: Decision) -> None:
@@ -328,12 +329,12 @@ class LiveJob:
             case events.Start(call):
                 if not call.ahead and self._load is not _unloaded:
                     self.wake_at(self.seconds + _FREED)  # it may be behind those of others
-                future = self._work.submit(self._engine, call)
+                future = self.submit(call)
                 self._calls[call.number], self._futures[call.number] = call, future
                 self._await(call, future)
             case events.Take(call):
                 self.answers += 1
-                self._work.take(call)
+                self.take(call)
             case events.Withdraw(call):
                 self._futures[call.number].cancel()
             case events.Abandon(call, at_once):
@@ -342,11 +343,11 @@ class LiveJob:
                     abandon = getattr(self._engine, "end", abandon)
                 abandon([self._futures[call.number]])
             case events.FailRows():
-                self._work.fail(decision)
+                self.fail(decision)
             case events.Decode():
-                self._handle(self._work.decode(decision))
+                self._handle(self.decode(decision))
             case events.More():
-                self._await(decision, self._work.read(decision))
+                self._await(decision, self.read(decision))
 
     # Calls --------------------------------------------------------------------------------------------
 
@@ -376,7 +377,7 @@ class LiveJob:
                 call.end = call.begin + reply.done
             for line in reply.output.splitlines():
                 show_line(f"[worker {call.worker}] {line}")
-            answer = self._work.answered(call, reply)
+            answer = self.answered(call, reply)
             if not isinstance(answer, BaseException):
                 began = self._begun(future, now)
                 call.started = max(call.started, began or 0.0)
@@ -386,7 +387,7 @@ class LiveJob:
                     now, call.number, reply.seconds, answer, self.busy, began, nbytes, reply.done
                 )
             error = answer
-        loss = self._work.lost(call, error, _loss(call, error))
+        loss = self.lost(call, error, _loss(call, error))
         self.crashed += loss is Loss.CRASHED
         self._note(call, max(0.0, now - call.started), loss.name.lower().replace("_", " "))
         return events.CallFailed(now, call.number, loss, self.busy)
@@ -394,7 +395,7 @@ class LiveJob:
     def _note(self, call: Call, seconds: float, outcome: str, host: str = "") -> None:
         self.calls.append(
             CallRecord(
-                *self._work.place(call),
+                *self.place(call),
                 call.worker,
                 host,
                 call.started,
@@ -449,6 +450,17 @@ class Looking(Budget):
                 worst = look()
             self._seen[chunk] = answers, worst
         return worst
+
+
+def weakly(method: Callable[..., T]) -> Callable[..., T]:
+    """A method that does not hold its job, as what the job's scheduler asks: answers must not wait for the collector."""
+    held: Any = weakref.WeakMethod(method)
+
+    def ask(*arguments: Any) -> T:
+        found: T = held()(*arguments)
+        return found
+
+    return ask
 
 
 def _unwatched(callback: Callable[[], None]) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..contracts.engine import Reply, members_of
 from ..contracts.stopping import Outcome, Progress, StoppingRule
@@ -16,7 +15,7 @@ from ..errors import EngineError, KeptLost, NotStarted
 from .chunks import ChunkScheduler, CodedJob
 from .events import Call, Decode, Decoded, Loss
 from .failures import Failures
-from .live import LiveJob, Looking, Work, in_order, patience_of
+from .live import LiveJob, Looking, in_order, patience_of, weakly
 
 _POLLED = 0.05  # seconds
 
@@ -75,34 +74,10 @@ class Placed:
         return self.kept[worker]
 
 
-class Ended(NamedTuple):
-    """How calls have ended."""
-
-    outcome: Outcome
-    seen: Progress
-    final: bool
-    """Whether no further answer can come."""
-    failures: Mapping[int, BaseException]
-    repaired: tuple[int, ...]
-    """Workers whose value was placed again."""
-    seconds: float
-
-    def record(self) -> dict[str, Any]:
-        """What results say of it."""
-        return {
-            "answered": tuple(sorted(self.seen.answered)),
-            "abandoned": tuple(sorted(self.seen.running - self.failures.keys())),
-            "failed": Failures(self.failures),
-            "repaired": self.repaired,
-            "outcome": self.outcome,
-            "seconds": self.seconds,
-        }
-
-
 R = TypeVar("R")
 
 
-class PlacedJob(Work, Generic[R]):
+class PlacedJob(LiveJob, Generic[R]):
     """One call of each worker of a code, on what it keeps, until the stopping rule is satisfied.
 
     The decoder takes answers (``add``), and says what can be made of those of some workers (``decodable``, ``estimable``,
@@ -110,35 +85,26 @@ class PlacedJob(Work, Generic[R]):
     exact nor good enough for the stopping rule is an error; ``partial`` as for `CodedJob`.
     """
 
+    scheduler: ChunkScheduler
     costly = False
     """Whether what was lost is placed again only if nothing can be decoded without."""
 
     def __init__(
-        self, placed: Placed, decoder: Any, stop: StoppingRule, *, throw: bool, partial: bool
+        self,
+        placed: Placed,
+        decoder: Any,
+        stop: StoppingRule,
+        *,
+        throw: bool,
+        partial: bool,
+        show: Callable[[LiveJob], None] = lambda job: None,
     ) -> None:
         self.placed, self.decoder = placed, decoder
-        self._stop, self._throw, self._partial = stop, throw, partial
+        self._stop, self._throw = stop, throw
         self._failures: dict[int, BaseException] = {}
         self._repaired: dict[int, None] = {}
         self._taken = 0
         self._result: R | None = None
-
-    def send(self, engine: Engine, worker: int, kept: Kept) -> Future[Any]:
-        """Send a call, whose answer is a `Reply`."""
-        raise NotImplementedError
-
-    def finish(self, ended: Ended) -> bool:
-        """Make the result, or raise; False: further answers are needed, and may come."""
-        raise NotImplementedError
-
-    def _is_last(self, ended: Ended) -> bool:
-        """Whether no further answers are waited for."""
-        over = ended.final or ended.outcome is Outcome.DEADLINE
-        return over or self._stop.wake_after(ended.seen) == 0.0
-
-    def run(self, show: Callable[[LiveJob], None] = lambda job: None) -> R:
-        """Run the job to its end; ``show`` is called with the `LiveJob` after each event."""
-        placed = self.placed
         placed.move()
         most = max(Counter(map(placed.where, range(len(placed)))).values())
         job = CodedJob(
@@ -150,40 +116,62 @@ class PlacedJob(Work, Generic[R]):
             slots=len(placed),
             tasks=1,
             own={},
-            decodable=lambda chunk, workers: self.decoder.decodable(workers),
-            rule=self._stop,
-            stderr=self._worst,
+            decodable=lambda chunk, workers: decoder.decodable(workers),
+            rule=stop,
+            stderr=weakly(self._worst),
             bound=True,
-            partial=self._partial,
+            partial=partial,
             where=placed.where,
             patience=patience_of(placed.engine),
         )
-        scheduler = ChunkScheduler(job)
-        live = LiveJob(scheduler, placed.engine, self, changed=placed.move)
-        # Both refer to this, and the answers must not wait for the collector.
-        self._scheduler, self._live = weakref.proxy(scheduler), weakref.proxy(live)
-        self._looking = Looking(live)
-        for _ in live.run(show):
+        super().__init__(ChunkScheduler(job), placed.engine, show=show)
+        self._looking = Looking(self)
+
+    def send(self, kept: Kept) -> Future[Any]:
+        """Send a call of what a worker keeps, whose answer is a `Reply`."""
+        raise NotImplementedError
+
+    def finish(self, outcome: Outcome, seen: Progress, *, last: bool) -> bool:
+        """Make the result, or raise; False: further answers are needed, and may come, unless these are the ``last``."""
+        raise NotImplementedError
+
+    def record(self, outcome: Outcome, seen: Progress) -> dict[str, Any]:
+        """What results say of how calls have ended."""
+        return {
+            "answered": tuple(sorted(seen.answered)),
+            "abandoned": tuple(sorted(seen.running - self._failures.keys())),
+            "failed": Failures(self._failures),
+            "repaired": tuple(self._repaired),
+            "outcome": outcome,
+            "seconds": seen.seconds,
+        }
+
+    def run(self) -> R:
+        """Run the job to its end."""
+        for _ in self.steps():
             pass
         assert self._result is not None
         return self._result
+
+    def moved(self) -> None:
+        self.placed.move()
 
     def _worst(self, chunk: int, last: bool) -> float | None:
         """The largest standard error; None if there is none yet, or no time to look."""
 
         def look() -> float | None:
-            answered = frozenset(self._scheduler.chunks[chunk].answered)
+            answered = frozenset(self.scheduler.chunks[chunk].answered)
             return self.decoder.worst() if self.decoder.estimable(answered) else None
 
         return self._looking.worst(chunk, self._taken, last, look)
 
-    def submit(self, engine: Engine, call: Call) -> Future[Any]:
+    def submit(self, call: Call) -> Future[Any]:
         """Call what the worker keeps; if it was lost, it is placed again."""
         if self.placed.kept[call.slot].lost:
             self._repaired[call.slot] = None
         self._failures.pop(call.slot, None)
         kept = self.placed.on(call.slot)  # a job of another thread may have moved it just now
-        return self.send(engine, kept.worker, kept)
+        return self.send(kept)
 
     def answered(self, call: Call, reply: Reply) -> tuple[int, ...]:
         if call.wanted:
@@ -202,16 +190,10 @@ class PlacedJob(Work, Generic[R]):
         return loss
 
     def decode(self, decision: Decode) -> Decoded:
-        seconds = self._live.seconds
-        seen = self._scheduler.seen(decision.chunk, seconds)
+        number, outcome, final = decision
+        seen = self.scheduler.seen(number, self.seconds)
         for slot in sorted(seen.failed - self._failures.keys()):
             self._failures[slot] = NotStarted("no worker was left that could make the call")
-        ended = Ended(
-            decision.outcome,
-            seen,
-            decision.final,
-            dict(self._failures),
-            tuple(self._repaired),
-            seconds,
-        )
-        return Decoded(self._live.seconds, decision.chunk, enough=self.finish(ended))
+        over = final or outcome is Outcome.DEADLINE
+        last = over or self._stop.wake_after(seen) == 0.0
+        return Decoded(self.seconds, number, enough=self.finish(outcome, seen, last=last))

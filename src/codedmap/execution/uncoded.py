@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
@@ -40,7 +39,7 @@ from .failures import Failures
 from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows, named_rows, runs_of
-from .live import LiveJob, Looking, Work, call_memory, patience_of
+from .live import LiveJob, Looking, call_memory, patience_of, weakly
 from .missing import (
     COMPUTING,
     Effort,
@@ -59,6 +58,39 @@ _NUMBER = 1e-7  # seconds to read a number of the inputs, or to estimate one and
 _WRITING = 0.5  # but at most this share of a deadline for all
 
 
+class KeptTasks:
+    """The function of a job on each worker, where it is sent at its first call; ``checked`` as for `RowsTask`."""
+
+    def __init__(
+        self,
+        fn: Any,
+        engine: Engine,
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        checked: bool = True,
+    ) -> None:
+        self._fn, self._engine = fn, engine
+        resident = fn if isinstance(fn, Resident) else None
+        plain = fn if resident is None else resident.fn
+        capture = not getattr(engine, "in_process", False)
+        self.task = RowsTask(plain, dict(kwargs or {}), seed, capture, checked)
+        stays = resident is not None and not kwargs and seed is None
+        self._made = TaskOf(capture, checked) if stays else None
+        self._resident = resident if resident is not None and stays else Resident(self.task, engine)
+
+    def checking(self) -> KeptTasks:
+        """The same function, whose answers are checked."""
+        return KeptTasks(self._fn, self._engine, kwargs=self.task.kwargs, seed=self.task.seed)
+
+    def on(self, worker: Any) -> Kept:
+        """What stands for the task on this worker."""
+        return self._resident.on(worker, self._made)
+
+
+_RECORD = 'go on without such rows with on_error="record"'
+
+
 class RowsJob(MapJob):
     """Rows on an engine, for whose workers the ``job`` is completed.
 
@@ -67,6 +99,9 @@ class RowsJob(MapJob):
     Answers are kept in the ``store``, by default in memory. Rows are started in a random order if ``shuffled``, by
     default if the job may stop early. Rows that are EXACT by ``status`` (m,) are not computed.
     """
+
+    otherwise = _RECORD
+    """What can be done about a row that has failed but to correct it."""
 
     def __init__(
         self,
@@ -88,21 +123,24 @@ class RowsJob(MapJob):
         self._sized = deadline is None or inputs.numbers is None
         """Whether it is known how many numbers are estimated, or none are."""
         self._known = known
-        self._engine, self._tasks, self._stop, self._store = engine, tasks, job.stop, store
+        self._tasks, self._stop, self._store, self._record = tasks, job.stop, store, record
         # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
         shuffled = job.stop is not None if shuffled is None else shuffled
         self._rows = rows = JobRows(inputs, store, shuffled=shuffled, status=status)
-        self._record = record
-        self._work = RowsWork(tasks, rows, record=record, call_timeout=job.call_timeout)
         self._tolerance = tolerance_of(job.stop)
         self._found: list[Estimates] = []
         """Of rows that were missing when standard errors were last looked at."""
-        this = weakref.proxy(self)  # answers must not wait for the collector
-
-        def worst(chunk: int, last: bool) -> float | None:
-            worst: float | None = this._looking.worst(chunk, this.live.answers, last, this._worst)
-            return worst
-
+        self.values = Rows(inputs.rows)
+        """Answers in memory; nothing where there is a store."""
+        self.failures: dict[int, BaseException] = {}
+        self.last_loss: WorkerLost | None = None
+        """Why a call was lost with its worker: the last crash, if there was one."""
+        self._replies: dict[int, Reply] = {}
+        self._errors: dict[int, BaseException] = {}
+        self._checksums: dict[int, str] = {}
+        self._sent: dict[Any, Kept] = {}  # what stands for the function, by worker
+        self._with_fn: set[int] = set()  # calls that came with it
+        self._odd: set[int] = set()  # rows with an answer that cannot stand beside others
         job = replace(
             job,
             groups=rows.count,
@@ -113,14 +151,14 @@ class RowsJob(MapJob):
             memory=call_memory(engine),
             batches=not is_itemwise(tasks.task.fn),
             more=not rows.ended,
-            stderr=worst,
+            stderr=weakly(self._worst),
         )
-        super().__init__(LiveJob(Scheduler(job), engine, self._work, started=started), show)
-        self._looking = Looking(self.live)
+        super().__init__(Scheduler(job), engine, started=started, show=show)
+        self._looking = Looking(self)
 
-    def happened(self, live: LiveJob) -> None:
-        super().happened(live)
-        if not self._sized and self._deadline is not None and live.counts[0]:
+    def happened(self) -> None:
+        super().happened()
+        if not self._sized and self._deadline is not None and self.counts[0]:
             self._sized = True
             self._leave_time(self._deadline)
 
@@ -134,18 +172,18 @@ class RowsJob(MapJob):
         needed = min(_NUMBER * len(status) * each, _WRITING * deadline)
         if needed > (1.0 - COMPUTING) * deadline and self._stop is not None:
             self._stop = self._stop | Deadline(deadline - needed)
-            self.live.scheduler.job = replace(self.live.scheduler.job, stop=self._stop)
-            self.live.wake_at(deadline - needed)
+            self.scheduler.job = replace(self.scheduler.job, stop=self._stop)
+            self.wake_at(deadline - needed)
 
     def so_far(self) -> MapResult | None:
         return self._result(Outcome.WAITING) if self._store is None else None
 
     def result(self) -> MapResult:
         """What the job came to; raises `NotEnoughAnswers` if rows are missing and no stopping rule allows it."""
-        live, status = self.live, self._rows.status
+        status = self._rows.status
         outcome, missing = self._ended(partial=self._record), status == Status.MISSING
         self._rows.check_read(outcome)
-        effort, time_left = time_for_estimates(live, self._deadline)
+        effort, time_left = time_for_estimates(self, self._deadline)
         estimates: Iterable[Estimates] = ()
         if outcome is Outcome.TOLERANCE:
             # Since it was looked at them, rows may have been answered or have failed.
@@ -182,10 +220,10 @@ class RowsJob(MapJob):
         If rows are missing and no stopping rule allows it, this raises `NotEnoughAnswers`; if what there is shall be
         returned, it warns.
         """
-        outcome, missing = self.live.scheduler.outcome, self._rows.status == Status.MISSING
+        outcome, missing = self.scheduler.outcome, self._rows.status == Status.MISSING
         assert outcome is not None
         if missing.any() and self._stop is None:
-            last, crashed = self._last_loss, self.live.crashed
+            last, crashed = self._last_loss, self.crashed
             ended = f"; {many(crashed, 'call')} ended their workers" if crashed else ""
             lost = "" if last is None else f". The last was lost with: {last}"
             problem = (
@@ -201,10 +239,13 @@ class RowsJob(MapJob):
     @property
     def _last_loss(self) -> BaseException | None:
         """Why a call was lost with its worker, or else a worker, perhaps before the job."""
-        return self._work.last_loss or getattr(self._engine, "last_loss", None)
+        return self.last_loss or getattr(self._engine, "last_loss", None)
 
-    def _worst(self) -> float | None:
-        """The largest standard error of the rows that are missing, if they can be estimated."""
+    def _worst(self, chunk: int, last: bool) -> float | None:
+        """The largest standard error of the rows that are missing; None if there is none yet, or no time to look."""
+        return self._looking.worst(chunk, self.answers, last, self._look_at_missing)
+
+    def _look_at_missing(self) -> float | None:
         status, self._found = self._rows.status, []
         missing = np.flatnonzero(status == Status.MISSING)
         if (status == Status.EXACT).sum() < _ENOUGH:
@@ -259,12 +300,12 @@ class RowsJob(MapJob):
             return f"the answers are not all real numbers: {which} of dtype {dtype}. Let fn return {kinds}"
         if len(answered) < _FEW:
             rows = "only one row was answered" if len(answered) else "no row was answered"
-            gone, last = self.live.scheduler.outcome is Outcome.NONE_RUNNING, self._last_loss
+            gone, last = self.scheduler.outcome is Outcome.NONE_RUNNING, self._last_loss
             lost = "" if last is None else f". The last worker was lost with: {last}"
             return f"{rows} " + (
                 f"before the workers were gone. Start more{lost}"
                 if gone
-                else f"in {self.live.seconds:.2g} s, which includes the start of workers, and waiting for what else runs there. "
+                else f"in {self.seconds:.2g} s, which includes the start of workers, and waiting for what else runs there. "
                 f"Allow more time, or give an engine that has started, and is free{lost}"
             )
         those = (rows for rows in (answered, missing) if len(rows))
@@ -279,16 +320,16 @@ class RowsJob(MapJob):
         """Answers of rows that are exact."""
         if self._store is not None:
             return self._store.read(rows)
-        values = self._work.answers.values(np.zeros(len(self._rows.status), dtype=bool))
+        values = self.values.values(np.zeros(len(self._rows.status), dtype=bool))
         return map_leaves(lambda leaf: blankable(leaf[rows]), values)
 
     def _time_left(self) -> float:
         """Seconds until the deadline."""
-        return math.inf if self._deadline is None else self._deadline - self.live.seconds
+        return math.inf if self._deadline is None else self._deadline - self.seconds
 
     def _result(self, outcome: Outcome, estimates: Sequence[Estimates] = ()) -> MapResult:
         status = self._rows.status.copy()
-        values = self._work.answers.values(status != Status.EXACT)
+        values = self.values.values(status != Status.EXACT)
         spread = np.where(status == Status.EXACT, 0.0, np.inf)
         stderr = map_leaves(lambda leaf: for_all_entries(spread, leaf.shape[1:]), values)
         if estimates:
@@ -300,87 +341,22 @@ class RowsJob(MapJob):
         return self._made(values, stderr, status, outcome)
 
     def _made(self, values: Any, stderr: Any, status: np.ndarray, outcome: Outcome) -> MapResult:
-        live = self.live
         return MapResult(
             values=values,
             stderr=stderr,
             status=status,
-            failures=Failures(sorted(self._work.failures.items())),
+            failures=Failures(sorted(self.failures.items())),
             rejected=(),
             outcome=outcome,
-            seconds=live.seconds,
-            worker_seconds=live.worker_seconds,
-            calls=CallTable(list(live.calls)),
-            hedges=live.hedges,
+            seconds=self.seconds,
+            worker_seconds=self.worker_seconds,
+            calls=CallTable(list(self.calls)),
+            hedges=self.hedges,
         )
 
+    # Calls --------------------------------------------------------------------------------------------
 
-def _put(rows: np.ndarray, leaf: np.ndarray, guesses: np.ndarray) -> None:
-    leaf[rows] = guesses
-
-
-class KeptTasks:
-    """The function of a job on each worker, where it is sent at its first call; ``checked`` as for `RowsTask`."""
-
-    def __init__(
-        self,
-        fn: Any,
-        engine: Engine,
-        *,
-        kwargs: Mapping[str, Any] | None = None,
-        seed: int | None = None,
-        checked: bool = True,
-    ) -> None:
-        self._fn, self._engine = fn, engine
-        resident = fn if isinstance(fn, Resident) else None
-        plain = fn if resident is None else resident.fn
-        capture = not getattr(engine, "in_process", False)
-        self.task = RowsTask(plain, dict(kwargs or {}), seed, capture, checked)
-        stays = resident is not None and not kwargs and seed is None
-        self._made = TaskOf(capture, checked) if stays else None
-        self._resident = resident if resident is not None and stays else Resident(self.task, engine)
-
-    def checking(self) -> KeptTasks:
-        """The same function, whose answers are checked."""
-        return KeptTasks(self._fn, self._engine, kwargs=self.task.kwargs, seed=self.task.seed)
-
-    def on(self, worker: Any) -> Kept:
-        """What stands for the task on this worker."""
-        return self._resident.on(worker, self._made)
-
-
-_RECORD = 'go on without such rows with on_error="record"'
-
-
-class RowsWork(Work):
-    """Rows, and the answers to them; ``record``: whether to go on after a row has failed."""
-
-    otherwise = _RECORD
-    """What can be done about a row that has failed but to correct it."""
-
-    def __init__(
-        self,
-        tasks: KeptTasks,
-        rows: JobRows,
-        *,
-        record: bool = False,
-        call_timeout: float = np.inf,
-    ) -> None:
-        self.answers = Rows(rows.inputs.rows)
-        """In memory; nothing where there is a store."""
-        self.failures: dict[int, BaseException] = {}
-        self.last_loss: WorkerLost | None = None
-        """Why a call was lost with its worker: the last crash, if there was one."""
-        self._tasks, self._rows, self._store = tasks, rows, rows.store
-        self._record, self._timeout = record, call_timeout
-        self._replies: dict[int, Reply] = {}
-        self._errors: dict[int, BaseException] = {}
-        self._checksums: dict[int, str] = {}
-        self._sent: dict[Any, Kept] = {}  # what stands for the function, by worker
-        self._first: set[int] = set()  # calls that came with it
-        self._odd: set[int] = set()  # rows with an answer that cannot stand beside others
-
-    def submit(self, engine: Engine, call: Call) -> Future[Any]:
+    def submit(self, call: Call) -> Future[Any]:
         parts = self._rows.inputs.batch(self._at(call))
         if self._store is not None:
             self._checksums[call.number] = self._store.checksum(parts)
@@ -388,9 +364,9 @@ class RowsWork(Work):
         worker: Any = call.worker
         task = self._tasks.on(worker)
         if self._sent.get(worker) is not task and self._tasks.task.capture:
-            self._first.add(call.number)
+            self._with_fn.add(call.number)
         self._sent[worker] = task
-        return engine.submit(worker, task, batch)
+        return self._engine.submit(worker, task, batch)
 
     def place(self, call: Call) -> tuple[range | np.ndarray, int, int]:
         """Each call is a chunk of its own."""
@@ -422,7 +398,7 @@ class RowsWork(Work):
 
     def _unlike(self, reply: Reply) -> InvalidAnswer | None:
         try:
-            (self.answers if self._store is None else self._store).check_alike(reply.values)
+            (self.values if self._store is None else self._store).check_alike(reply.values)
         except InvalidAnswer as error:
             return error
         return None
@@ -470,7 +446,7 @@ class RowsWork(Work):
     def _put(self, at: slice | np.ndarray, count: int, answer: Any, inputs: str | None) -> None:
         rows = self._rows
         if self._store is None:
-            self.answers.put(at, count, answer)
+            self.values.put(at, count, answer)
         else:
             if inputs is None:
                 inputs = self._store.checksum(rows.inputs.batch(at))
@@ -506,7 +482,7 @@ class RowsWork(Work):
         rows = self._rows
         before = rows.count
         rows.add(read)
-        self.answers.resize(len(rows.status))
+        self.values.resize(len(rows.status))
         return rows.count - before, rows.ended
 
     def _at(self, call: Call) -> slice | np.ndarray:
@@ -525,9 +501,9 @@ class RowsWork(Work):
                 return error
             return self._errors[call.number]
         if loss is Loss.TIMED_OUT:
-            first = call.number in self._first
+            first = call.number in self._with_fn
             return CallTimeout(
-                f"still running after call_timeout={self._timeout:g} s"
+                f"still running after call_timeout={self.scheduler.job.call_timeout:g} s"
                 + (
                     f" in the first call of worker {call.worker}, where what fn imports as it runs counts"
                     if first
@@ -543,6 +519,10 @@ class RowsWork(Work):
         )
         error.__cause__ = last
         return error
+
+
+def _put(rows: np.ndarray, leaf: np.ndarray, guesses: np.ndarray) -> None:
+    leaf[rows] = guesses
 
 
 def row_failed(

@@ -10,10 +10,10 @@ from scipy.linalg import solve_triangular
 
 from ..contracts.answers import all_finite
 from ..contracts.matrix_code import disputed, rounding, stacked
-from ..contracts.stopping import Outcome, StoppingRule, asks_stderr
-from ..engines import Engine, Kept
+from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
+from ..engines import Kept
 from ..errors import InvalidAnswer, NotEnoughAnswers
-from ..execution.placed import Ended, Placed, PlacedJob
+from ..execution.placed import Placed, PlacedJob
 from ..results.sum_result import MatrixResult
 from ..results.summary import undecoded
 from .blocks import CodedBlocks
@@ -41,13 +41,11 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
         super().__init__(placed, decoder, stop, throw=throw, partial=partial)
         self._columns, self._rows = columns, blocks.shape[0]
 
-    def send(self, engine: Engine, worker: int, kept: Kept) -> Future[Any]:
-        return engine.submit(worker, kept, self._columns)
+    def send(self, kept: Kept) -> Future[Any]:
+        return self._engine.submit(kept.worker, kept, self._columns)
 
-    def finish(self, ended: Ended) -> bool:
+    def finish(self, outcome: Outcome, seen: Progress, *, last: bool) -> bool:
         """Decode the product; not while further answers may help."""
-        seen, outcome = ended.seen, ended.outcome
-        last = self._is_last(ended)
         try:
             values, stderr = self.decoder.decode(), None
         except (NotEnoughAnswers, InvalidAnswer) as error:
@@ -58,7 +56,7 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
                     return False
                 if self._throw:
                     take, see = "take what there is with throw=False", "see why the product raised"
-                    failure = undecoded(error, seen, outcome, ended.failures, take, raised=see)
+                    failure = undecoded(error, seen, outcome, self._failures, take, raised=see)
                     raise failure from failure.__cause__
             values, stderr = self.decoder.estimate(error)
             stderr = stderr[: self._rows]
@@ -67,7 +65,7 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
             shape=(self._rows, self._columns.shape[1]),
             stderr=stderr,
             rejected=dict(self.decoder.rejected),
-            **ended.record(),
+            **self.record(outcome, seen),
         )
         self._result = values[: self._rows], record
         return True
