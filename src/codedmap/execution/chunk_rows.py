@@ -15,7 +15,7 @@ from ..results.status import Status
 from ..results.trees import blanked
 from .encoded import EncodedRows
 from .events import Call, Kind, Loss
-from .missing import Effort, Estimates
+from .missing import Estimates
 from .task import raised_by_fn
 from .uncoded import row_failed
 
@@ -29,8 +29,8 @@ class ChunkRows:
         """Answers so far."""
         self.errors: dict[int, BaseException] = {}
         """By slot, why it has no answer."""
-        self.found: tuple[tuple[int, Effort] | None, list[Estimates]] = (None, [])
-        """Estimates of its rows, and from how many of its answers, and how, they were made."""
+        self.found: tuple[int, list[Estimates]] = 0, []
+        """From how many of its answers its rows were estimated, and how."""
         self._dtypes: set[np.dtype[Any]] = set()  # of answers to own inputs
         # Rows for whose own input ``fn`` raised, and in which call.
         self._raised: dict[int, tuple[Call, BaseException]] = {}

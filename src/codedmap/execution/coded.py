@@ -172,10 +172,8 @@ class CodedMap(MapJob):
         # Chunks whose answers have two forms, and which.
         self._undecided: list[tuple[slice | np.ndarray, CodedmapError]] = []
         self._rejected: set[Any] = set()
-        self._only: ChunkRows | None = None
-        """The chunk that is all rows, once it is finished."""
         # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
-        self._early = not self._whole and (asks_stderr(settings.stop) or inputs.growing is not None)
+        self._early = asks_stderr(settings.stop) or inputs.growing is not None
         self._lost = np.full(len(self._status), self._estimates.filling)
         """Rows without an answer of their own, which are estimated in the end; none of an iterator."""
         self._found: list[Estimates] = []
@@ -294,8 +292,6 @@ class CodedMap(MapJob):
             self._stderr = np.array(self._stderr)  # results that were streamed have this one
             errors = np.where(status[rows] == Status.EXACT, 0.0, np.inf)
             self._stderr[rows] = for_all_entries(errors, self._stderr.shape[1:])
-        if self._only is not None:
-            self._only.found = None, []
 
     # What the scheduler asks --------------------------------------------------------------------------
 
@@ -461,16 +457,16 @@ class CodedMap(MapJob):
             estimate = replace(estimate, values=chunk.narrowed(estimate.values))
         if failures and not self.settings.record:
             self.error = self._first_failed(chunk) or self.error
-        if self._estimates.pooled and not self._whole:
+        if self._estimates.pooled:
             estimate = self._pooled(chunk, estimate, status)
         if self._store is not None:
             self._write(self._store, chunk, estimate, status)
             return bool(failures)
         self._status[chunk.rows] = status
         known = status < Status.FAILED
-        if self._whole:
-            self._only = chunk
+        if self._whole:  # there may be no room for a copy
             self._stderr = estimate.stderr
+            self._without_stderr = estimate.stderr is None
             if known.any() or not self.lost_calls:  # else those say of what form answers are
                 self.values = Rows.of(estimate.values)
             return bool(failures)
@@ -527,9 +523,9 @@ class CodedMap(MapJob):
 
     def known(self) -> _Known | None:
         """What is known while the job goes on."""
-        if not self._whole or self._only is not None:
+        chunk = self._chunks.get(0) if self._whole else None
+        if chunk is None:
             return self.done() if (self._status < Status.FAILED).any() else None
-        chunk = self._chunks[0]
         estimate = None
         if chunk.encoded.decodable(frozenset(self.scheduler.chunks[0].answered)):
             estimate = chunk.encoded.tried()
@@ -548,36 +544,28 @@ class CodedMap(MapJob):
         status, failures = self._status.copy(), dict(self._failures)
         unsupported = self._rejections.unsupported(len(status)) & (status == Status.EXACT)
         missing = status == Status.MISSING
-        if self._only is None:
-            ended = self.scheduler.outcome is not None and self._inputs.growing is None
-            missing &= self._lost if ended else False
-            lost = missing | unsupported
-            if unsupported.any() or (self._early and missing.any()):
-                # Mixtures that these workers answered are in the pool as well, and exact rows where estimates are made early.
-                status[unsupported] = Status.MISSING
-                self._estimates.restart()
-            if not self._early:
-                lost |= self._lost & (status == Status.ESTIMATED)
-            if self._store is not None:
-                self._store.withdraw(np.flatnonzero(unsupported))
-                for part in self._of_all(lost, status, effort, time_left):
-                    self._store.put_estimates(part.rows, part.values, part.stderr)
-                values, stderr = self._store.finish()
-                return _Known(values, stderr, self._status.copy(), failures, self._rejected)
+        ended = self.scheduler.outcome is not None and self._inputs.growing is None
+        missing &= self._lost if ended else False
+        lost = missing | unsupported
+        if unsupported.any() or (self._early and missing.any()):
+            # Mixtures that these workers answered are in the pool as well, and exact rows where estimates are made early.
+            status[unsupported] = Status.MISSING
+            self._estimates.restart()
+        if not self._early:
+            lost |= self._lost & (status == Status.ESTIMATED)
+        if self._store is not None:
+            self._store.withdraw(np.flatnonzero(unsupported))
+            for part in self._of_all(lost, status, effort, time_left):
+                self._store.put_estimates(part.rows, part.values, part.stderr)
+            values, stderr = self._store.finish()
+            return _Known(values, stderr, self._status.copy(), failures, self._rejected)
         values = self.values.values(status >= Status.FAILED)
         stderr = None if self._without_stderr else self._stderr
-        if stderr is not None and (self._only is None or unsupported.any()):
+        if stderr is not None and (not self._whole or unsupported.any()):
             stderr = np.array(stderr)
             stderr[unsupported] = np.inf
         estimate = Estimate(values, status == Status.EXACT, stderr, ())
-        if self._only is None:
-            found = [*self._found, *self._of_all(lost, status, effort, time_left)]
-        else:
-            if unsupported.any():
-                status[unsupported] = Status.ESTIMATED
-                self._only.encoded.excluded = self._rejections.workers
-                self._only.found = None, []
-            found = self._estimates.of_chunk(self._only, estimate, status, effort, time_left)
+        found = [*self._found, *self._of_all(lost, status, effort, time_left)]
         _mark(status, unsupported | missing, found)
         return _Known.of(estimate, status, failures, set(self._rejected), found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -74,8 +74,6 @@ class EncodedRows:
         self._rejected: set[tuple[int, int]] = set()
         self._raised: dict[tuple[int, int], frozenset[int]] = {}
         self._unfilled: set[int] = set()
-        self.excluded: Set[Hashable] = frozenset()
-        """Workers whose answers count as none in `mixtures` and `answered`, because of others of theirs."""
         self.unanswered: set[int] = set()
         """Rows that hold a placeholder at the last decoding, because every answer to their own input raised."""
         self.unlike: set[int] = set()
@@ -212,7 +210,7 @@ class EncodedRows:
         slots = [
             slot
             for slot in sheet
-            if slot not in self.task_of and self._counts(slot, which.get(slot, 0))
+            if slot not in self.task_of and (slot, which.get(slot, 0)) not in self._rejected
         ]
         if not slots:
             return np.zeros((0, 0)), np.zeros((0, 0))
@@ -230,21 +228,16 @@ class EncodedRows:
         sheet, which, _ = self._usable_sheet()
         have = np.zeros((self.code.tasks, self.groups), dtype=bool)
         for slot in sheet:
-            if slot in self.task_of and self._counts(slot, which.get(slot, 0)):
+            if slot in self.task_of and (slot, which.get(slot, 0)) not in self._rejected:
                 have[self.task_of[slot]] = True
         for slot, task in self.owner.items():
             if slot >= self.code.workers and any(
-                self._counts(slot, n) for n, _ in self._received.kept(slot)
+                (slot, n) not in self._rejected for n, _ in self._received.kept(slot)
             ):
                 have[task] = True
         rows = np.asarray(self._in_place(have))
         rows[list(self.unanswered)] = False
         return rows
-
-    def _counts(self, slot: int, n: int) -> bool:
-        """Whether an answer is neither rejected nor that of a worker that is excluded."""
-        worker = self._received.worker(slot, n)
-        return (slot, n) not in self._rejected and worker not in self.excluded
 
     def row(self, slot: int, group: int) -> int | None:
         """The row that this payload holds in this group; None if it is a mixture, or only fills up a group."""

@@ -55,18 +55,11 @@ class JobEstimates:
         unknown = (status == Status.MISSING) & self.filling
         return np.asarray(unknown & ~chunk.encoded.answered() if unknown.any() else unknown)
 
-    def of_chunk(
-        self,
-        chunk: ChunkRows,
-        estimate: Estimate,
-        status: np.ndarray,
-        effort: Effort = "quick",
-        time_left: Callable[[], float] = lambda: math.inf,
-    ) -> list[Estimates]:
-        """Estimates of rows of a chunk from its answers and those of finished ones; the same until there are more."""
+    def of_chunk(self, chunk: ChunkRows, estimate: Estimate, status: np.ndarray) -> list[Estimates]:
+        """Quick estimates of rows of a chunk from its answers and those of finished ones; the same until there are more."""
         if not self.pooled:
             return []
-        if chunk.found[0] != (chunk.taken, effort):
+        if chunk.found[0] != chunk.taken:
             found: list[Estimates] = []
             lost = self.unanswered(chunk, estimate, status)
             unknown = self.unknown(chunk, status) & (estimate.values.dtype.kind == "f")
@@ -78,21 +71,19 @@ class JobEstimates:
             if lost.any() and answers < _FEWEST:  # one answer says nothing of others
                 values = estimate.values[lost]
                 found = [Estimates(np.flatnonzero(lost), values, np.full_like(values, np.inf))]
-            elif unknown.any() or (
-                lost.any() and (effort != "thorough" or time_left() >= _SHORTEST)
-            ):
+            elif wanted.any():
                 found = list(
                     estimate_missing(
                         InputRows(self._inputs.array(chunk.rows)),
                         np.flatnonzero(status == Status.EXACT),
                         np.flatnonzero(wanted),
                         lambda at: estimate.values[at],
-                        time_left,
-                        effort=effort,
+                        lambda: math.inf,
+                        effort="quick",
                         more=more,
                     )
                 )
-            chunk.found = (chunk.taken, effort), found
+            chunk.found = chunk.taken, found
         return chunk.found[1]
 
     def of_job(
