@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -213,8 +212,6 @@ class PlannedRows(_Piloted):
         values = self.values.values(np.zeros(len(status), dtype=bool))  # in their own type
         left = JobRows(self._rows.inputs, status=status.copy())
         job = self._coded(self._code, left, (values, self.failures), self._plan)
-        shown: Any = _InRows(weakref.proxy(job), self._code, status)
-        job._show = lambda _: self._show(shown)
         job.calls += self.calls
         job.worker_seconds += self.worker_seconds
         job.hedges_before = self.hedges
@@ -265,25 +262,6 @@ class PlannedRows(_Piloted):
                 return
             wanted = min(wanted, best.exact * rows)
         self._next = math.ceil(max(wanted, _CLOSE * answered))
-
-
-class _InRows:
-    """A job with a code as one of rows, (m,), with the status that they had before."""
-
-    def __init__(self, job: MapJob, code: Code, status: np.ndarray) -> None:
-        self._job, self._share = job, code.tasks / code.workers
-        self._rows = len(status)
-        self._before = [int((status == one).sum()) for one in (Status.EXACT, Status.FAILED)]
-
-    @property
-    def counts(self) -> tuple[int, int, int, int]:
-        done, failed, running = (int(self._share * count) for count in self._job.counts[:3])
-        exact, lost = self._before
-        done = min(exact + done, self._rows - lost)  # the last group may lack some
-        return done, lost + failed, running, self._job.counts[3]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._job, name)
 
 
 def _apart(one: np.ndarray, two: np.ndarray, answers: np.ndarray) -> str | None:

@@ -179,7 +179,10 @@ class CodedMap(MapJob):
         self._found: list[Estimates] = []
         self._rejections = Rejections()
         self._without_stderr = False  # whether rows were estimated without a standard error
+        self._counted: list[int] | None = None
+        """Rows that are EXACT and FAILED before, if progress is one of rows, and not of answers."""
         if before is not None:
+            self._counted = [int((self._status == s).sum()) for s in (Status.EXACT, Status.FAILED)]
             self._keep(*before)
         job = coded_job(
             code,
@@ -219,6 +222,17 @@ class CodedMap(MapJob):
                 "of rows: leave it out, or send copies, as Replication does"
             )
         return own
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        counts = super().counts
+        if self._counted is None:
+            return counts
+        exact, lost = self._counted
+        share = self.settings.code.tasks / self.settings.code.workers
+        done, failed, running = (int(share * count) for count in counts[:3])
+        done = min(exact + done, len(self._status) - lost)  # the last group may lack some
+        return done, lost + failed, running, counts[3]
 
     def so_far(self) -> MapResult | None:
         known = self.known() if self.rows.store is None else None
