@@ -43,7 +43,7 @@ from .hedge import Hedge, check_begins
 from .job import MapJob
 from .job_estimates import JobEstimates
 from .job_rows import JobRows
-from .live import LiveJob, Looking, patience_of, weakly
+from .live import LiveJob, patience_of, weakly
 from .missing import Effort, Estimates, time_for_estimates, warn_of_losses
 from .task import Batch, Itemwise
 from .uncoded import KeptTasks, RowsJob
@@ -202,7 +202,6 @@ class CodedMap(MapJob):
             more=not rows.ended,
         )
         super().__init__(ChunkScheduler(job), settings.engine, started=started, show=show)
-        self._looking = Looking(self)
 
     def _own_slots(self, every: slice) -> Mapping[int, int]:
         """The slots by which each task's own input can be sent; raises `InvalidArgument` if ``fn`` has a seed and gets mixtures."""
@@ -316,7 +315,7 @@ class CodedMap(MapJob):
     def worst(self, number: int, last: bool) -> float | None:
         """The largest standard error of a chunk; None if there is none yet, or no time to look."""
         chunk = self._chunk(number)
-        return self._looking.worst(number, chunk.taken, last, lambda: self._largest(number, chunk))
+        return self.looked_at(number, chunk.taken, last, lambda: self._largest(number, chunk))
 
     def _largest(self, number: int, chunk: ChunkRows) -> float | None:
         answered, stop = frozenset(self.scheduler.chunks[number].answered), self.settings.stop

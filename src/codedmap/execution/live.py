@@ -80,6 +80,9 @@ class LiveJob:
         self._due = math.inf  # when to go on, if nothing happens before
         self._ticked = 0.0  # when nothing had happened last
         self._behind: float | None = None  # when calls were last seen behind those of others
+        self._looking = Budget(self, _LOOKING)
+        self._looked: dict[int, tuple[int, float | None]] = {}
+        """Of each chunk the answers that it had when its standard errors were last looked at, and the largest."""
 
     # What a subclass says ---------------------------------------------------------------------------------
 
@@ -171,6 +174,22 @@ class LiveJob:
     def wake_at(self, seconds: float) -> None:
         """Go on at this time of the job, if nothing happens before."""
         self._wake = seconds if self._wake is None else min(self._wake, seconds)
+
+    def looked_at(
+        self, chunk: int, answers: int, last: bool, look: Callable[[], float | None]
+    ) -> float | None:
+        """The largest standard error of a chunk, looked at if it has other ``answers`` than before, for a small share of the time.
+
+        None if there is none yet, or no time to look.
+        """
+        before, worst = self._looked.get(chunk, (0, None))
+        if before != answers:
+            if not (last or self._looking.allows()):
+                return None
+            with self._looking:
+                worst = look()
+            self._looked[chunk] = answers, worst
+        return worst
 
     # How it runs ------------------------------------------------------------------------------------------
 
@@ -429,27 +448,6 @@ class Budget:
 
     def __exit__(self, *raised: object) -> None:
         self._spent += self._job.seconds - self._began
-
-
-class Looking(Budget):
-    """Looks at the standard errors of a job while calls run, for a small share of its time."""
-
-    def __init__(self, job: LiveJob) -> None:
-        super().__init__(job, _LOOKING)
-        self._seen: dict[int, tuple[int, float | None]] = {}
-
-    def worst(
-        self, chunk: int, answers: int, last: bool, look: Callable[[], float | None]
-    ) -> float | None:
-        """The largest of a chunk, looked at if it has other ``answers`` than before; None: none yet, or no time to look."""
-        before, worst = self._seen.get(chunk, (0, None))
-        if before != answers:
-            if not (last or self.allows()):
-                return None
-            with self:
-                worst = look()
-            self._seen[chunk] = answers, worst
-        return worst
 
 
 def weakly(method: Callable[..., T]) -> Callable[..., T]:

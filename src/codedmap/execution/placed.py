@@ -15,7 +15,7 @@ from ..errors import EngineError, KeptLost, NotStarted
 from .chunks import ChunkScheduler, CodedJob
 from .events import Call, Decode, Decoded, Loss
 from .failures import Failures
-from .live import LiveJob, Looking, in_order, patience_of, weakly
+from .live import LiveJob, in_order, patience_of, weakly
 
 _POLLED = 0.05  # seconds
 
@@ -125,7 +125,6 @@ class PlacedJob(LiveJob, Generic[R]):
             patience=patience_of(placed.engine),
         )
         super().__init__(ChunkScheduler(job), placed.engine, show=show)
-        self._looking = Looking(self)
 
     def send(self, kept: Kept) -> Future[Any]:
         """Send a call of what a worker keeps, whose answer is a `Reply`."""
@@ -163,7 +162,7 @@ class PlacedJob(LiveJob, Generic[R]):
             answered = frozenset(self.scheduler.chunks[chunk].answered)
             return self.decoder.worst() if self.decoder.estimable(answered) else None
 
-        return self._looking.worst(chunk, self._taken, last, look)
+        return self.looked_at(chunk, self._taken, last, look)
 
     def submit(self, call: Call) -> Future[Any]:
         """Call what the worker keeps; if it was lost, it is placed again."""

@@ -39,7 +39,7 @@ from .failures import Failures
 from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows, named_rows, runs_of
-from .live import LiveJob, Looking, call_memory, patience_of, weakly
+from .live import LiveJob, call_memory, patience_of, weakly
 from .missing import (
     COMPUTING,
     Effort,
@@ -154,7 +154,6 @@ class RowsJob(MapJob):
             stderr=weakly(self._worst),
         )
         super().__init__(Scheduler(job), engine, started=started, show=show)
-        self._looking = Looking(self)
 
     def happened(self) -> None:
         super().happened()
@@ -243,7 +242,7 @@ class RowsJob(MapJob):
 
     def _worst(self, chunk: int, last: bool) -> float | None:
         """The largest standard error of the rows that are missing; None if there is none yet, or no time to look."""
-        return self._looking.worst(chunk, self.answers, last, self._look_at_missing)
+        return self.looked_at(chunk, self.answers, last, self._look_at_missing)
 
     def _look_at_missing(self) -> float | None:
         status, self._found = self._rows.status, []
