@@ -214,7 +214,7 @@ class PlannedRows(_Piloted):
         job = self._coded(self._code, left, (values, self.failures), self._plan)
         job.calls += self.calls
         job.worker_seconds += self.worker_seconds
-        job.hedges_before = self.hedges
+        job.other_hedges = self.hedges
         return job
 
     def result(self) -> MapResult:

@@ -661,13 +661,12 @@ class _Apart(RowsJob):
 
     def __init__(self, before: CodedMap, rows: np.ndarray) -> None:
         settings, inputs = before.settings, before.rows.inputs
-        hedge = settings.hedge
         status = np.full(inputs.rows, Status.EXACT, np.int8)
         status[rows] = Status.MISSING
         super().__init__(
             Job(
                 inputs.rows,
-                hedge=None if hedge is None or hedge.after is not None else hedge.budget,
+                hedge=before.scheduler.job.hedge,
                 retries=settings.retries,
                 call_timeout=settings.call_timeout,
             ),
@@ -681,28 +680,21 @@ class _Apart(RowsJob):
             status=status,
         )
         self._before, self._own = before, rows
-        self.values = before.values
+        self.values, self.calls = before.values, before.calls
 
     def so_far(self) -> MapResult | None:
         self._before.include(self._own, self._rows.status, self.failures)
-        before = self._before.so_far()
-        return None if before is None else self._with_calls(before)
+        return self._before.so_far()
 
     def result(self) -> MapResult:
-        outcome = self._ended(partial=self._record)
-        self._before.include(self._own, self._rows.status, self.failures)
-        result = self._with_calls(self._before.result())
+        outcome, before = self._ended(partial=self._record), self._before
+        before.include(self._own, self._rows.status, self.failures)
+        before.worker_seconds += self.worker_seconds
+        before.other_hedges += self.hedges
+        result = before.result()
         if outcome is Outcome.EXACT and (result.status != Status.EXACT).any():
             return result
         return replace(result, outcome=outcome)
-
-    def _with_calls(self, before: MapResult) -> MapResult:
-        return replace(
-            before,
-            worker_seconds=before.worker_seconds + self.worker_seconds,
-            calls=CallTable([*before.calls, *self.calls]),
-            hedges=before.hedges + self.hedges,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,8 @@ class LiveJob:
         self.calls: list[CallRecord] = []
         """That have ended."""
         self.worker_seconds = 0.0
-        self.hedges_before = 0
-        """Of a job that this one goes on with."""
+        self.other_hedges = 0
+        """Of jobs before or after this one, of which it makes the result."""
         self.answers = 0
         """Calls whose answer was taken."""
         self.crashed = 0
@@ -143,7 +143,7 @@ class LiveJob:
     @property
     def hedges(self) -> int:
         """Calls that were late and made a second time."""
-        return self.hedges_before + self.scheduler.hedges
+        return self.other_hedges + self.scheduler.hedges
 
     @property
     def running(self) -> bool:
