@@ -12,7 +12,7 @@ import pytest
 import codedmap as cm
 from codedmap.execution.chunk_rows import ChunkRows
 from codedmap.execution.chunks import ChunkScheduler
-from codedmap.execution.coded import CodedMap, Settings
+from codedmap.execution.coded import CodedMap
 from codedmap.execution.events import Loss
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.job_rows import JobRows
@@ -327,19 +327,19 @@ def test_a_live_run_replayed_gives_the_same_decisions():
     code, X = cm.Replication(3, 6), np.random.default_rng(0).normal(size=(60, 2))
     script = {1: [crash(), late(0.05)], 2: [late(0.1)], 4: [fail(ValueError("once"))]}
     with Scripted(6, script) as engine:
-        settings = Settings(
-            code=code,
-            tasks=KeptTasks(squares, engine, checked=False),
-            engine=engine,
+        job = CodedMap(
+            code,
+            engine,
+            KeptTasks(squares, engine, checked=False),
+            JobRows(InputRows(X)),
             stop=cm.Quorum(5) & cm.Decodable(),
+            record=True,
+            show=lambda job: None,
+            size=4,
             hedge=cm.Hedge(),
             retries=2,
-            record=True,
             partial=True,
-            bound=False,
-            size=4,
         )
-        job = CodedMap(settings, JobRows(InputRows(X)), show=lambda job: None)
         log = logged(job)
         result = job.run()
     assert result.exact.all()

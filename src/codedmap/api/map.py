@@ -36,7 +36,7 @@ from ..errors import InvalidArgument, many
 from ..estimation.known import Known, known_pair
 from ..estimation.surrogate import import_what_is_used
 from ..execution.checked import check_unnamed, checked_engine, checked_rule, engine_of_slots
-from ..execution.coded import CodedMap, Settings
+from ..execution.coded import CodedMap
 from ..execution.events import Job
 from ..execution.hedge import Hedge, checked_hedge
 from ..execution.inputs import InputRows, RowSource
@@ -365,8 +365,14 @@ class Options:
             stop = _rule(given, code, share=COMPUTING)
             if given.stop is not None and stop is not None:
                 stop = stop | checked_rule(None, code)
-            settings = given._settings(code, fn, engine, stop, known)
-            return CodedMap(settings, left, started=started, show=show, before=before, plan=plan)
+            more = {
+                "started": started,
+                "show": show,
+                "known": known,
+                "before": before,
+                "plan": plan,
+            }
+            return given._coded_map(code, fn, engine, left, stop, together=True, **more)
 
         question = Question(
             rows=rows.rows,
@@ -389,35 +395,35 @@ class Options:
         if self.tolerance is not None:
             check_unnamed(Tolerance(self.tolerance))
 
-    def _settings(
+    def _coded_map(
         self,
         code: Code,
         fn: Any,
         engine: Engine,
+        rows: JobRows,
         stop: StoppingRule | None,
-        known: Known | None,
         *,
         size: int | None = None,
-        together: bool = True,
-    ) -> Settings:
-        """How a job with a code is run; ``size``: groups of a chunk."""
+        **more: Any,
+    ) -> CodedMap:
+        """A job with a code; ``size``: groups of a chunk, if ``chunk`` does not say it. Others as for `CodedMap`."""
         record = self.on_error == "record"
-        return Settings(
-            code=code,
-            tasks=self._tasks(fn, engine, checked=False),
-            engine=engine,
+        return CodedMap(
+            code,
+            engine,
+            self._tasks(fn, engine, checked=False),
+            rows,
             stop=checked_rule(stop, code),
+            record=record,
+            size=size if self.chunk in (None, "all") else int(self.chunk),
+            apart=stop is None and self.retries > 0,
+            call_timeout=self.call_timeout or math.inf,
+            deadline=self.deadline,
             hedge=self.hedge,
             retries=self.retries,
-            record=record,
-            partial=record or stop is not None,
             bound=self.chunk == "all",
-            size=size if self.chunk in (None, "all") else int(self.chunk),
-            together=together,
-            deadline=self.deadline,
-            known=known,
-            call_timeout=self.call_timeout or math.inf,
-            apart=stop is None and self.retries > 0,
+            partial=record or stop is not None,
+            **more,
         )
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
@@ -484,10 +490,10 @@ class Options:
                 "it out, or take KernelCode"
             )
         known = self._known(work.inputs.numbers, inputs)
-        settings = self._settings(code, fn, engine, stop, known, size=chunk, together=lazy)
         answers = None if total is None else code.workers * -(-total // code.tasks)
         show = stack.enter_context(job_progress(self.progress, answers, "answers"))
-        return CodedMap(settings, work, started=started, show=show, given=given_as(inputs))
+        more = {"started": started, "show": show, "known": known, "given": given_as(inputs)}
+        return self._coded_map(code, fn, engine, work, stop, size=chunk, together=lazy, **more)
 
     def _lazy_rows(
         self, fn: Any, source: Any, code: Code, stop: StoppingRule | None, stack: ExitStack

@@ -80,13 +80,13 @@ class _Piloted(RowsJob):
         """Have a row that has an answer computed by another worker, if there is one."""
         row = int(np.flatnonzero(self._rows.status == Status.EXACT)[0])
         before = {call.worker for call in self.calls if row in call.rows}
-        names = sorted(members_of(self._engine))
+        names = sorted(members_of(self.engine))
         if not names:
             return
         worker = next((name for name in reversed(names) if name not in before), names[-1])
         at = slice(row, row + 1)
         batch = Batch(self._rows.inputs.batch(at), 1, range(row, row + 1))
-        future = self._engine.submit(worker, self._tasks.on(worker), batch)
+        future = self.engine.submit(worker, self._tasks.on(worker), batch)
         self._again = row, future
         self.beside.append(future)
 
@@ -168,7 +168,7 @@ class Sample(_Piloted):
         if self._budget is not None:
             return self._budget
         ask = self._question
-        seconds = self._elapsed * self._engine.workers / ask.workers
+        seconds = self._elapsed * self.engine.workers / ask.workers
         return budget_of(ask.rows, answered, seconds)
 
     def _look(self) -> None:

@@ -206,7 +206,7 @@ class _SumJob(PlacedJob[SumResult]):
         self._shards, self._function = shards, Measured(function)
 
     def send(self, kept: Kept) -> Future[Any]:
-        return self._engine.submit(kept.worker, self._function, kept)
+        return self.engine.submit(kept.worker, self._function, kept)
 
     def finish(self, outcome: Outcome, seen: Progress, *, last: bool) -> bool:
         """Decode the sum; not if answers contradict each other and further ones may resolve it."""

@@ -51,36 +51,6 @@ from .uncoded import KeptTasks, RowsJob
 _JUDGING = 0.5  # of the time until the deadline, at most, to find wrong answers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What is run and how: arguments of `map`, checked."""
-
-    code: Code
-    tasks: KeptTasks
-    engine: Engine
-    stop: StoppingRule
-    hedge: Hedge | None
-    retries: int
-    record: bool
-    """Whether a row that fails is no error."""
-    partial: bool
-    """Whether rows may be missing in the end."""
-    bound: bool
-    """Whether slot n is computed by worker n."""
-    size: int | None = None
-    """Groups of a chunk; None: all."""
-    together: bool = False
-    """Whether rows of a chunk are neighbours, which are read together."""
-    deadline: float | None = None
-    """When estimates should be made, in seconds of the job."""
-    known: Known | None = None
-    """Further answers, from which rows are estimated too."""
-    call_timeout: float = math.inf
-    """Seconds that a row may take; a payload of B rows may take B times as long."""
-    apart: bool = False
-    """Whether rows whose calls were lost are computed without the code in the end; none of an iterator are."""
-
-
 def coded_job(
     code: Code,
     groups: int,
@@ -117,25 +87,42 @@ def coded_job(
 class CodedMap(MapJob):
     """A job of `map` with a code.
 
+    ``record`` says whether a row that fails is no error, ``together`` whether rows of a chunk are neighbours, which are read
+    together, and ``apart`` whether rows whose calls were lost are computed without the code in the end (none of an
+    iterator are). A chunk has ``size`` groups, by default all, and a row may take ``call_timeout`` seconds. At the
+    ``deadline``, in seconds of the job, estimates should be made, for which there are further answers (``known``).
     ``before`` holds the answers to rows that are EXACT before, and why rows are FAILED, and ``given`` is what the rows were
-    before they were made an array (`given_as`). Others as for `LiveJob`.
+    before they were made an array (`given_as`). Others as for `LiveJob` and `coded_job`.
     """
 
     scheduler: ChunkScheduler
 
     def __init__(
         self,
-        settings: Settings,
+        code: Code,
+        engine: Engine,
+        tasks: KeptTasks,
         rows: JobRows,
         *,
-        started: float | None = None,
+        stop: StoppingRule,
+        record: bool,
         show: Callable[[LiveJob], None],
+        size: int | None = None,
+        together: bool = False,
+        apart: bool = False,
+        call_timeout: float = math.inf,
+        deadline: float | None = None,
+        known: Known | None = None,
+        started: float | None = None,
         before: tuple[Any, Mapping[int, BaseException]] | None = None,
         plan: Plan | None = None,
         given: str = "",
+        **scheduled: Any,
     ) -> None:
-        code, inputs = settings.code, rows.inputs
-        self.settings, self.rows, self._plan, self._given = settings, rows, plan, given
+        inputs = rows.inputs
+        self.code, self.tasks, self.rows, self.record = code, tasks, rows, record
+        self.call_timeout, self._size, self._deadline = call_timeout, size, deadline
+        self._together, self._apart, self._plan, self._given = together, apart, plan, given
         self._inputs, self._store = inputs, rows.store
         self.groups = -(-rows.count // code.tasks)
         self.present: set[int] = set()
@@ -146,19 +133,15 @@ class CodedMap(MapJob):
         self._status = rows.status
         self.values = Rows(len(rows.status))
         """In memory; nothing where there is a store."""
-        at_once = settings.size is None or settings.size >= self.groups
-        self._whole = at_once and not settings.together
+        at_once = size is None or size >= self.groups
+        self._whole = at_once and not together
         every = slice(0, len(rows.status))
-        if not (at_once or settings.together):
+        if not (at_once or together):
             check_finite(inputs.array(every))
         pooled = getattr(code, "job_estimates", False) and bool(inputs.numbers)
         self._estimates = JobEstimates(
             inputs,
-            [
-                known
-                for known in (getattr(code, "known", None), settings.known)
-                if known is not None
-            ],
+            [one for one in (getattr(code, "known", None), known) if one is not None],
             pooled=pooled,
             filling=pooled and getattr(code, "fill", "mean") is not None,
         )
@@ -173,7 +156,7 @@ class CodedMap(MapJob):
         self._undecided: list[tuple[slice | np.ndarray, CodedmapError]] = []
         self._rejected: set[Any] = set()
         # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
-        self._early = asks_stderr(settings.stop) or inputs.growing is not None
+        self._early = asks_stderr(stop) or inputs.growing is not None
         self._lost = np.full(len(self._status), self._estimates.filling)
         """Rows without an answer of their own, which are estimated in the end; none of an iterator."""
         self._found: list[Estimates] = []
@@ -189,23 +172,20 @@ class CodedMap(MapJob):
             self.groups,
             self.own,
             weakly(self.decodable),
-            stop=settings.stop,
-            hedge=settings.hedge,
-            size=settings.size,
-            call_timeout=settings.call_timeout,
-            retries=settings.retries,
-            bound=settings.bound,
+            stop=stop,
+            size=size,
+            call_timeout=call_timeout,
             before=(len(rows.status) - rows.count) // code.tasks,
             stderr=weakly(self.worst),
-            partial=settings.partial,
-            patience=patience_of(settings.engine),
+            patience=patience_of(engine),
             more=not rows.ended,
+            **scheduled,
         )
-        super().__init__(ChunkScheduler(job), settings.engine, started=started, show=show)
+        super().__init__(ChunkScheduler(job), engine, started=started, show=show)
 
     def _own_slots(self, every: slice) -> Mapping[int, int]:
         """The slots by which each task's own input can be sent; raises `InvalidArgument` if ``fn`` has a seed and gets mixtures."""
-        settings, inputs = self.settings, self._inputs
+        inputs, seed = self._inputs, self.tasks.task.seed
         own: Mapping[int, int] = {}
         if self._whole:
             self._chunks[0] = ChunkRows(self._encoded(inputs.array(every)), every)
@@ -214,10 +194,10 @@ class CodedMap(MapJob):
             own = self._encode(0, 1).encoded.owner
         elif not self.rows.ended:  # all rows that were read are done, and more come
             own = self._encoded(np.zeros((1, *inputs.form[0][1]), inputs.dtype)).owner
-        mixtures = any(slot not in own for slot in range(settings.code.workers))
-        if own and mixtures and settings.tasks.task.seed is not None:
+        mixtures = any(slot not in own for slot in range(self.code.workers))
+        if own and mixtures and seed is not None:
             raise InvalidArgument(
-                f"seed={settings.tasks.task.seed} gives each row random numbers of its own, and {settings.code!r} sends mixtures "
+                f"seed={seed} gives each row random numbers of its own, and {self.code!r} sends mixtures "
                 "of rows: leave it out, or send copies, as Replication does"
             )
         return own
@@ -228,7 +208,7 @@ class CodedMap(MapJob):
         if self._counted is None:
             return counts
         exact, lost = self._counted
-        share = self.settings.code.tasks / self.settings.code.workers
+        share = self.code.tasks / self.code.workers
         done, failed, running = (int(share * count) for count in counts[:3])
         done = min(exact + done, len(self._status) - lost)  # the last group may lack some
         return done, lost + failed, running, counts[3]
@@ -241,7 +221,7 @@ class CodedMap(MapJob):
         outcome = self.scheduler.outcome
         assert outcome is not None
         self.rows.check_read(outcome)
-        effort, time_left = time_for_estimates(self, self.settings.deadline)
+        effort, time_left = time_for_estimates(self, self._deadline)
         if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
             effort = "quick"
         known = self.done(effort, time_left)
@@ -252,7 +232,7 @@ class CodedMap(MapJob):
                 outcome = Outcome.COMPLETE
         self.warn_of_losses(known)
         self.warn_of_undecided(known.status)
-        size = min(self.settings.size or self.groups, self.groups)
+        size = min(self._size or self.groups, self.groups)
         nothing = (known.status == Status.MISSING).all()
         if outcome is Outcome.DEADLINE and nothing and size > 1:
             warn_caller(
@@ -266,7 +246,7 @@ class CodedMap(MapJob):
         return _Apart(self, np.sort(self.lost_calls)) if self.lost_calls else None
 
     def _result(self, known: _Known, outcome: Outcome) -> MapResult:
-        slots = range(self.settings.code.workers)
+        slots = range(self.code.workers)
         answered = tuple(sorted(self.present))
         failed = {s: e for s, e in self.slot_failures.items() if s not in self.present}
         return MapResult(
@@ -282,7 +262,7 @@ class CodedMap(MapJob):
             answered=answered,
             abandoned=tuple(s for s in slots if s not in self.present and s not in failed),
             failed=Failures(failed),
-            code=self.settings.code,
+            code=self.code,
             plan=self._plan,
             hedges=self.hedges,
         )
@@ -318,13 +298,13 @@ class CodedMap(MapJob):
         return self.looked_at(number, chunk.taken, last, lambda: self._largest(number, chunk))
 
     def _largest(self, number: int, chunk: ChunkRows) -> float | None:
-        answered, stop = frozenset(self.scheduler.chunks[number].answered), self.settings.stop
+        answered, stop = frozenset(self.scheduler.chunks[number].answered), self.scheduler.job.rule
         estimate = chunk.encoded.tried() if chunk.encoded.decodable(answered) else None
         if estimate is None:
             return None
         if estimate.stderr is None:
             if asks_stderr(stop):
-                raise no_stderr(stop, self.settings.code)
+                raise no_stderr(stop, self.code)
             return None
         estimate, status, _ = chunk.judged(estimate)
         stderr = np.array(estimate.stderr)
@@ -338,18 +318,18 @@ class CodedMap(MapJob):
     # Calls --------------------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> Future[Any]:
-        chunk, settings = self._chunk(call.chunk), self.settings
+        chunk, tasks = self._chunk(call.chunk), self.tasks
         encoded = chunk.encoded
         payload = self._inputs.as_given(encoded.payload(call.slot))
         numbers: Any = range(len(payload))
-        if settings.tasks.task.seed is not None:
+        if tasks.task.seed is not None:
             numbers = np.array([chunk.number_at(call.slot, group) for group in numbers])
         batch = Batch((payload,), len(payload), numbers)
         # That a mixture raises says nothing of rows.
-        if settings.retries and call.slot in encoded.task_of:
-            batch = replace(batch, halve="all" if settings.record else "first")
+        if self.scheduler.job.retries and call.slot in encoded.task_of:
+            batch = replace(batch, halve="all" if self.record else "first")
         worker: Any = call.worker
-        return self._engine.submit(worker, settings.tasks.on(worker), batch)
+        return self.engine.submit(worker, tasks.on(worker), batch)
 
     def answered(self, call: Call, reply: Reply) -> BaseException | tuple[int, ...]:
         """Keep the answer; rows that raised are not a number, unless the payload is a mixture."""
@@ -359,15 +339,15 @@ class CodedMap(MapJob):
         error = chunk.take(call, reply)
         if error is not None:
             return error
-        if call.slot < self.settings.code.workers:
+        if call.slot < self.code.workers:
             self.present.add(call.slot)
         return ()
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         chunk = self._chunks.get(call.chunk)
         if call.wanted and chunk is not None:
-            chunk.lose(call, error, loss, record=self.settings.record)
-            if call.slot < self.settings.code.workers and loss is not Loss.NOT_STARTED:
+            chunk.lose(call, error, loss, record=self.record)
+            if call.slot < self.code.workers and loss is not Loss.NOT_STARTED:
                 self.slot_failures.setdefault(call.slot, error)
         return loss
 
@@ -379,11 +359,11 @@ class CodedMap(MapJob):
         Raises `NotEnoughAnswers` if it cannot be decoded, or its stopping rule not be satisfied, and rows may not be missing.
         """
         number, outcome, final = decision
-        chunk, settings, rule = self._chunks[number], self.settings, self.settings.stop
+        chunk, job = self._chunks[number], self.scheduler.job
         rows = chunk.encoded
         final = final or outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
-        if settings.deadline is not None:
-            rows.seconds = _JUDGING * max(0.0, settings.deadline - self.seconds)
+        if self._deadline is not None:
+            rows.seconds = _JUDGING * max(0.0, self._deadline - self.seconds)
         seen = self.scheduler.seen(number, self.seconds)
         self._note_timeouts(number)
         reason: CodedmapError | None = None
@@ -410,15 +390,15 @@ class CodedMap(MapJob):
                 self._undecided.append((chunk.rows, reason))
         elif not estimate.exact.all() and (
             outcome is Outcome.UNSATISFIABLE
-            or (outcome is Outcome.NONE_RUNNING and rule.wake_after(seen) is None)
+            or (outcome is Outcome.NONE_RUNNING and job.rule.wake_after(seen) is None)
         ):
             reason = NotEnoughAnswers(
-                f"the stopping rule {rule} asks for more than could still come"
+                f"the stopping rule {job.rule} asks for more than could still come"
             )
         raised = any(not isinstance(e, WorkerLost | CallTimeout) for e in chunk.errors.values())
         undecodable = reason is not None and not seen.decodable
-        allowed = settings.record or (settings.partial and not (raised and undecodable))
-        if settings.apart and self._inputs.growing is None and (chunk.errors or rows.unlike):
+        allowed = self.record or (job.partial and not (raised and undecodable))
+        if self._apart and self._inputs.growing is None and (chunk.errors or rows.unlike):
             missing = set(np.flatnonzero(chunk.judged(estimate)[1] == Status.MISSING).tolist())
             lost = missing & chunk.lost_calls()
             rows.excuse(lost)
@@ -444,7 +424,7 @@ class CodedMap(MapJob):
 
     def _note_timeouts(self, number: int) -> None:
         """Keep for the slots of a chunk that ran too long that they did."""
-        chunk, each = self._chunks[number], self.settings.call_timeout
+        chunk, each = self._chunks[number], self.call_timeout
         rows = chunk.encoded.groups
         for slot, loss in self.scheduler.chunks[number].failed.items():
             if loss is Loss.TIMED_OUT:
@@ -455,7 +435,7 @@ class CodedMap(MapJob):
                 self.slot_failures.setdefault(slot, chunk.errors.setdefault(slot, error))
 
     def _first_failed(self, chunk: ChunkRows) -> RowFailed | None:
-        itemwise = isinstance(self.settings.tasks.task.fn, Itemwise)
+        itemwise = isinstance(self.tasks.task.fn, Itemwise)
         return chunk.first_failed(itemwise=itemwise, given=self._given)
 
     def _finish(self, chunk: ChunkRows, estimate: Estimate) -> bool:
@@ -468,7 +448,7 @@ class CodedMap(MapJob):
         self._failures |= failures
         if (status == Status.EXACT).all():  # a task that only fills up a group may have no answer
             estimate = replace(estimate, values=chunk.narrowed(estimate.values))
-        if failures and not self.settings.record:
+        if failures and not self.record:
             self.error = self._first_failed(chunk) or self.error
         if self._estimates.pooled:
             estimate = self._pooled(chunk, estimate, status)
@@ -621,8 +601,8 @@ class CodedMap(MapJob):
 
     def _encode(self, begin: int, end: int) -> ChunkRows:
         """Groups of rows: task k of group b is row k·B + b, as if all groups were one chunk, unless neighbours are together."""
-        tasks, count = self.settings.code.tasks, self.rows.count
-        if self.settings.together:
+        tasks, count = self.code.tasks, self.rows.count
+        if self._together:
             at = self.rows.at(begin * tasks, min(end * tasks, count))
             given = self._inputs.array(at)
             numbers = range(at.start, at.stop) if isinstance(at, slice) else at
@@ -638,17 +618,15 @@ class CodedMap(MapJob):
     def _encoded(
         self, rows: np.ndarray, numbers: Sequence[int] | np.ndarray | None = None
     ) -> EncodedRows:
-        return EncodedRows(
-            self.settings.code, rows, numbers=numbers, estimates=not self._estimates.pooled
-        )
+        return EncodedRows(self.code, rows, numbers=numbers, estimates=not self._estimates.pooled)
 
     def read(self, decision: More) -> Future[Any]:
-        wanted = (self.groups + decision.groups) * self.settings.code.tasks
+        wanted = (self.groups + decision.groups) * self.code.tasks
         return self.rows.read(wanted - self.rows.count)
 
     def more(self, read: Any) -> tuple[int, bool]:
         """Take rows that were read; what is left over of a group waits for the next."""
-        rows, tasks, before = self.rows, self.settings.code.tasks, self.groups
+        rows, tasks, before = self.rows, self.code.tasks, self.groups
         rows.add(read)
         self._status = rows.status
         self.values.resize(len(self._status))
@@ -660,20 +638,20 @@ class _Apart(RowsJob):
     """Some rows of a job with a code, after that one, which has ended ``before``; their answers are put to its own."""
 
     def __init__(self, before: CodedMap, rows: np.ndarray) -> None:
-        settings, inputs = before.settings, before.rows.inputs
+        job, inputs = before.scheduler.job, before.rows.inputs
         status = np.full(inputs.rows, Status.EXACT, np.int8)
         status[rows] = Status.MISSING
         super().__init__(
             Job(
                 inputs.rows,
-                hedge=before.scheduler.job.hedge,
-                retries=settings.retries,
-                call_timeout=settings.call_timeout,
+                hedge=job.hedge,
+                retries=job.retries,
+                call_timeout=before.call_timeout,
             ),
-            settings.engine,
-            settings.tasks.checking(),
+            before.engine,
+            before.tasks.checking(),
             inputs,
-            record=settings.record,
+            record=before.record,
             started=before.started,
             show=lambda live: None,  # it would not count answers, as the bar does
             store=before.rows.store,

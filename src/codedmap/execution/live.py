@@ -67,7 +67,7 @@ class LiveJob:
         """Why the job cannot go on; raised at its end."""
         self.beside: list[Future[Any]] = []
         """Further calls, given up at the end as the job's own."""
-        self._engine, self._show = engine, show
+        self.engine, self._show = engine, show
         self._load: Callable[[Any], int] = getattr(engine, "load", _unloaded)
         self.started = time.monotonic() if started is None else started
         self._events: SimpleQueue[tuple[Call | events.More, Future[Any]] | None] = SimpleQueue()
@@ -235,26 +235,26 @@ class LiveJob:
         return error
 
     def _begin(self) -> None:
-        getattr(self._engine, "watch", _unwatched)(self._members_changed)
+        getattr(self.engine, "watch", _unwatched)(self._members_changed)
         self._update_members()
         if not self._members:
             self._handle(events.Tick(self.seconds))
 
     def _end(self) -> None:
         self.ended = True
-        getattr(self._engine, "unwatch", _unwatched)(self._members_changed)
+        getattr(self.engine, "unwatch", _unwatched)(self._members_changed)
         for call in self._calls.values():
             self._note(call, max(0.0, self.seconds - call.started), "abandoned")
         left = [f for f in (*self._futures.values(), *self.beside) if not f.done()]
         if left:
-            self._engine.abandon(left)
+            self.engine.abandon(left)
 
     def _members_changed(self) -> None:
         self._events.put(None)
         self._notify()
 
     def _update_members(self) -> None:
-        members = dict(members_of(self._engine))
+        members = dict(members_of(self.engine))
         before, self._members = self._members, members
         if before.keys() != members.keys():
             self.moved()
@@ -357,9 +357,9 @@ class LiveJob:
             case events.Withdraw(call):
                 self._futures[call.number].cancel()
             case events.Abandon(call, at_once):
-                abandon = self._engine.abandon
+                abandon = self.engine.abandon
                 if at_once:
-                    abandon = getattr(self._engine, "end", abandon)
+                    abandon = getattr(self.engine, "end", abandon)
                 abandon([self._futures[call.number]])
             case events.FailRows():
                 self.fail(decision)

@@ -238,7 +238,7 @@ class RowsJob(MapJob):
     @property
     def _last_loss(self) -> BaseException | None:
         """Why a call was lost with its worker, or else a worker, perhaps before the job."""
-        return self.last_loss or getattr(self._engine, "last_loss", None)
+        return self.last_loss or getattr(self.engine, "last_loss", None)
 
     def _worst(self, chunk: int, last: bool) -> float | None:
         """The largest standard error of the rows that are missing; None if there is none yet, or no time to look."""
@@ -365,7 +365,7 @@ class RowsJob(MapJob):
         if self._sent.get(worker) is not task and self._tasks.task.capture:
             self._with_fn.add(call.number)
         self._sent[worker] = task
-        return self._engine.submit(worker, task, batch)
+        return self.engine.submit(worker, task, batch)
 
     def place(self, call: Call) -> tuple[range | np.ndarray, int, int]:
         """Each call is a chunk of its own."""

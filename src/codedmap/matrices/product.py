@@ -42,7 +42,7 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
         self._columns, self._rows = columns, blocks.shape[0]
 
     def send(self, kept: Kept) -> Future[Any]:
-        return self._engine.submit(kept.worker, kept, self._columns)
+        return self.engine.submit(kept.worker, kept, self._columns)
 
     def finish(self, outcome: Outcome, seen: Progress, *, last: bool) -> bool:
         """Decode the product; not while further answers may help."""
