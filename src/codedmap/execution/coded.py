@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -213,10 +213,6 @@ class CodedMap(MapJob):
         done = min(exact + done, len(self._status) - lost)  # the last group may lack some
         return done, lost + failed, running, counts[3]
 
-    def so_far(self) -> MapResult | None:
-        known = self.known() if self.rows.store is None else None
-        return None if known is None else self._result(known, Outcome.WAITING)
-
     def result(self) -> MapResult:
         outcome = self.scheduler.outcome
         assert outcome is not None
@@ -224,38 +220,46 @@ class CodedMap(MapJob):
         effort, time_left = time_for_estimates(self, self._deadline)
         if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
             effort = "quick"
-        known = self.done(effort, time_left)
+        result = self.done(effort, time_left)
         if outcome is Outcome.EXACT:
-            if not _settled(known.status):
+            if not _settled(result.status):
                 outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
-            elif known.failures:  # before
+            elif result.failures:  # before
                 outcome = Outcome.COMPLETE
-        self.warn_of_losses(known)
-        self.warn_of_undecided(known.status)
+        self.warn_of_losses(result)
+        self.warn_of_undecided(result.status)
         size = min(self._size or self.groups, self.groups)
-        nothing = (known.status == Status.MISSING).all()
+        nothing = (result.status == Status.MISSING).all()
         if outcome is Outcome.DEADLINE and nothing and size > 1:
             warn_caller(
                 f"no payload, of {many(size, 'row')} each, was answered in {self.seconds:.2g} s: give as chunk= a number of rows "
                 "that takes a small part of that, or allow more time"
             )
-        return self._result(known, outcome)
+        return replace(result, outcome=outcome)
 
     def then(self) -> MapJob | None:
         """A job for rows whose calls were lost: of several rows in a call, one may be the cause."""
         return _Apart(self, np.sort(self.lost_calls)) if self.lost_calls else None
 
-    def _result(self, known: _Known, outcome: Outcome) -> MapResult:
+    def _result(
+        self,
+        values: Any,
+        stderr: Any,
+        status: np.ndarray,
+        failures: Mapping[int, BaseException],
+        rejected: Set[Any],
+    ) -> MapResult:
+        """What is known of all rows, while the job goes on."""
         slots = range(self.code.workers)
         answered = tuple(sorted(self.present))
         failed = {s: e for s, e in self.slot_failures.items() if s not in self.present}
         return MapResult(
-            values=known.values,
-            stderr=_like(known.values, known.stderr),
-            status=known.status,
-            failures=Failures(sorted(known.failures.items())),
-            rejected=tuple(sorted(known.rejected)),
-            outcome=outcome,
+            values=values,
+            stderr=_like(values, stderr),
+            status=status,
+            failures=Failures(sorted(failures.items())),
+            rejected=tuple(sorted(rejected)),
+            outcome=Outcome.WAITING,
             seconds=self.seconds,
             worker_seconds=self.worker_seconds,
             calls=CallTable(list(self.calls)),
@@ -514,8 +518,9 @@ class CodedMap(MapJob):
         self._status[chunk.rows] = status  # not before they are written
         self.rows.done(chunk.rows)
 
-    def known(self) -> _Known | None:
-        """What is known while the job goes on."""
+    def so_far(self) -> MapResult | None:
+        if self._store is not None:
+            return None
         chunk = self._chunks.get(0) if self._whole else None
         if chunk is None:
             return self.done() if (self._status < Status.FAILED).any() else None
@@ -528,11 +533,11 @@ class CodedMap(MapJob):
         estimate, status, failures = chunk.judged(estimate)
         found = self._estimates.of_chunk(chunk, estimate, status)
         _mark(status, status == Status.MISSING, found)
-        return _Known.of(estimate, status, failures, chunk.encoded.rejected_workers, found)
+        return self._estimated(estimate, found, status, failures, chunk.encoded.rejected_workers)
 
     def done(
         self, effort: Effort = "quick", time_left: Callable[[], float] = lambda: math.inf
-    ) -> _Known:
+    ) -> MapResult:
         """What is known of the chunks that are finished; rows without an own answer are estimated from all others."""
         status, failures = self._status.copy(), dict(self._failures)
         unsupported = self._rejections.unsupported(len(status)) & (status == Status.EXACT)
@@ -551,7 +556,7 @@ class CodedMap(MapJob):
             for part in self._of_all(lost, status, effort, time_left):
                 self._store.put_estimates(part.rows, part.values, part.stderr)
             values, stderr = self._store.finish()
-            return _Known(values, stderr, self._status.copy(), failures, self._rejected)
+            return self._result(values, stderr, self._status.copy(), failures, self._rejected)
         values = self.values.values(status >= Status.FAILED)
         stderr = None if self._without_stderr else self._stderr
         if stderr is not None and (not self._whole or unsupported.any()):
@@ -560,7 +565,20 @@ class CodedMap(MapJob):
         estimate = Estimate(values, status == Status.EXACT, stderr, ())
         found = [*self._found, *self._of_all(lost, status, effort, time_left)]
         _mark(status, unsupported | missing, found)
-        return _Known.of(estimate, status, failures, set(self._rejected), found)
+        return self._estimated(estimate, found, status, failures, self._rejected)
+
+    def _estimated(
+        self,
+        estimate: Estimate,
+        found: Sequence[Estimates],
+        status: np.ndarray,
+        failures: Mapping[int, BaseException],
+        rejected: Set[Any],
+    ) -> MapResult:
+        """An estimate, with others in place of some of its rows."""
+        made = _with(estimate, found)
+        values = blanked(made.values, status >= Status.FAILED)
+        return self._result(values, made.stderr, status, failures, rejected)
 
     def _of_all(
         self, lost: np.ndarray, status: np.ndarray, effort: Effort, time_left: Callable[[], float]
@@ -573,13 +591,13 @@ class CodedMap(MapJob):
             lost, status, answers, effort, time_left, sample=store is not None
         )
 
-    def warn_of_losses(self, known: _Known) -> None:
+    def warn_of_losses(self, result: MapResult) -> None:
         """Warn if rows that failed, or have answers that are not finite, have something in common."""
-        inputs, values = self._inputs, known.values
-        estimated = known.stderr is not None and (known.status == Status.ESTIMATED).any()
+        inputs, values = self._inputs, result.values
+        estimated = result.stderr is not None and (result.status == Status.ESTIMATED).any()
         kept = isinstance(values, np.ndarray) and not inputs.lazy  # in memory
         if estimated and inputs.numbers and kept:
-            warn_of_losses(inputs, known.status, lambda at: values[at], lambda: 0.0)
+            warn_of_losses(inputs, result.status, lambda at: values[at], lambda: 0.0)
 
     def warn_of_undecided(self, status: np.ndarray) -> None:
         """Warn of rows that are MISSING because it is not known which of two forms is right, by their status (m,)."""
@@ -673,31 +691,6 @@ class _Apart(RowsJob):
         if outcome is Outcome.EXACT and (result.status != Status.EXACT).any():
             return result
         return replace(result, outcome=outcome)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What is known of all rows."""
-
-    values: np.ndarray
-    stderr: np.ndarray | None
-    status: np.ndarray
-    failures: dict[int, BaseException]
-    rejected: set[Any]
-
-    @classmethod
-    def of(
-        cls,
-        estimate: Estimate,
-        status: np.ndarray,
-        failures: dict[int, BaseException],
-        rejected: set[Any],
-        found: Sequence[Estimates],
-    ) -> _Known:
-        """An estimate, with others in place of some of its rows."""
-        made = _with(estimate, found)
-        values = blanked(made.values, status >= Status.FAILED)
-        return cls(values, made.stderr, status, failures, rejected)
 
 
 def _mark(status: np.ndarray, lost: np.ndarray, found: Sequence[Estimates]) -> None:
