@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import joblib
 import numpy as np
 import pytest
 from joblib import Parallel, delayed
+from joblib.parallel import BatchedCalls
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
@@ -20,6 +22,11 @@ import codedmap as cm
 from codedmap.testing import Scripted, ScriptedCluster, crash
 
 from ..processes import eventually
+
+
+def slowly(seconds, x):
+    time.sleep(seconds)
+    return abs(x)
 
 
 def test_searches_and_forests_of_scikit_learn():
@@ -36,6 +43,18 @@ def test_searches_and_forests_of_scikit_learn():
 def test_a_crash_costs_one_call():
     with Scripted(2, {0: [crash()]}) as engine, joblib.parallel_config(cm.JoblibBackend(engine)):
         assert Parallel()(delayed(abs)(-x) for x in range(6)) == list(range(6))
+
+
+@pytest.mark.parametrize(("engine", "each"), [
+    (lambda: Scripted(2, {0: [crash()] * 2, 1: [crash()]}), 0.0),
+    (lambda: cm.engines.Local(1), 0.5),
+])  # fmt: skip
+def test_a_batch_that_crashes_or_takes_too_long_is_computed_call_by_call(engine, each):
+    with engine() as opened:
+        backend = cm.JoblibBackend(opened, call_timeout=2.0)
+        calls = [delayed(time.sleep)(each), *[delayed(slowly)(each, -x) for x in range(1, 5)]]
+        batch = BatchedCalls(calls, backend.get_nested_backend())
+        assert backend.submit(batch).result(60) == [None, 1, 2, 3, 4]
 
 
 def test_what_a_call_raises_is_raised():

@@ -6,7 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, SequentialBackend
+from joblib.parallel import (
+    AutoBatchingMixin,
+    BatchedCalls,
+    ParallelBackendBase,
+    SequentialBackend,
+)
 
 from ..engines import Engine
 from ..errors import InvalidArgument
@@ -70,8 +75,10 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
     def submit(
         self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None
     ) -> Future[Any]:
-        """Compute a batch of calls."""
-        call = self._pool.submit(func)
+        """Compute a batch of calls; one by one if a worker ends, or the time, which any of them may have taken."""
+        nested, items = self.get_nested_backend(), getattr(func, "items", ())
+        single = (BatchedCalls([item], nested) for item in items if len(items) > 1)
+        call = self._pool._submit(func, *single)
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         if callback is not None:

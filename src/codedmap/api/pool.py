@@ -18,7 +18,7 @@ from ..contracts.arguments import check_whole
 from ..engines import Engine, Resident
 from ..engines.executor import Inline
 from ..engines.transport.parcel import PickledOnce
-from ..errors import EngineError, InvalidArgument, NotEnoughAnswers, RowFailed
+from ..errors import EngineError, InvalidArgument, NotEnoughAnswers, RowFailed, WorkerLost
 from ..execution.hedge import Hedge
 from ..execution.task import itemwise, own_copy
 from ..results.map_result import MapResult
@@ -174,8 +174,12 @@ class Pool:
         concurrent.futures.Future
             Cancelling it abandons the call, also one that runs.
         """
+        return self._submit(partial(fn, *args, **kwargs))
+
+    def _submit(self, fn: Callable[[], Any], *parts: Callable[[], list[Any]]) -> Future[Any]:
+        """Compute ``fn()``; if that ends its worker or takes too long, its parts, whose lists together are its answer."""
         if getattr(self._engine, "runs_here", False):
-            return Inline().submit(fn, *args, **kwargs)
+            return Inline().submit(fn)
         with self._lock:
             self._check_open()
             if self._loop is None:
@@ -183,8 +187,8 @@ class Pool:
                 threading.Thread(target=_serve, args=(self._loop,), daemon=True).start()
                 stop = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
                 self._stop, stop.atexit = stop, False
-            task = _Task(partial(fn, *args, **kwargs), star=True)
-            return asyncio.run_coroutine_threadsafe(self._one(task), self._loop)
+            task = _Task(fn, star=True)
+            return asyncio.run_coroutine_threadsafe(self._one(task, *parts), self._loop)
 
     def close(self) -> None:
         """Wait for the calls that were submitted, and end the workers that the pool has started."""
@@ -264,7 +268,7 @@ class Pool:
         results = stream(self._staying(task), inputs, chunk=chunksize, **given)
         return self._arriving(results, None if items is None else len(items), ordered)
 
-    async def _one(self, task: _Task) -> Any:
+    async def _one(self, task: _Task, *parts: Callable[[], list[Any]]) -> Any:
         # As amap, in this thread, which has nothing else to do: starting others takes longer than a short call.
         try:
             with ExitStack() as stack:
@@ -275,7 +279,9 @@ class Pool:
                 return job.result().values[0].value
         except RowFailed as failed:
             cause = _cause(0, failed.__cause__, 1)
-            raise cause from cause.__cause__
+            if not parts or not isinstance(cause, WorkerLost):
+                raise cause from cause.__cause__
+        return [one for part in parts for one in await self._one(_Task(part, star=True))]
 
     def _staying(self, task: _Task) -> Any:
         """The task; that of the call before, which is on the workers, if it is pickled as this one is."""
