@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -223,6 +224,20 @@ def test_all_three_kinds_of_tables_hold_the_same(folder, scripted):
         {"n": 1, "x": 0.1, "t": 'é, "x"', "y": 1.0, "status": "EXACT", "error": None},
         {"n": 2, "x": 1e300, "t": "007", "y": 1.0, "status": "EXACT", "error": None},
     ]
+
+
+def test_infinite_numbers_are_in_json_lines_as_text_and_are_read_as_numbers(folder):
+    given = {"x": [math.inf, -math.inf, math.nan, 1.5], "t": ["inf", None, ["a"], True]}
+    with Path("x.jsonl").open("wb") as file:
+        table_writer(Path("x.jsonl"), given)(file)
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    lines = Path("x.jsonl").read_text().splitlines()
+    found = [json.loads(line, parse_constant=refuse)["x"] for line in lines]
+    assert found == ["Infinity", "-Infinity", None, 1.5]
+    assert read_table("", Path("x.jsonl")) == given | {"x": [math.inf, -math.inf, None, 1.5]}
 
 
 def _without(old, new):

@@ -26,6 +26,8 @@ from .program import check_commas, json_object, number_in
 Table = dict[str, list[Any]]
 """Columns of one length by name: numbers, texts, booleans, and None where there is nothing."""
 _NAME = re.compile(r"[-+]?0\d")
+_INFINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
+"""What JSON, which has no such numbers, has in their place; NaN is null."""
 
 
 def check_table(name: str, path: Path) -> None:
@@ -139,13 +141,19 @@ def _read_lines(file: IO[bytes]) -> Table:
         rows.append(row)
     names = list(dict.fromkeys(name for row in rows for name in row))
     _check_names(names)
-    return {name: [row.get(name) for row in rows] for name in names}
+    return {name: [_from_lines(row.get(name)) for row in rows] for name in names}
+
+
+def _from_lines(cell: Any) -> Any:
+    return float(cell) if cell in _INFINITE.values() else cell
 
 
 def _write_lines(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
     for row in zip(*table.values(), strict=True):
         cells = {
-            name: None if isinstance(cell, float) and math.isnan(cell) else cell
+            name: _INFINITE.get(cell)
+            if isinstance(cell, float) and not math.isfinite(cell)
+            else cell
             for name, cell in zip(table, row, strict=True)
         }
         file.write(json.dumps(cells, default=str).encode() + b"\n")
