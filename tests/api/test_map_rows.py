@@ -236,10 +236,20 @@ def test_where_fn_takes_one_input_the_error_says_how_to_lift_it(pool):
         cm.map(lambda word: word.upper(), ["a", "b"], engine=pool)
 
 
-def test_its_traceback_is_the_workers(local):
+@pytest.mark.parametrize("lift", [cm.itemwise, lambda fn: lambda b: np.array([fn(r) for r in b])])
+def test_its_traceback_is_the_workers_and_begins_in_the_function(local, lift):
     with pytest.raises(RowFailed) as caught:
-        cm.map(cm.itemwise(seventh), X, engine=local)
-    assert "in seventh" in str(caught.value.__cause__.__cause__)
+        cm.map(lift(seventh), X, engine=local)
+    text = str(caught.value.__cause__.__cause__)
+    assert f'File "{__file__}"' in text
+    assert "in seventh" in text
+    assert "codedmap/" not in text.replace(__file__, "")
+
+
+def test_the_traceback_of_an_error_outside_of_the_function_is_whole(local):
+    with pytest.raises(cm.InvalidAnswer) as caught:
+        cm.map(lambda batch: batch[:0], X, engine=local)
+    assert "in _computed" in str(caught.value.__cause__.__cause__)
 
 
 @pytest.mark.parametrize("lift", [cm.itemwise, lambda fn: lambda b: np.array([fn(r) for r in b])])

@@ -111,6 +111,11 @@ def test_functions_travel_by_name_unless_their_module_travels_by_value(monkeypat
     assert len(of_main.inline) == 1
 
 
+def test_code_that_travels_by_value_keeps_the_name_of_its_file():
+    made = receive(pack(lambda: None, None)).unpack()
+    assert made.__code__.co_filename == __file__
+
+
 class Held:
     """A function that counts how often it is pickled."""
 

@@ -28,6 +28,7 @@ class Failure:
     error: bytes | None
     description: str
     traceback: str
+    """From the caller's function on, if it was raised in it."""
     setup: str = ""
     """The function that raised it while it set up the worker,"""
     host: str = ""
@@ -37,7 +38,11 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """Pickle the exception, or describe it if it cannot be pickled and unpickled."""
         description = "".join(traceback.format_exception_only(error)).strip()
-        return cls(_pickled(error), description, "".join(traceback.format_exception(error)))
+        whole = fn = error.__traceback__
+        while fn is not None and fn.tb_frame.f_globals.get("__name__", "").startswith("codedmap."):
+            fn = fn.tb_next
+        text = "".join(traceback.format_exception(type(error), error, fn or whole))
+        return cls(_pickled(error), description, text)
 
     def to_exception(self, worker: int | None = None) -> BaseException:
         """The exception, or a RuntimeError that describes it if it cannot be unpickled; of a setup, one that names the worker."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from operator import attrgetter
 from pathlib import Path
+from types import CodeType
 from typing import Any, ClassVar
 
 import cloudpickle
@@ -134,6 +135,13 @@ def _cached_property(made: Any) -> Any:
     return cached_property, (made.func,), state
 
 
+def _code(code: CodeType) -> Any:
+    """With the name of its file, for tracebacks, which cloudpickle leaves out since 3.1.3."""
+    make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    name = "".join(code.co_filename)  # a copy, so that the pickle is always the same
+    return make, tuple(name if one == "<dynamic-code>" else one for one in arguments)
+
+
 def _library(made: ctypes.CDLL) -> Any:
     # Its classes would be pickled, and not be classes of functions where they are opened.
     raise TypeError(f"cannot pickle {made!r}")
@@ -146,6 +154,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         {
             type(cache(_dumps)): _cached_function,
             cached_property: _cached_property,
+            CodeType: _code,
             ctypes.CDLL: _library,
         },
         cloudpickle.Pickler.dispatch_table,
