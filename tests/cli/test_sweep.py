@@ -279,6 +279,15 @@ def test_a_function_without_an_answer_has_failed_and_an_output_without_one_is_na
     assert column("y")[:3] == ["0", "nan", "2"]
 
 
+def test_the_end_of_what_a_program_says_and_where_its_files_are_are_in_the_table(folder, scripted):
+    Path("long").write_text(
+        "#!/bin/sh\necho $0 | sed 's/.*/&&&&&&&&&&&&&&&&&&&&& why/' >&2\nexit 1\n"
+    )
+    Path("long").chmod(0o755)
+    ran(*words(None), "--command", "./long {a}", exit_code=1)
+    assert all(" why; see /" in error and "more" not in error for error in column("error"))
+
+
 def test_numbers_that_begin_with_0_are_names(folder, scripted):
     Path("x.csv").write_text("a,b\n007,0\n012,0.5\n")
     ran(*words(None, design="x.csv"), "--command", "echo {a}", "--read", "stdout")
@@ -566,6 +575,7 @@ def test_directories_of_runs_that_an_interruption_ended_are_removed(folder, monk
         ("a,b\n1,2\n1,3 mm\n", "column 'b' of the design has 1 number, and '3 mm' in row 1"),
         ("a,a\n1,2\n", "two columns are named a"),
         ("a;b\n1,5;2\n", "its first line has semicolons, and no commas: put commas between"),
+        ('\n"a";"b"\n"1,5";"2"\n', "its first line has semicolons, and no commas"),
         ("a\tb\n1\t2\n", "its first line has tabs, and no commas"),
         ("a,\n1,2\n", "column 2 has no name"),
         ("a,status\n1,2\n", "columns of the design are called 'status'"),
@@ -648,7 +658,7 @@ def test_an_output_that_exists_and_a_journal_are_not_replaced(folder, scripted):
     assert "exists" in refused(*words())
     assert "no journal" in refused(*words(), "--resume")
     ran(*words(), "--force", exit_code=1)
-    assert "go on with it by --resume" in refused(*words())
+    assert "go on with it by --resume, or begin anew with --force" in refused(*words())
 
 
 def test_another_sweep_that_still_runs_is_not_forgotten(folder, scripted):

@@ -29,7 +29,7 @@ from ..engines.transport.descendants import end_descendants
 from ..engines.transport.serve import environment_of_its_own
 from ..errors import CallTimeout, CodedmapError, CommandFailed, InvalidAnswer, InvalidArgument
 
-_LINES, _CHARACTERS = 5, 500  # of stderr, at most, that an error repeats
+_LINES, _CHARACTERS = 5, 300  # of stderr, at most, that an error repeats; a table cuts that at 500
 _SHOWN = 60  # characters that an error repeats of what cannot be read
 _LONGEST = 1e6  # seconds of one wait, which the system counts in milliseconds of 32 bits
 _FILES = (".json", ".csv", ".txt")

@@ -315,7 +315,8 @@ class _Sweep:
                 "--resume goes on, and --force begins anew: leave out one of them"
             )
         if not options.force:
-            check_begun([options.out], options.journal, resume=options.resume)
+            anew = "begin anew with --force"
+            check_begun([options.out], options.journal, resume=options.resume, anew=anew)
         if options.resume and not options.journal.exists():
             options.note(f"there is no {options.journal} to resume from, so this sweep begins")
 

@@ -71,14 +71,15 @@ def are_inputs(column: np.ndarray) -> bool:
 
 
 def _read_csv(file: IO[bytes]) -> Table:
-    lines = csv.reader(io.StringIO(file.read().decode("utf-8-sig"), newline=""), strict=True)
+    text = file.read().decode("utf-8-sig")
+    check_commas(text.lstrip("\r\n").partition("\n")[0].split(","))
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         rows = [(lines.line_num, row) for row in lines if row]
     except csv.Error as error:
         raise ValueError(f"line {lines.line_num}: {error}") from error
     names = [name.strip() for name in rows[0][1]] if rows else []
     _check_names(names)
-    check_commas(names)
     columns: list[list[str]] = [[] for _ in names]
     for number, row in rows[1:]:
         if len(row) != len(names):

@@ -83,7 +83,13 @@ def output_at(path: Path, *, resume: bool) -> tuple[Output, Path]:
     return output, journal
 
 
-def check_begun(outputs: Sequence[Path], journal: Path, *, resume: bool) -> None:
+def check_begun(
+    outputs: Sequence[Path],
+    journal: Path,
+    *,
+    resume: bool,
+    anew: str = "remove it and its outputs to begin anew",
+) -> None:
     """Raise `InvalidArgument` if there is something that is not to be, or cannot be, resumed."""
     there = [one for one in outputs if os.path.lexists(one)]
     if there and not os.path.lexists(journal):
@@ -93,8 +99,7 @@ def check_begun(outputs: Sequence[Path], journal: Path, *, resume: bool) -> None
         )
     if os.path.lexists(journal) and not resume:
         raise InvalidArgument(
-            f"{journal} is the journal of a job that was begun before: go on with it by resume=True, or remove it and "
-            "its outputs to begin anew"
+            f"{journal} is the journal of a job that was begun before: go on with it by resume=True, or {anew}"
         )
 
 
