@@ -153,8 +153,8 @@ def map(
         Gives ``fn`` a keyword ``rng``: a list with a ``numpy.random.Generator`` for each row of the batch
         (with `itemwise` one generator), the same in every run of the row. Not with codes that send mixtures.
     known : tuple of array-like, optional
-        (X0, y0): inputs and answers from elsewhere, from which rows are estimated too. With a code that estimates from
-        all answers of the job, such as `KernelCode`, or without one.
+        (X0, y0): inputs and answers from elsewhere, from which rows are estimated too, once a row of the job has an
+        answer. With a code that estimates from all answers of the job, such as `KernelCode`, or without one.
     chunk : int or "all", optional
         Rows of a call. By default calls take 0.05 to 0.2 s, by what was seen, and longer where most of that is not
         spent on the rows, as in a model that needs 0.1 s for any batch. A call that takes more than twice what was to
