@@ -570,6 +570,20 @@ def test_a_child_that_was_forked_off_can_neither_use_nor_end_it(tmp_path):
     assert "from which this one was forked" in out
 
 
+def test_an_interruption_while_the_thread_of_calls_starts_does_not_leave_it(monkeypatch):
+    def interrupted(thread, start=threading.Thread.start):
+        start(thread)
+        raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with Scripted(1) as engine, cm.Pool(engine) as pool:
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit(abs, -1)
+        monkeypatch.undo()
+    assert eventually(lambda: threading.active_count() <= before)
+
+
 def test_an_interruption_while_calls_are_waited_for_abandons_them(tmp_path):
     """Python printed of each that it was destroyed but pending."""
     source = """

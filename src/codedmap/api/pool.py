@@ -183,10 +183,12 @@ class Pool:
         with self._lock:
             self._check_open()
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_serve, args=(self._loop,), daemon=True).start()
-                stop = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
+                loop = asyncio.new_event_loop()
+                # Before the thread, and the loop is the pool's after it: Ctrl-C may come where the thread starts.
+                stop = weakref.finalize(self, loop.call_soon_threadsafe, loop.stop)
                 self._stop, stop.atexit = stop, False
+                threading.Thread(target=_serve, args=(loop,), daemon=True).start()
+                self._loop = loop
             task = _Task(fn, star=True)
             return asyncio.run_coroutine_threadsafe(self._one(task, *parts), self._loop)
 
@@ -226,8 +228,7 @@ class Pool:
                     asyncio.run_coroutine_threadsafe(_ended(cancel=True), loop).result()
                     raise
         finally:
-            if loop is not None:
-                self._stop()
+            self._stop()
             self._stack.close()
 
     def _map(
