@@ -57,6 +57,15 @@ def test_a_batch_that_crashes_or_takes_too_long_is_computed_call_by_call(engine,
         assert backend.submit(batch).result(60) == [None, 1, 2, 3, 4]
 
 
+def test_without_retries_no_call_of_a_batch_is_made_twice():
+    with Scripted(1, {0: [crash()]}) as engine:
+        backend = cm.JoblibBackend(engine, hedge=None, retries=0)
+        batch = BatchedCalls([delayed(abs)(-1)] * 2, backend.get_nested_backend())
+        with pytest.raises(cm.WorkerCrashed):
+            backend.submit(batch).result(60)
+        assert len(engine.calls) == 1
+
+
 def test_what_a_call_raises_is_raised():
     with ThreadPoolExecutor(2) as executor, joblib.parallel_config(cm.JoblibBackend(executor)):
         with pytest.raises(ZeroDivisionError):

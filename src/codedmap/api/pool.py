@@ -177,7 +177,10 @@ class Pool:
         return self._submit(partial(fn, *args, **kwargs))
 
     def _submit(self, fn: Callable[[], Any], *parts: Callable[[], list[Any]]) -> Future[Any]:
-        """Compute ``fn()``; if that ends its worker or takes too long, its parts, whose lists together are its answer."""
+        """Compute ``fn()``; if that ends its worker or takes too long, its parts, whose lists together are its answer.
+
+        Without retries only ``fn()``, which may have run in part.
+        """
         if getattr(self._engine, "runs_here", False):
             return Inline().submit(fn)
         with self._lock:
@@ -280,7 +283,7 @@ class Pool:
                 return job.result().values[0].value
         except RowFailed as failed:
             cause = _cause(0, failed.__cause__, 1)
-            if not parts or not isinstance(cause, WorkerLost):
+            if not (parts and self._given["retries"] and isinstance(cause, WorkerLost)):
                 raise cause from cause.__cause__
         return [one for part in parts for one in await self._one(_Task(part, star=True))]
 
