@@ -11,6 +11,7 @@ import multiprocessing
 import operator
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -742,13 +743,13 @@ def test_a_function_that_cannot_be_sent_is_named_at_the_call(shared):
     [
         (lambda _: threading.Lock(), "lock"),
         (lambda _: (k for k in range(3)), "generator"),
-        (lambda _: [np.ones(1 << 18), sys._getframe()], "list"),
+        (lambda _: [np.ones(1 << 18), sys._getframe()], "frame"),
     ],
 )
 def test_an_answer_that_cannot_be_sent_is_the_failure_of_its_call(fn, kind, shared):
     error = shared.submit(0, fn, None).exception(ANSWER)
     assert isinstance(error, cm.errors.CannotSend)
-    assert f"the answer, of type {kind}, cannot be sent" in str(error)
+    assert re.search(f"the answer cannot be sent .*cannot pickle '.*{kind}' object", str(error))
     assert str(error).endswith("such as a list in place of a generator")
     assert shared.submit(0, same, 1).result(ANSWER) == 1
     assert shm_names() == []

@@ -19,7 +19,6 @@ from typing import Any
 
 import threadpoolctl
 
-from ...contracts.engine import Reply
 from ...errors import CannotSend, EngineError, KeptLost
 from . import descendants
 from .descendants import MARK, discard_all, end_descendants
@@ -164,10 +163,9 @@ def serve(request: Request) -> Parcel | Failure:
         try:
             return pack(answer, request.answer)
         except CannotSend as error:
-            kind = type(answer.values if isinstance(answer, Reply) else answer).__name__
             why = error.__cause__
             raise CannotSend(
-                f"the answer, of type {kind}, cannot be sent to another process: {type(why).__name__}: {why}. "
+                f"the answer cannot be sent to another process: {type(why).__name__}: {why}. "
                 "Return what can be pickled, such as a list in place of a generator"
             ) from why
     except Terminated:
