@@ -39,7 +39,7 @@ class Failure:
         """Pickle the exception, or describe it if it cannot be pickled and unpickled."""
         description = "".join(traceback.format_exception_only(error)).strip()
         whole = fn = error.__traceback__
-        while fn is not None and fn.tb_frame.f_globals.get("__name__", "").startswith("codedmap."):
+        while fn is not None and str(fn.tb_frame.f_globals.get("__name__")).startswith("codedmap."):
             fn = fn.tb_next
         text = "".join(traceback.format_exception(type(error), error, fn or whole))
         return cls(_pickled(error), description, text)
