@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from functools import cache
 
@@ -432,6 +433,26 @@ def test_their_standard_deviation_is_that_of_all_inputs_that_are_equal():
     pooled = np.sqrt(sum(len(g) * g.var() for g in groups) / sum(len(g) - 1 for g in groups))
     with pytest.warns(UserWarning, match=rf"those in y by a standard deviation of {pooled:.3g}:"):
         cm.fill(which[:, None], answers)
+
+
+@pytest.mark.parametrize("mark", [-9999.0, 1e20, -1.7e308])
+def test_equal_answers_far_from_all_others_are_remarked(mark):
+    answers = lossy()
+    answers[[3, 5, 8], 1] = mark
+    with pytest.warns(
+        UserWarning, match=re.escape(f"3 answers in y1 are {mark:.6g}, and all others")
+    ):
+        cm.fill(X, answers)
+
+
+@pytest.mark.parametrize("mark", [2.0, np.inf])
+def test_equal_answers_near_others_or_infinite_are_not(mark, recwarn):
+    answers = lossy()
+    answers[[3, 5, 8], 1] = mark
+    answers[4, 0] = 1e6  # a single one may be what the function is there
+    cm.fill(X, answers)
+    cm.fill(X, np.where(np.isnan(answers), np.nan, answers > 0.5))
+    assert not [one for one in recwarn if "all others" in str(one.message)]
 
 
 def test_answers_that_are_lost_or_infinite_differ_from_none(recwarn):

@@ -19,6 +19,7 @@ from ..results.fill_result import FillResult
 from ..results.status import Status
 
 _LONG = 120.0  # seconds beyond which outputs that are each lost in other rows are estimated quickly
+_AWAY = 10.0  # times the range of the others that answers are away which may be marks
 _ROUNDING = 1e-9  # of the largest answer: less is no difference
 
 
@@ -60,7 +61,7 @@ def fill(
     -----
     UserWarning
         If where rows are lost depends on the inputs: what is filled there may be biased. If equal inputs have different
-        answers.
+        answers. If several equal answers, such as -9999, are far from all others.
 
     Raises
     ------
@@ -138,9 +139,9 @@ def fill(
             f"rows are not lost at random: {losses}. What is filled there rests on few answers, or on none like it, "
             "and may be biased"
         )
-    noise = _noise(inputs.flat, answers, lost)
-    if noise is not None:
-        warn_caller(noise)
+    for remark in (_noise(inputs.flat, answers, lost), _marks(answers, lost)):
+        if remark is not None:
+            warn_caller(remark)
     return FillResult(
         values=answers.like(values),
         stderr=answers.like(errors),
@@ -308,6 +309,27 @@ def _noise(points: np.ndarray, answers: _Table, lost: np.ndarray) -> str | None:
         f"{spread[worst] * unit[worst]:.3g}: they vary by chance, or with something that is not in X. What is filled is "
         "their mean, and its standard errors are those of a single answer"
     )
+
+
+def _marks(answers: _Table, lost: np.ndarray) -> str | None:
+    """Answers that may stand for runs without one, such as -9999, in words; None if there are none."""
+    for name, flat, gone in zip(answers.names, answers.flat.T, lost.T, strict=True):
+        numbers, counts = np.unique(flat[np.isfinite(flat) & ~gone], return_counts=True)
+        if len(numbers) < 3:
+            continue
+        scaled = (
+            numbers / np.abs(numbers[[0, -1]]).max()
+        )  # differences of the largest are no numbers
+        for mark, others in ((-1, slice(0, -1)), (0, slice(1, None))):
+            low, high = scaled[others][[0, -1]]
+            away = max(low - scaled[mark], scaled[mark] - high)
+            if counts[mark] > 1 and away > max(_AWAY * (high - low), _ROUNDING):
+                low, high = numbers[others][[0, -1]]
+                return (
+                    f"{counts[mark]:,} answers in {name} are {numbers[mark]:.6g}, and all others are between {low:.6g} and "
+                    f"{high:.6g}: if they stand for runs that failed, make them NaN, and name the runs in failed="
+                )
+    return None
 
 
 def _failed(failed: Any, rows: int) -> np.ndarray:
