@@ -420,6 +420,23 @@ def test_parts_of_a_sum_are_rebuilt_elsewhere_while_it_runs():
     assert 6 in engine.submitted
 
 
+def test_parts_move_to_workers_that_join_after_others_have_left():
+    engine, code = Changing([None] * 4), cm.codes.FractionalRepetition(4, 1)
+    shards = cm.CodedParts(np.arange(8.0), code=code, engine=engine)
+    for name in (1, 2, 3):
+        engine.leave(name)
+    assert cm.sum(np.sum, shards, stop=cm.Everyone()).value == 28.0
+    assert set(engine.submitted) == {0}
+    for _ in range(6):
+        engine.join()
+    for sent_again in (3, 0):
+        engine.submitted.clear()
+        engine.kept_on.clear()
+        assert cm.sum(np.sum, shards, stop=cm.Everyone()).value == 28.0
+        assert len(set(engine.submitted)) == 4
+        assert len(engine.kept_on) == sent_again
+
+
 def test_blocks_of_a_matrix_are_rebuilt_elsewhere():
     engine = Changing([None] * 5)
     matrix = np.random.default_rng(0).standard_normal((8, 3))

@@ -52,20 +52,22 @@ class Placed:
         return self._where[worker]
 
     def move(self) -> None:
-        """Have other workers of the engine keep the values of those that have left."""
+        """Have other workers of the engine keep the values of those that have left, or have more than their share."""
         living = members_of(self.engine)
         if living.keys() == set(self._living):
             return
         self._living = in_order(living)
         load = dict.fromkeys(self._living, 0)
-        for keeper in self._where:
-            if keeper in load:
-                load[keeper] += 1
+        moved = []
         for worker, keeper in enumerate(self._where):
-            if keeper not in load and load:
-                self._where[worker] = other = min(load, key=load.__getitem__)
-                load[other] += 1
-                self.kept[worker].lost = True
+            if keeper in load and load[keeper] < len(self._where) / len(load):
+                load[keeper] += 1
+            else:
+                moved.append(worker)
+        for worker in moved if load else ():
+            self._where[worker] = other = min(load, key=load.__getitem__)
+            load[other] += 1
+            self.kept[worker].lost = True
 
     def on(self, worker: int) -> Kept:
         """What stands for this worker's value; sends it there once more if it was lost."""

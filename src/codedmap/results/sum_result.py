@@ -26,7 +26,8 @@ class _Answered(Shown):
     rejected: Mapping[int, str]
     """Workers whose answers were rejected, with the reason."""
     repaired: tuple[int, ...]
-    """Workers that had lost what they kept, and received it again during this call."""
+    """Workers that received what they keep again during this call, because it was lost, or moved as workers of the
+    engine have left or joined."""
     outcome: Outcome
     """Why waiting ended."""
     seconds: float
