@@ -237,6 +237,14 @@ def test_calls_of_more_workers_than_stragglers_that_crash_are_made_once_more():
             assert cm.sum(np.sum, shards).value == pytest.approx(66.0)
 
 
+def test_a_worker_that_crashed_and_is_to_be_called_again_is_not_running():
+    script = {0: crash(), 1: fail(OSError("disk")), 2: fail(OSError("disk"))}
+    code = cm.codes.CyclicGradientCode(4, 1)
+    raises = pytest.raises(cm.NotEnoughAnswers, match="1 of 4 workers answered, 3 failed")
+    with Scripted(4, script) as engine, raises:
+        cm.sum(np.sum, np.arange(8.0), code=code, engine=engine)
+
+
 def test_a_worker_that_crashed_and_is_asked_again_is_not_abandoned_too():
     script = {0: [*[late(0.0)] * 4, never(), crash(), crash()]}
     with Scripted(1, script) as engine:

@@ -176,8 +176,9 @@ def given_as(inputs: Any) -> str:
 def _facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> str:
     """How many workers answered."""
     counts = [f"{len(seen.answered):,} of {many(len(seen.asked), 'worker')} answered", *more]
-    if seen.running:
-        counts.append(f"{len(seen.running)} still running")
+    running = seen.running - failures.keys()  # those that crashed wait for a second call
+    if running:
+        counts.append(f"{len(running)} still running")
     if failures:
         worker, first = next(iter(failures.items()))
         counts.append(f"{len(failures)} failed, worker {worker} first with {short(first)}")
