@@ -39,8 +39,8 @@ class MDSCode:
     A few of the sets of K answers are so ill-conditioned that less than half of the digits would
     survive. They do not count as decodable, and one more answer is waited for; in float64 they are very rare, in float32 less so.
 
-    With K + 2 answers or more, wrong ones are found and rejected. With K + 1 it is detected that some
-    are wrong, in float32 with few exceptions. With K answers nothing can be detected.
+    With K + 2 to 2,000 answers, wrong ones are found and rejected. With K + 1, or with more than 2,000, it is
+    detected that some are wrong, in float32 with few exceptions. With K answers nothing can be detected.
 
     Parameters
     ----------
