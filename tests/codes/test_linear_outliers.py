@@ -210,6 +210,18 @@ def test_on_smooth_functions_hardly_any_correct_answer_is_rejected(case):
     assert rejected <= 1
 
 
+@pytest.mark.parametrize("fn", [np.exp, np.square])
+@pytest.mark.parametrize("budget", [(36, 42, 9), (32, 66, 22)], ids=str)
+def test_on_a_smooth_function_along_a_line_no_correct_answer_is_rejected(budget, fn):
+    code = cm.SplineCode(*budget)
+    encoding = code.encode(np.linspace(-1, 1, code.tasks)[:, None, None])
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        some = rng.permutation(code.workers)[code.stragglers :].tolist()
+        answers = {n: fn(encoding.payloads[n]) for n in some}
+        assert encoding.decode(answers).rejected == ()
+
+
 @every
 @settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(1, 6))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..coding.operators import Operator
 from ..coding.points import Points, task_points, worker_points
+from ..coding.precision import Precision, curve_precision
 from ..coding.spline import GCV_KNOTS, smoother, smoothing_by_gcv
 from ..contracts.arguments import is_real
 from ..errors import InvalidArgument
@@ -83,6 +84,27 @@ class SplineCode(CurveCode):
         return self.kept(
             (answered, λ), lambda: smoother(self._beta[list(answered)], self._alpha, λ)
         )
+
+    def precision(self, answered: tuple[int, ...]) -> Precision | None:
+        """Precision of a curve over the task numbers, as the encoder takes these to the workers.
+
+        Over the worker numbers the curve would bend at its ends: it is extrapolated beyond the outermost tasks.
+        """
+        return curve_precision(self._places[list(answered)])
+
+    @property
+    def _places(self) -> np.ndarray:
+        """The place of each worker among the tasks, (N,) ascending, at distances of 1 on average."""
+        if min(self.tasks, self.workers) == 1:
+            return np.arange(float(self.workers))
+
+        def build() -> np.ndarray:
+            encoder = self.kept(("encoder", 0.0), lambda: smoother(self._alpha, self._beta, 0.0))
+            places: np.ndarray = (encoder @ np.arange(float(self.tasks))[:, None])[:, 0]
+            places *= (self.workers - 1) / np.ptp(places)
+            return places
+
+        return self.kept("places", build)
 
     @property
     def _alpha(self) -> np.ndarray:
