@@ -399,6 +399,25 @@ def test_an_iterator_cannot_be_left_early(options, shown):
         cm.map(lambda x: x, batches([5] * 8), engine=engine, **options)
 
 
+def test_rows_of_a_file_that_are_no_numbers_are_missing_and_why_is_said(tmp_path):
+    pq.write_table(pa.table({"a": list("abcdefgh")}), tmp_path / "x.parquet")
+
+    def job(stop):
+        with Scripted(1) as engine:
+            return cm.map(
+                lambda frame: frame.a.str.len(),
+                tmp_path / "x.parquet",
+                engine=engine,
+                chunk=1,
+                stop=stop,
+            )
+
+    with pytest.warns(UserWarning, match="are MISSING.*get_dummies"):
+        assert job(cm.Share(0.5)).exact.sum() == 4
+    with pytest.raises(cm.InvalidArgument, match=r"get_dummies.*or stop by"):
+        job(cm.Tolerance(0.1))
+
+
 def test_a_code_does_not_take_frames_that_are_read_later(tmp_path):
     pq.write_table(pa.table({"a": [1.0, 2.0]}), tmp_path / "x.parquet")
     with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match="data frames or objects"):

@@ -129,11 +129,7 @@ class InputRows:
     @property
     def encoding(self) -> str:
         """Which inputs are no numbers, and how they may become some, for a message."""
-        if all(
-            isinstance(part, list) and isinstance(part[0], dict)
-            for part in self._seen._parts
-            if len(part)
-        ):
+        if all(isinstance(part, list) and isinstance(part[0], dict) for part in self._seen._parts):
             return "A list of dicts of numbers is estimated as a data frame: give pandas.DataFrame(inputs)"
         which = "them" if self._odd is None else repr(self._odd)
         return f"Encode {which}, as by pandas.get_dummies(X), or as days since the first if these are dates"
