@@ -497,6 +497,20 @@ def test_chunks_that_are_read_row_by_row_are_computed_once(tmp_path):
     assert rows._group.cache_info().misses == 3
 
 
+@pytest.mark.parametrize(("largest", "reads"), [(1 << 20, [0, 30, 60, 90]), (0, [*range(95)])])
+def test_chunks_of_zarr_are_decompressed_once_unless_they_are_large(monkeypatch, largest, reads):
+    array = zarr.array(np.arange(190.0).reshape(95, 2), chunks=(30, 1))
+    found, read = [], type(array).__getitem__
+    monkeypatch.setattr(
+        type(array), "__getitem__", lambda self, at: [found.append(at.start), read(self, at)][1]
+    )
+    monkeypatch.setattr(source_module, "_LARGEST", largest)
+    rows = opened_now(array)
+    for row in range(95):
+        np.testing.assert_array_equal(rows.take(slice(row, row + 1)), [[2 * row, 2 * row + 1]])
+    assert found == reads
+
+
 def test_text_of_any_length_in_a_zarr_array():
     text = zarr.array(np.array(["a", "bb"], np.dtypes.StringDType()))
 

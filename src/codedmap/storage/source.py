@@ -30,6 +30,9 @@ _END = object()
 _SLOW = 0.1  # seconds of reading, after which what has come is computed
 _UNMAP = 32 << 20  # bytes of a memory map that are read until its pages are dropped
 _KEPT = 64 << 20  # bytes of chunks and row groups that are kept for rows read one after another
+_LARGEST = (
+    256 << 20
+)  # bytes of rows that are kept where a chunk of Zarr or HDF5 has this many of them
 
 
 def extra(name: str, what: str) -> Any:
@@ -131,11 +134,16 @@ class _ArrayRows:
         self._size = self._file_size()
         self._read = 0
         self._firsts: np.ndarray | None = None
-        if hasattr(array, "dask"):  # which computes a chunk anew for each slice of it
-            sizes = array.chunks[0]
-            self._firsts = np.r_[0, np.cumsum(sizes)]
-            most = max(sizes, default=0) * int(np.prod(array.shape[1:])) * array.dtype.itemsize
-            self._chunk = lru_cache(max(1, _KEPT // max(1, most)))(self._read_chunk)
+        chunks = getattr(array, "chunks", None)
+        if chunks:  # of which each slice computes, or decompresses, the whole
+            size = chunks[0]  # of Dask those of all
+            regular = isinstance(size, Integral)
+            firsts = np.r_[0 : self.rows : size, self.rows] if regular else np.cumsum([0, *size])
+            most = int(np.diff(firsts).max(initial=0) * np.prod(array.shape[1:], dtype=np.int64))
+            most *= np.dtype(array.dtype).itemsize
+            if not regular or most <= _LARGEST:
+                self._firsts = firsts
+                self._chunk = lru_cache(max(1, _KEPT // max(1, most)))(self._read_chunk)
 
     def take(self, at: slice | np.ndarray) -> np.ndarray:
         """Some rows, in memory."""
