@@ -193,6 +193,13 @@ def test_dicts_and_text():
         mapped(lambda x: {"sum": x.sum(axis=1), "size": (x, x)}, out="new.zarr")
 
 
+def test_why_no_standard_error_was_looked_at_is_said_when_a_table_is_finished():
+    with pytest.warns(UserWarning, match="no standard error was looked at.*Let fn return numbers"):
+        result = mapped(lambda x: [f"{v:.3f}" for v in x[:, 0]], out="out.parquet", tolerance=0.1)
+    assert result.exact.all()
+    assert not Path("out.parquet.spool").exists()
+
+
 def test_a_list_of_text_with_a_code():
     words = [f"{'w' * k}" for k in range(1, 20)]
     for _ in range(2):

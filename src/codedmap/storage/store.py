@@ -220,7 +220,7 @@ class Store(Closing):
                 self._journal.add({"seal": seal, "of": len(self.status)})
             self._journal.sync()
             if seal:
-                self._output.discard()
+                self._sealed = len(self.status)  # `close` discards what may be read until then
         return values, stderr
 
     def sync(self) -> None:
