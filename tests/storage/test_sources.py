@@ -497,6 +497,15 @@ def test_chunks_that_are_read_row_by_row_are_computed_once(tmp_path):
     assert rows._group.cache_info().misses == 3
 
 
+def test_chunks_of_another_dtype_or_shape_than_was_said_are_never_cast_or_repeated():
+    array = da.from_array(X + 0.5, chunks=(7, 3))
+    rows = opened_now(array.map_blocks(lambda block: block, dtype=np.int64))
+    np.testing.assert_array_equal(rows.take(slice(5, 9)), X[5:9] + 0.5)
+    rows = opened_now(array.map_blocks(lambda block: block[:, :1], dtype=float))
+    with pytest.raises(cm.InvalidArgument, match=r"have shape \(4, 1\), and .* rows of \(3,\)"):
+        rows.take(slice(5, 9))
+
+
 @pytest.mark.parametrize(("largest", "reads"), [(1 << 20, [0, 30, 60, 90]), (0, [*range(95)])])
 def test_chunks_of_zarr_are_decompressed_once_unless_they_are_large(monkeypatch, largest, reads):
     array = zarr.array(np.arange(190.0).reshape(95, 2), chunks=(30, 1))

@@ -182,11 +182,10 @@ class _ArrayRows:
     def _chunked(self, at: slice | np.ndarray, firsts: np.ndarray) -> np.ndarray:
         wanted = np.arange(at.start, at.stop) if isinstance(at, slice) else at
         chunks = np.searchsorted(firsts, wanted, side="right") - 1
-        rows = np.empty((len(wanted), *self._array.shape[1:]), self._array.dtype)
-        for chunk in np.unique(chunks):
-            here = chunks == chunk
-            rows[here] = self._chunk(int(chunk))[wanted[here] - firsts[chunk]]
-        return rows
+        parts = [
+            self._chunk(n)[wanted[chunks == n] - firsts[n]] for n in np.unique(chunks).tolist()
+        ]
+        return _joined(parts)[np.argsort(np.argsort(chunks, kind="stable"))]
 
     def _read_chunk(self, number: int) -> np.ndarray:
         assert self._firsts is not None
