@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,7 @@ from codedmap.storage.digest import RowsDigest, checksum, fingerprint
 
 FACTOR = 2.0
 TABLE = np.arange(3.0)
+OF_THE_PROGRAM = logging.getLogger("model"), np.random.mtrand._rand  # as of a distribution of SciPy
 
 
 def helper(x):
@@ -93,6 +95,15 @@ def test_a_comment_or_a_docstring_elsewhere_does_not():
     assert fingerprint(variant("x + 1", "x + 1  # one")) == fingerprint(variant("x", "x"))
 
 
+def test_a_variable_that_has_the_name_of_an_attribute_does_not_show():
+    made = []
+    for mean in (1.0, 2.0):
+        space = {"__name__": "variant", "mean": mean, "std": mean}
+        exec("def fn(x):\n    def inner(y): return y.std()\n    return x.mean() + inner(x)", space)
+        made.append(fingerprint(space["fn"]))
+    assert made[0] == made[1]
+
+
 def closure(value):
     return lambda x: x * value
 
@@ -144,7 +155,7 @@ def test_it_is_the_same_in_another_process():
     code = (
         "from tests.storage.test_digest import *\n"
         "print(fingerprint(scaled), fingerprint(Model(TABLE)), fingerprint({'a', 'b', 'c'}),"
-        " fingerprint(closure({'x': {1.5, 2.5}})))"
+        " fingerprint(closure({'x': {1.5, 2.5}})), fingerprint(OF_THE_PROGRAM))"
     )
     found = {
         subprocess.run(
@@ -153,7 +164,7 @@ def test_it_is_the_same_in_another_process():
         ).stdout
         for seed in ("1", "2")
     }  # fmt: skip
-    here = [scaled, Model(TABLE), {"a", "b", "c"}, closure({"x": {1.5, 2.5}})]
+    here = [scaled, Model(TABLE), {"a", "b", "c"}, closure({"x": {1.5, 2.5}}), OF_THE_PROGRAM]
     assert found == {" ".join(map(fingerprint, here)) + "\n"}
 
 

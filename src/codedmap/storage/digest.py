@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copyreg
+import dis
 import functools
 import hashlib
+import logging
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,6 +17,7 @@ from ..engines import Resident
 from ..execution.task import Itemwise
 
 _PLAIN = bool, int, float, complex, str, bytes, type(None), type(...)
+_LOOKS_UP = "LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"
 
 
 class RowsDigest:
@@ -114,6 +117,10 @@ def _parts(value: Any) -> Iterable[Any]:  # noqa: PLR0911, PLR0912  a case for e
             return [value.func, value.args, value.keywords]
         case Itemwise() | Resident():
             return [value.fn]
+        case logging.Logger():  # which knows when the program began
+            return [value.name]
+        case np.random.RandomState() if value is np.random.mtrand._rand:
+            return []  # NumPy's own, which each program seeds in another way
         case type():
             return [value.__module__, value.__qualname__, *_methods(value)]
     wrapped = getattr(value, "__wrapped__", None)  # as of functools.cache
@@ -145,9 +152,10 @@ def _of_function(function: types.FunctionType) -> Iterable[Any]:
 
 
 def _names(code: types.CodeType) -> list[str]:
-    """Names that a function, or a function within it, looks up."""
+    """Names that a function, or a function within it, looks up in its module."""
     inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    return sorted({*code.co_names, *(name for one in inner for name in _names(one))})
+    own = {one.argval for one in dis.get_instructions(code) if one.opname in _LOOKS_UP}
+    return sorted(own.union(*map(_names, inner)))
 
 
 def _methods(kind: type) -> list[types.FunctionType]:
