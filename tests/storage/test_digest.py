@@ -81,6 +81,37 @@ def test_a_change_of_the_code_and_of_what_it_uses_shows(old, new):
     assert fingerprint(variant(old, old)) != fingerprint(variant(old, new))
 
 
+OF_A_CLASS = """
+import functools
+class Model:
+    RATE = 0.1
+    @staticmethod
+    def plus(x):
+        return x + 1
+    @classmethod
+    def minus(cls, x):
+        return x - 2
+    @property
+    def three(self):
+        return 3
+    @functools.cached_property
+    def four(self):
+        return 4
+    def __call__(self, x):
+        return self.plus(self.minus(x)) * self.RATE * self.three * self.four
+"""
+
+
+@pytest.mark.parametrize("line", ["RATE = 0.1", "x + 1", "x - 2", "return 3", "return 4"])
+def test_a_change_of_a_class_shows(line):
+    made = []
+    for text in (OF_A_CLASS, OF_A_CLASS, OF_A_CLASS.replace(line, f"{line}5")):
+        space = {"__name__": "variant"}
+        exec(text, space)
+        made.append(fingerprint(space["Model"]()))
+    assert made[0] == made[1] != made[2]
+
+
 def test_keyword_arguments_that_change_places_show():
     made = []
     for names in ("low, high", "high, low"):

@@ -17,6 +17,8 @@ from ..engines import Resident
 from ..execution.task import Itemwise
 
 _PLAIN = bool, int, float, complex, str, bytes, type(None), type(...)
+_COUNTED = (*_PLAIN, tuple, np.ndarray, np.generic)
+"""Types of the variables that count."""
 _LOOKS_UP = "LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"
 
 
@@ -145,9 +147,7 @@ def _of_function(function: types.FunctionType) -> Iterable[Any]:
     for name in _names(code):
         value = function.__globals__.get(name)
         same = getattr(value, "__module__", None) == function.__module__
-        if isinstance(value, (*_PLAIN, tuple, np.ndarray, np.generic)) or (
-            same and isinstance(value, types.FunctionType | type)
-        ):
+        if isinstance(value, _COUNTED) or (same and isinstance(value, types.FunctionType | type)):
             yield value
 
 
@@ -158,7 +158,19 @@ def _names(code: types.CodeType) -> list[str]:
     return sorted(own.union(*map(_names, inner)))
 
 
-def _methods(kind: type) -> list[types.FunctionType]:
-    """Functions that a class and those that it derives from define."""
-    found = [v for one in kind.__mro__ for v in vars(one).values()]
-    return [v for v in found if isinstance(v, types.FunctionType)]
+def _methods(kind: type) -> list[Any]:
+    """Functions, and plain values with their names, that a class and those that it derives from define."""
+    found: list[Any] = []
+    for name, value in (item for one in kind.__mro__ for item in vars(one).items()):
+        match value:
+            case types.FunctionType():
+                found.append(value)
+            case staticmethod() | classmethod():
+                found.append(value.__func__)
+            case property():
+                found.append(value.fget)
+            case functools.cached_property():
+                found.append(value.func)
+            case _ if isinstance(value, _COUNTED) and not name.startswith("__"):
+                found += [name, value]
+    return found
