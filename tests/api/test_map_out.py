@@ -521,6 +521,16 @@ def test_a_job_goes_on_where_it_ended_and_computes_nothing_twice(out, iterator, 
     np.testing.assert_array_equal(content(out), X**2)
 
 
+def test_rows_of_many_calls_are_checked_by_reading_each_chunk_once(monkeypatch):
+    assert len(mapped(out="out.zarr").calls) > 20
+    found, read = [], zarr.Array.__getitem__
+    monkeypatch.setattr(
+        zarr.Array, "__getitem__", lambda self, at: [found.append(self.name), read(self, at)][1]
+    )
+    assert not len(mapped(out="out.zarr", resume=True).calls)
+    assert found == ["/values"]
+
+
 @pytest.mark.parametrize("out", ["out.npy", "out.zarr"])
 def test_answers_without_numbers_are_not_computed_again(out):
     def fn(x):

@@ -100,14 +100,14 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 def read_runs(array: Any, runs: Sequence[tuple[int, int]]) -> np.ndarray:
     """Runs of rows of anything with slices; those of a Zarr array at once, which decompresses each chunk once."""
     if len(runs) > 1 and hasattr(array, "oindex"):
-        return np.asarray(array.oindex[_numbers(runs)])
+        return np.asarray(array.oindex[row_numbers(runs)])
     return _joined([np.asarray(array[begin:end]) for begin, end in runs])
 
 
 def write_runs(array: Any, runs: Sequence[tuple[int, int]], values: np.ndarray) -> None:
     """Write runs of rows, as `read_runs` reads them."""
     if len(runs) > 1 and hasattr(array, "oindex"):
-        array.oindex[_numbers(runs)] = values
+        array.oindex[row_numbers(runs)] = values
         return
     at = 0
     for begin, end in runs:
@@ -115,8 +115,32 @@ def write_runs(array: Any, runs: Sequence[tuple[int, int]], values: np.ndarray) 
         at += end - begin
 
 
-def _numbers(runs: Sequence[tuple[int, int]]) -> np.ndarray:
+def row_numbers(runs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The rows of runs."""
     return np.concatenate([np.arange(begin, end) for begin, end in runs])
+
+
+class Chunks:
+    """Chunks of an array, of which some are kept, because each slice of one computes or decompresses the whole.
+
+    ``firsts`` are their first rows, and the number of all rows; ``kept`` says how many are kept.
+    """
+
+    def __init__(self, array: Any, firsts: np.ndarray, kept: int) -> None:
+        self._array, self._firsts = array, firsts
+        self._chunk = lru_cache(kept)(self._read)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows, in any order."""
+        numbers = np.searchsorted(self._firsts, rows, side="right") - 1
+        parts = [
+            self._chunk(n)[rows[numbers == n] - self._firsts[n]]
+            for n in np.unique(numbers).tolist()
+        ]
+        return _joined(parts)[np.argsort(np.argsort(numbers, kind="stable"))]
+
+    def _read(self, number: int) -> np.ndarray:
+        return np.asarray(self._array[self._firsts[number] : self._firsts[number + 1]])
 
 
 class _ArrayRows:
@@ -133,7 +157,7 @@ class _ArrayRows:
         self._file = getattr(array, "filename", None) if isinstance(array, np.memmap) else None
         self._size = self._file_size()
         self._read = 0
-        self._firsts: np.ndarray | None = None
+        self._chunks: Chunks | None = None
         chunks = getattr(array, "chunks", None)
         if chunks:  # of which each slice computes, or decompresses, the whole
             size = chunks[0]  # of Dask those of all
@@ -142,8 +166,7 @@ class _ArrayRows:
             most = int(np.diff(firsts).max(initial=0) * np.prod(array.shape[1:], dtype=np.int64))
             most *= np.dtype(array.dtype).itemsize
             if not regular or most <= _LARGEST:
-                self._firsts = firsts
-                self._chunk = lru_cache(max(1, _KEPT // max(1, most)))(self._read_chunk)
+                self._chunks = Chunks(array, firsts, max(1, _KEPT // max(1, most)))
 
     def take(self, at: slice | np.ndarray) -> np.ndarray:
         """Some rows, in memory."""
@@ -157,8 +180,8 @@ class _ArrayRows:
         try:
             if self._file is not None:
                 rows = self._mapped(at)
-            elif self._firsts is not None:
-                rows = self._chunked(at, self._firsts)
+            elif self._chunks is not None:
+                rows = self._chunks.take(row_numbers(runs))
             else:
                 rows = read_runs(self._array, runs)
         except Exception as error:
@@ -178,18 +201,6 @@ class _ArrayRows:
             self._array._mmap.madvise(mmap.MADV_DONTNEED)  # else what was read counts as memory
             self._read = 0
         return rows
-
-    def _chunked(self, at: slice | np.ndarray, firsts: np.ndarray) -> np.ndarray:
-        wanted = np.arange(at.start, at.stop) if isinstance(at, slice) else at
-        chunks = np.searchsorted(firsts, wanted, side="right") - 1
-        parts = [
-            self._chunk(n)[wanted[chunks == n] - firsts[n]] for n in np.unique(chunks).tolist()
-        ]
-        return _joined(parts)[np.argsort(np.argsort(chunks, kind="stable"))]
-
-    def _read_chunk(self, number: int) -> np.ndarray:
-        assert self._firsts is not None
-        return np.asarray(self._array[self._firsts[number] : self._firsts[number + 1]])
 
     def _file_size(self) -> int | None:
         # Reading a page that a file no longer has would end the process.
