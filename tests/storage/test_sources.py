@@ -518,6 +518,9 @@ def test_chunks_of_zarr_are_decompressed_once_unless_they_are_large(monkeypatch,
     for row in range(95):
         np.testing.assert_array_equal(rows.take(slice(row, row + 1)), [[2 * row, 2 * row + 1]])
     assert found == reads
+    found.clear()
+    np.testing.assert_array_equal(rows.take(slice(1, 95))[:, 0], np.arange(2, 190, 2))
+    assert found == [1]  # of many chunks at once
 
 
 def test_text_of_any_length_in_a_zarr_array():

@@ -100,14 +100,14 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 def read_runs(array: Any, runs: Sequence[tuple[int, int]]) -> np.ndarray:
     """Runs of rows of anything with slices; those of a Zarr array at once, which decompresses each chunk once."""
     if len(runs) > 1 and hasattr(array, "oindex"):
-        return np.asarray(array.oindex[row_numbers(runs)])
+        return np.asarray(array.oindex[_numbers(runs)])
     return _joined([np.asarray(array[begin:end]) for begin, end in runs])
 
 
 def write_runs(array: Any, runs: Sequence[tuple[int, int]], values: np.ndarray) -> None:
     """Write runs of rows, as `read_runs` reads them."""
     if len(runs) > 1 and hasattr(array, "oindex"):
-        array.oindex[row_numbers(runs)] = values
+        array.oindex[_numbers(runs)] = values
         return
     at = 0
     for begin, end in runs:
@@ -115,7 +115,7 @@ def write_runs(array: Any, runs: Sequence[tuple[int, int]], values: np.ndarray) 
         at += end - begin
 
 
-def row_numbers(runs: Sequence[tuple[int, int]]) -> np.ndarray:
+def _numbers(runs: Sequence[tuple[int, int]]) -> np.ndarray:
     """The rows of runs."""
     return np.concatenate([np.arange(begin, end) for begin, end in runs])
 
@@ -123,15 +123,19 @@ def row_numbers(runs: Sequence[tuple[int, int]]) -> np.ndarray:
 class Chunks:
     """Chunks of an array, of which some are kept, because each slice of one computes or decompresses the whole.
 
-    ``firsts`` are their first rows, and the number of all rows; ``kept`` says how many are kept.
+    ``firsts`` are their first rows, and the number of all rows; ``kept`` says how many are kept. More than ``most`` rows,
+    which are of many chunks, are read at once.
     """
 
-    def __init__(self, array: Any, firsts: np.ndarray, kept: int) -> None:
-        self._array, self._firsts = array, firsts
+    def __init__(self, array: Any, firsts: np.ndarray, kept: int, most: int) -> None:
+        self._array, self._firsts, self._most = array, firsts, most
         self._chunk = lru_cache(kept)(self._read)
 
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        """Some rows, in any order."""
+    def take(self, runs: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Some runs of rows, in any order."""
+        rows = _numbers(runs)
+        if len(rows) > self._most:
+            return read_runs(self._array, runs)
         numbers = np.searchsorted(self._firsts, rows, side="right") - 1
         parts = [
             self._chunk(n)[rows[numbers == n] - self._firsts[n]]
@@ -166,7 +170,8 @@ class _ArrayRows:
             most = int(np.diff(firsts).max(initial=0) * np.prod(array.shape[1:], dtype=np.int64))
             most *= np.dtype(array.dtype).itemsize
             if not regular or most <= _LARGEST:
-                self._chunks = Chunks(array, firsts, max(1, _KEPT // max(1, most)))
+                kept = max(1, _KEPT // max(1, most))
+                self._chunks = Chunks(array, firsts, kept, size if regular else self.rows)
 
     def take(self, at: slice | np.ndarray) -> np.ndarray:
         """Some rows, in memory."""
@@ -181,7 +186,7 @@ class _ArrayRows:
             if self._file is not None:
                 rows = self._mapped(at)
             elif self._chunks is not None:
-                rows = self._chunks.take(row_numbers(runs))
+                rows = self._chunks.take(runs)
             else:
                 rows = read_runs(self._array, runs)
         except Exception as error:

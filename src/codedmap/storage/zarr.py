@@ -16,7 +16,7 @@ from ..results.trees import errors_name
 from .digest import checksum
 from .journal import writing
 from .output import Form, Output, Runs
-from .source import Chunks, extra, row_numbers
+from .source import Chunks, extra
 
 _CHUNK = 1 << 20  # bytes; a call that begins or ends within a chunk compresses it again
 
@@ -92,10 +92,9 @@ class ZarrOutput(Output):
         # Nothing is written as long as rows are checked, and those of many calls share a chunk.
         for name, array in self.arrays.items():
             if name not in self._checked:
-                firsts = np.r_[0 : array.shape[0] : array.chunks[0], array.shape[0]]
-                self._checked[name] = Chunks(array, firsts, 2)
-        rows = row_numbers(runs)
-        return checksum(one.take(rows) for one in self._checked.values()) == str(record["values"])
+                rows, size = array.shape[0], array.chunks[0]
+                self._checked[name] = Chunks(array, np.r_[0:rows:size, rows], 2, size)
+        return checksum(one.take(runs) for one in self._checked.values()) == str(record["values"])
 
     def clear(self, runs: Runs) -> None:
         """Remove chunks that cannot be read, or none of their rows could be written again."""
