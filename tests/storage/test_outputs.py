@@ -166,6 +166,11 @@ def test_parquet_holds_text_nothing_and_rows_of_any_shape(tmp_path):
         (NpyOutput, {"a": VALUES, "b": VALUES}, "a dict of a, b, and a .npy file holds one array"),
         (NpyOutput, {"values": VALUES.astype(object)}, "are Python objects, which a .npy file"),
         (ZarrOutput, {"values": np.array(["a"])}, "'values' of dtype <U1, and a Zarr group holds"),
+        (
+            ZarrOutput,
+            {"values": np.ones(1, [("a", "i4")])},
+            r"dtype \[\('a', '<i4'\)\], and a Zarr",
+        ),
         (ZarrOutput, {"": VALUES}, "under names of folders"),
         (ZarrOutput, {"..": VALUES}, "under names of folders"),
         (ZarrOutput, {"a\\b": VALUES}, "under names of folders"),

@@ -39,7 +39,7 @@ class ZarrOutput(Output):
         with writing(self.paths[0]):
             self._group = self._zarr.open_group(self.paths[0], mode="w" if new else "a")
             for name, (descr, shape) in form.items():
-                dtype = np.dtype(descr) if isinstance(descr, str) else np.dtype(object)
+                dtype = np.lib.format.descr_to_dtype(descr)
                 if (
                     dtype.kind not in "biufc"
                     or dtype.char in "gG"
