@@ -163,7 +163,7 @@ class _ArrayRows:
         self._read = 0
         self._chunks: Chunks | None = None
         chunks = getattr(array, "chunks", None)
-        if chunks:  # of which each slice computes, or decompresses, the whole
+        if isinstance(chunks, tuple):  # of which each slice computes, or decompresses, the whole
             size = chunks[0]  # of Dask those of all
             regular = isinstance(size, Integral)
             firsts = np.r_[0 : self.rows : size, self.rows] if regular else np.cumsum([0, *size])
