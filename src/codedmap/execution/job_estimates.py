@@ -65,17 +65,14 @@ class JobEstimates:
             unknown = self.unknown(chunk, status) & (estimate.values.dtype.kind == "f")
             wanted = lost | unknown
             more = self._answers.joined(chunk.encoded.mixtures(_NUMBERS)) if wanted.any() else None
-            answers = np.count_nonzero(status == Status.EXACT) + (
-                0 if more is None else len(more[0])
-            )
-            if lost.any() and answers < _FEWEST:  # one answer says nothing of others
-                values = estimate.values[lost]
-                found = [Estimates(np.flatnonzero(lost), values, np.full_like(values, np.inf))]
+            exact = np.flatnonzero(status == Status.EXACT)
+            if lost.any() and _too_few(len(exact), more):
+                found = list(_as_they_are(np.flatnonzero(lost), lambda at: estimate.values[at]))
             elif wanted.any():
                 found = list(
                     estimate_missing(
                         InputRows(self._inputs.array(chunk.rows)),
-                        np.flatnonzero(status == Status.EXACT),
+                        exact,
                         np.flatnonzero(wanted),
                         lambda at: estimate.values[at],
                         lambda: math.inf,
@@ -100,16 +97,31 @@ class JobEstimates:
         known = (status[lost] == Status.ESTIMATED).all()
         if known and (not lost.any() or (effort == "thorough" and time_left() < _SHORTEST)):
             return iter(())
+        exact, more = np.flatnonzero(status == Status.EXACT), self._answers.joined()
+        if _too_few(len(exact), more):
+            return _as_they_are(np.flatnonzero(lost & (status == Status.ESTIMATED)), answers)
         return estimate_missing(
             self._inputs,
-            np.flatnonzero(status == Status.EXACT),
+            exact,
             np.flatnonzero(lost),
             answers,
             time_left,
             effort=effort,
             sample=sample,
-            more=self._answers.joined(),
+            more=more,
         )
+
+
+def _too_few(exact: int, more: tuple[np.ndarray, np.ndarray] | None) -> bool:
+    """Whether so many rows, and more answers, say nothing of others."""
+    return exact + (0 if more is None else len(more[0])) < _FEWEST
+
+
+def _as_they_are(rows: np.ndarray, answers: Callable[[np.ndarray], Any]) -> Iterator[Estimates]:
+    """The answers to rows (e,) int, with nothing known of their errors."""
+    if len(rows):
+        values = answers(rows)
+        yield Estimates(rows, values, np.full_like(values, np.inf))
 
 
 class _Answers:
