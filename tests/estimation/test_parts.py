@@ -313,8 +313,8 @@ def test_a_process_on_another_scale_comes_back_from_there(transform):
     known = points_of()
     answers = waves(known)[0][:, 0]
     kernel = Kernel(np.array([0.5, 0.5, 0.1]), 1e-2, "matern52", linear=False)
-    model = surrogate._Model(0.1, 1000, transform, kernel)
-    found = surrogate._process(known, answers, model, math.inf, known.second)
+    model = surrogate._Model(0.1, 1000, transform, kernel, known)
+    found = surrogate._process(answers, model, math.inf, known.second)
     there = transform.there(answers)[:, None]
     plain = surrogate._conditioned(known, there, kernel, math.inf)
     means, variances = transform.back(plain.means[:, 0], plain.variances[:, 0])
@@ -331,8 +331,8 @@ def test_a_kernel_is_refined_if_answers_left_out_are_nearer(worse, monkeypatch):
     kernels = [Kernel(np.full(3, scale), 1e-6, "matern52", linear=False) for scale in (0.5, 50.0)]
     begun, refined = kernels if worse else kernels[::-1]
     monkeypatch.setattr(surrogate, "likeliest", lambda *given, **options: refined)
-    model = surrogate._Model(0.1, 30, NONE, begun)
-    found = surrogate._process(known, answers, model, math.inf, known.last)
+    model = surrogate._Model(0.1, 30, NONE, begun, known)
+    found = surrogate._process(answers, model, math.inf, known.last)
     assert found.kernel.scales[0] == 0.5
 
 
@@ -370,9 +370,9 @@ def test_a_process_is_refined_by_as_many_answers_as_there_is_time_for(
 
     monkeypatch.setattr(surrogate, "likeliest", search)
     monkeypatch.setattr(surrogate, "_conditioned", lambda *given: solved.append(given[2:]))
-    model = surrogate._Model(0.1, 300, NONE, "first")
+    model = surrogate._Model(0.1, 300, NONE, "first", known)
     answers, drawn = known.points[:, 0], known.second
-    assert surrogate._process(known, answers, model, seconds, drawn) is None
+    assert surrogate._process(answers, model, seconds, drawn) is None
     if size is None:
         assert searched == []
         assert solved == [("first", pytest.approx(seconds))]

@@ -346,7 +346,7 @@ def test_of_ways_that_are_nearly_as_good_two_are_used_where_there_is_time(monkey
     scaled = np.sin(known.points[:, 0])
     kernel = Kernel(np.ones(3), 1e-4, "matern52", linear=False)
     models = [
-        surrogate._Model(error, 40, surrogate.NONE, Kernel(np.ones(3), 1e-4, kind, linear))
+        surrogate._Model(error, 40, surrogate.NONE, Kernel(np.ones(3), 1e-4, kind, linear), known)
         for error, kind, linear in (
             (0.11, "matern52", True),
             (0.10, "matern52", False),
@@ -357,7 +357,7 @@ def test_of_ways_that_are_nearly_as_good_two_are_used_where_there_is_time(monkey
     monkeypatch.setattr(surrogate, "_models", lambda *_: iter(models))
     used, off = [], 0.1
 
-    def process(known, scaled, model, seconds, drawn):
+    def process(scaled, model, seconds, drawn):
         np.testing.assert_array_equal(drawn, known.second if used else known.last)
         used.append((model, seconds))
         means = np.append(scaled[known.sample] + off, np.zeros(5))

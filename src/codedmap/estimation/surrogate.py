@@ -445,10 +445,9 @@ def _ways(
     def least() -> float:
         return min(candidate.error(targets) for candidate in candidates)
 
-    if thorough and least() > _ROTATED:
-        seconds = known.time_left() / outputs
-        for model in _rotated(known, scaled, best, seconds / 2.0):
-            third = _process(scaled, model, seconds / 2.0, known.last)
+    if thorough and least() > _ROTATED and known.time_left() / outputs >= _SOME:
+        for model in _rotated(known, scaled, best, known.time_left() / (2.0 * outputs)):
+            third = _process(scaled, model, known.time_left() / outputs, known.last)
             candidates += [third] if third else []
     poor = thorough and least() > _POOR and len(scaled) >= _TREES
     return candidates, best.kernel.scales if poor else None
@@ -567,6 +566,8 @@ def _rotated(known: Points, scaled: np.ndarray, best: _Model, seconds: float) ->
         return []
     if not whole:
         before, points, after = rotated(few)
+        if not go_on():
+            return []
     # Answers that have chosen directions are nearer to the process than others.
     left_out = [float((fitted.left_out()[0] ** 2).mean()) for fitted in (before, after)]
     times = max(1.0, now / was * math.sqrt(left_out[0] / max(left_out[1], 1e-300)))
