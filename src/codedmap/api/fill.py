@@ -317,9 +317,8 @@ def _marks(answers: _Table, lost: np.ndarray) -> str | None:
         numbers, counts = np.unique(flat[np.isfinite(flat) & ~gone], return_counts=True)
         if len(numbers) < 3:
             continue
-        scaled = (
-            numbers / np.abs(numbers[[0, -1]]).max()
-        )  # differences of the largest are no numbers
+        # Differences of the largest are no numbers.
+        scaled = numbers / np.abs(numbers[[0, -1]]).max()
         for mark, others in ((-1, slice(0, -1)), (0, slice(1, None))):
             low, high = scaled[others][[0, -1]]
             away = max(low - scaled[mark], scaled[mark] - high)

@@ -446,9 +446,9 @@ def _ways(
         return min(candidate.error(targets) for candidate in candidates)
 
     if thorough and least() > _ROTATED and known.time_left() / outputs >= _SOME:
-        for model in _rotated(known, scaled, best, known.time_left() / (2.0 * outputs)):
-            third = _process(scaled, model, known.time_left() / outputs, known.last)
-            candidates += [third] if third else []
+        rotated = _rotated(known, scaled, best, known.time_left() / (2.0 * outputs))
+        third = rotated and _process(scaled, rotated, known.time_left() / outputs, known.last)
+        candidates += [third] if third else []
     poor = thorough and least() > _POOR and len(scaled) >= _TREES
     return candidates, best.kernel.scales if poor else None
 
@@ -519,15 +519,16 @@ def _models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> I
         yield model([best.kernel, *screened], best.transform, _STEPS, tied=False)
 
 
-def _rotated(known: Points, scaled: np.ndarray, best: _Model, seconds: float) -> list[_Model]:
-    """The best process of an output (n,) with other directions as dimensions, if answers left out are nearer so.
+def _rotated(known: Points, scaled: np.ndarray, best: _Model, seconds: float) -> _Model | None:
+    """The best process of an output (n,) with other directions as dimensions.
 
     They are the principal ones of its gradients, along which it changes most (an active subspace; Constantine, Dow and
-    Wang 2014), found a few times. None if there is no time.
+    Wang 2014), found a few times. None if answers left out are not much nearer so, if answers are too few, or if there is
+    no time.
     """
     (size, dimensions), few, go_on = known.points.shape, known.first, known.within(seconds)
     if dimensions < 2 or size < max(_ROTATED_ANSWERS, _EACH * dimensions):
-        return []
+        return None
     moved = best.transform.there(scaled)
     there = ((moved - moved.mean()) / moved.std())[:, None]
 
@@ -561,19 +562,24 @@ def _rotated(known: Points, scaled: np.ndarray, best: _Model, seconds: float) ->
             off.append((there[others] - fitted.predict(place.points[others])[0]) ** 2)
         was, now = (float(np.sqrt(np.concatenate(off).mean())) for off in squares)
         if not go_on() or (len(squares[0]) == _QUARTERS // 2 and now > was):
-            return []
+            return None
     if now > _SURELY * was:
-        return []
+        return None
     if not whole:
         before, points, after = rotated(few)
         if not go_on():
-            return []
+            return None
     # Answers that have chosen directions are nearer to the process than others.
     left_out = [float((fitted.left_out()[0] ** 2).mean()) for fitted in (before, after)]
     times = max(1.0, now / was * math.sqrt(left_out[0] / max(left_out[1], 1e-300)))
-    larger = 1.0 + (times - 1.0) * len(few) / size
-    error = best.error * now / was
-    return [_Model(error, len(few), best.transform, after.kernel, points, larger)]
+    return replace(
+        best,
+        error=best.error * now / was,
+        answers=len(few),
+        kernel=after.kernel,
+        known=points,
+        larger=1.0 + (times - 1.0) * len(few) / size,
+    )
 
 
 def _screened(known: Points, scaled: np.ndarray) -> list[Kernel]:

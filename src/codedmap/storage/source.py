@@ -30,9 +30,7 @@ _END = object()
 _SLOW = 0.1  # seconds of reading, after which what has come is computed
 _UNMAP = 32 << 20  # bytes of a memory map that are read until its pages are dropped
 _KEPT = 64 << 20  # bytes of chunks and row groups that are kept for rows read one after another
-_LARGEST = (
-    256 << 20
-)  # bytes of rows that are kept where a chunk of Zarr or HDF5 has this many of them
+_LARGEST = 256 << 20  # bytes of the rows of a chunk of Zarr or HDF5, up to which they are kept
 
 
 def extra(name: str, what: str) -> Any:
