@@ -465,8 +465,8 @@ def test_the_limit_of_a_call_and_the_parts_of_a_batch(batches, call, overhead, g
 def test_the_payload_of_a_call_that_ended_at_its_limit_was_that_of_more_groups():
     scheduler = Scheduler(Job(100, ahead=0))
     scheduler.handle(Joined(0.0, 0))
-    scheduler.handle(Answered(0.01, 0, 0.01, nbytes=7))
-    scheduler.handle(Answered(0.5, 1, 0.4, nbytes=1000, done=1))
+    scheduler.handle(Answered(0.01, 0, 0.01, nbytes=1031))
+    scheduler.handle(Answered(0.5, 1, 0.4, nbytes=10**6, done=1))
     assert scheduler._times.nbytes == 7
 
 

@@ -132,12 +132,12 @@ def test_a_npy_file_is_one_that_numpy_would_have_written(tmp_path):
     assert (tmp_path / "out.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
 
 
-def test_chunks_of_zarr_take_a_megabyte(tmp_path):
+def test_chunks_of_zarr_take_256_kilobytes(tmp_path):
     output = ZarrOutput(tmp_path / "out.zarr")
     output.open({"values": ["<f8", [4]], "counts": ["<i4", []]}, 10**6, new=True)
     group = zarr.open_group(tmp_path / "out.zarr", mode="r")
-    assert group["values"].chunks == (2**15, 4)
-    assert group["counts"].chunks == (2**18,)
+    assert group["values"].chunks == (2**13, 4)
+    assert group["counts"].chunks == (2**16,)
     assert np.isnan(group["values"][0]).all()
 
 

@@ -20,6 +20,7 @@ _KNOWN = 2  # from so many others
 COLD = 4  # times as long as others are first calls that compile or load something
 _LOW = 0.1  # share of the calls that may be much shorter than what each takes by itself,
 _DIFFER = 1.5  # times as long as the others at most
+_FRAME = 1024  # bytes of a message that are none of its groups
 _FITTED = 64  # last calls to which the time of a call itself, and of each of its groups, is fitted
 
 
@@ -58,7 +59,7 @@ class CallTimes:
         sums[0] += max(seconds, _SHORTEST)
         sums[1] += groups
         self._stale -= 1
-        self.nbytes = max(self.nbytes, nbytes / groups)
+        self.nbytes = max(self.nbytes, (nbytes - _FRAME) / groups)
         self.largest = max(self.largest, groups)
 
     def add_raised(self, groups: int, seconds: float) -> None:

@@ -18,7 +18,7 @@ from .journal import writing
 from .output import Form, Output, Runs
 from .source import Chunks, extra
 
-_CHUNK = 1 << 20  # bytes; a call that begins or ends within a chunk compresses it again
+_CHUNK = 1 << 18  # bytes; a call that begins or ends within a chunk compresses it again
 
 _SETTLING = 5.0  # seconds
 _TAKEN = "zarr.json", "", ".", ".."
