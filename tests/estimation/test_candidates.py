@@ -14,20 +14,22 @@ import pytest
 from scipy.stats import t
 from sklearn.linear_model import Ridge
 
-from codedmap.estimation import candidates, surrogate
+from codedmap.estimation import candidates, gaussian
 from codedmap.estimation.calibration import calibrated
 from codedmap.estimation.candidates import (
     Candidate,
-    Points,
     by_mean,
     by_neighbours,
     by_plane,
     combined,
 )
 from codedmap.estimation.gaussian import Kernel, squared
+from codedmap.estimation.points import Points
 from codedmap.estimation.space import Space
 from codedmap.estimation.surrogate import _inflation, estimates
 from codedmap.estimation.transforms import transforms
+
+from .conftest import put
 
 RNG = np.random.default_rng(5)
 POINTS = RNG.normal(size=(40, 3))
@@ -222,14 +224,14 @@ def test_standard_errors_are_wider_by_the_numbers_that_few_answers_have_chosen()
 def searches(monkeypatch):
     """What is searched for: points, starts, smoothness, whether the mean is a plane, whether scales are tied."""
     made = []
-    search = surrogate.likeliest
+    search = gaussian.likeliest
 
     def counted(points, answers, starts, *, steps, tied=False, **options):
         kind = starts[0].smoothness, starts[0].linear
         made.append((len(points), len(starts), *kind, tied))
         return search(points, answers, starts, steps=min(steps, 3), tied=tied, **options)
 
-    monkeypatch.setattr(surrogate, "likeliest", counted)
+    put(monkeypatch, "likeliest", counted)
     return made
 
 
@@ -281,7 +283,7 @@ def test_a_plane_needs_four_answers_for_each_of_its_numbers(searches):
     [(0.03, set()), (0.2, {162, 248}), (1.0, {280, 559}), (1e3, {300, 600, 700})],
 )
 def test_less_is_searched_in_less_time(seconds, sizes, searches, monkeypatch):
-    monkeypatch.setattr(surrogate.Points, "_timed", lambda _: 3e-10)  # 8 ms for 300 points
+    monkeypatch.setattr(Points, "_timed", lambda _: 3e-10)  # 8 ms for 300 points
     points, answers, wanted, truth = sample(700)
     found = estimates(points, answers, wanted, time_left=lambda: seconds)
     assert {search[0] for search in searches} == sizes
@@ -306,9 +308,9 @@ def test_without_time_and_inputs_that_vary_the_mean_is_estimated():
 
 def test_many_outputs_take_as_much_time_as_they_are_numbers(monkeypatch):
     """Where it takes long to read answers, as many estimates are not begun as are written later."""
-    monkeypatch.setattr(surrogate.Points, "_timed", lambda _: 3e-10)
+    monkeypatch.setattr(Points, "_timed", lambda _: 3e-10)
     points, _, wanted, _ = sample(200)
-    known = surrogate.Points(points, wanted, 0, lambda: 10.0, thorough=True, each=map)
+    known = Points(points, wanted, 0, lambda: 10.0, thorough=True, each=map)
     assert known.solving(200, 1001) == pytest.approx(6.0 * known.solving(200))
     known.reserve(12.0, len(points))  # reading took 2 s
     assert known.time_left() == pytest.approx(10.0 - 2.0 * 2.0 * (20 + 200) / 200 - 220e-5)
@@ -320,7 +322,7 @@ def test_errors_are_told_apart_by_place_if_that_takes_less_than_a_fourth_of_the_
 ):
     """Of 1,120 points it takes 0.0112 s."""
     given = []
-    monkeypatch.setattr(surrogate, "calibrated", lambda *_, by_place: given.append(by_place) or np.ones((120, 1)))  # fmt: skip
+    put(monkeypatch, "calibrated", lambda *_, by_place: given.append(by_place) or np.ones((120, 1)))  # fmt: skip
     points = np.random.default_rng(0).random((1120, 3))
     estimates(points[:1000], np.sin(points[:1000, :1]), points[1000:], time_left=lambda: seconds)
     assert given == [places]
@@ -340,14 +342,14 @@ def test_what_components_leave_is_estimated_by_a_process_that_suits_it():
 
 def test_a_search_that_takes_all_the_time_of_an_output_still_leaves_it_a_process(monkeypatch):
     left = 0.5
-    search = surrogate.likeliest
+    search = gaussian.likeliest
 
     def late(*given, **rest):
         nonlocal left
         left -= 0.15
         return search(*given, **rest)
 
-    monkeypatch.setattr(surrogate, "likeliest", late)
+    put(monkeypatch, "likeliest", late)
     points, answers, wanted, truth = sample(200, outputs=2)
     found = estimates(points, answers, wanted, time_left=lambda: max(left, 0.01))
     assert "process" in found.methods[0]
@@ -486,13 +488,13 @@ def test_points_have_no_distance_from_themselves():
 
 def test_searches_begin_at_short_middling_and_long_scales(monkeypatch):
     begun = []
-    search = surrogate.likeliest
+    search = gaussian.likeliest
 
     def counted(points, answers, starts, **options):
         begun.append([start.scales for start in starts])
         return search(points, answers, starts, **(options | {"steps": 2}))
 
-    monkeypatch.setattr(surrogate, "likeliest", counted)
+    put(monkeypatch, "likeliest", counted)
     points, answers, wanted, _ = sample(50)
     estimates(points, answers, wanted)
     equal = [np.full(3, 1 / (length * math.sqrt(3))) for length in (0.5, 2.0, 6.0)]
@@ -507,7 +509,7 @@ def test_what_takes_too_long_to_solve_is_estimated_from_the_nearest(
     seconds, exactly, searches, solved, monkeypatch
 ):
     """1,500 answers, of which 1,000 are left out: 5.7e9 operations, at 3e9 a second, in half of the time."""
-    monkeypatch.setattr(surrogate.Points, "_timed", lambda _: 2e-9)
+    monkeypatch.setattr(Points, "_timed", lambda _: 2e-9)
     points, answers, wanted, _ = sample(1500)
     estimates(points, answers, wanted, time_left=lambda: seconds)
     assert (1500 in solved) is exactly
@@ -519,7 +521,7 @@ def test_blas_has_one_thread_also_where_scipy_is_imported_only_now():
         """
         import numpy as np
         from threadpoolctl import threadpool_info
-        from codedmap.estimation import candidates, surrogate
+        from codedmap.estimation import candidates, gaussian, surrogate
 
         seen = []
 
@@ -566,7 +568,7 @@ def test_wide_inputs_have_a_deviation_of_one_in_each_direction_on_average():
 
 def test_some_of_many_answers_at_once_say_more_than_the_nearest_where_these_are_far(monkeypatch):
     """The process of the nearest 80 alone is off by ten times as much in eight dimensions."""
-    monkeypatch.setattr(surrogate.Points, "_timed", lambda _: 1e-8)  # 3,000 take too long
+    monkeypatch.setattr(Points, "_timed", lambda _: 1e-8)  # 3,000 take too long
     points = np.random.default_rng(0).random((3100, 8))
     answers = np.sin(points @ np.linspace(0.3, 1.5, 8))[:, None]
     known = points[:3000], answers[:3000], points[3000:]

@@ -11,13 +11,17 @@ from scipy.interpolate import RBFInterpolator
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from codedmap.estimation import surrogate
-from codedmap.estimation.candidates import Candidate, Points, by_mean, by_others
+from codedmap.estimation import candidates, components, conditioning, models, one_output, surrogate
+from codedmap.estimation.candidates import Candidate, by_mean, by_others
 from codedmap.estimation.gaussian import Fitted, Kernel, likeliest
+from codedmap.estimation.models import Model
+from codedmap.estimation.models import models as models_of
 from codedmap.estimation.nearest import Nearest, nearest
+from codedmap.estimation.points import Points
 from codedmap.estimation.surrogate import estimates
 from codedmap.estimation.transforms import NONE, Transform
 
+from .conftest import put
 from .test_gaussian import dense
 
 RNG = np.random.default_rng(3)
@@ -134,7 +138,7 @@ def test_means_of_copies_and_estimates_count_by_one_over_their_variances(noise, 
         numbers = np.zeros((6, 1)), unit * errors[:, None], np.array([unit * left_out])
         return surrogate.Estimates(*numbers, ("method",))
 
-    monkeypatch.setattr(surrogate, "_estimates", estimated)
+    put(monkeypatch, "_estimates", estimated)
     found = surrogate._of_repeats(None, unit * answers, which, at)
     np.testing.assert_allclose(asked[0][:, 0], means)
     within = sum(((answers[which == k] - means[k]) ** 2).sum() for k in range(5)) / 6
@@ -201,7 +205,7 @@ def test_answers_left_out_calibrate_a_process(rows, drawn):
     if drawn:
         known.sample = np.sort(np.random.default_rng(1).permutation(rows)[:drawn])
     kernel = Kernel(np.array([0.5, 0.5, 0.1]), 1e-2, "matern52", linear=False)
-    found = surrogate._conditioned(known, answers, kernel, math.inf)
+    found = conditioning.conditioned(known, answers, kernel, math.inf)
     means, variances, scale = dense(kernel, known.points, answers, known.wanted)
     off, sharp = [], []
     for row in known.sample:
@@ -231,7 +235,7 @@ def test_a_process_sees_as_many_answers_as_there_is_time_for(seconds, used, monk
     known = points_of(200, time_left=lambda: 1e9)
     answers, _ = waves(known)
     kernel = Kernel(np.array([0.5, 0.5, 0.1]), 1e-2, "matern52", linear=False)
-    found = surrogate._conditioned(known, answers, kernel, seconds)
+    found = conditioning.conditioned(known, answers, kernel, seconds)
     if used is None:
         assert found is None
         return
@@ -250,7 +254,7 @@ def test_of_many_answers_a_quick_process_sees_the_nearest(thorough, exactly, sol
     known = points_of(2100, columns=2, thorough=thorough)
     answers, truth = waves(known)
     kernel = Kernel(np.array([0.5, 0.5]), 1e-6, "matern52", linear=False)
-    found = surrogate._conditioned(known, answers, kernel, math.inf)
+    found = conditioning.conditioned(known, answers, kernel, math.inf)
     assert (2100 in solved) == exactly
     np.testing.assert_allclose(found.means[1000:], truth, atol=0.05)
     off = found.means[:1000] - answers[known.sample]
@@ -261,7 +265,7 @@ def test_of_many_answers_a_quick_process_sees_the_nearest(thorough, exactly, sol
 def test_the_ends_are_estimated_from_the_rest_in_the_dimensions_that_matter_most(rows, size):
     points, answers = RNG.normal(size=(rows, 6)), RNG.normal(size=(rows, 2))
     kernel = Kernel(np.array([0.5, 0.01, 0.4, 0.02, 0.6, 0.3]), 1e-2, "matern52", linear=False)
-    away, squares = surrogate._ends(points, answers, kernel)
+    away, squares = conditioning._ends(points, answers, kernel)
     assert (away.shape, squares.shape) == ((8 * size,), (8 * size, 2))
     at = 0
     for dimension in np.argsort(-points.std(axis=0) * kernel.scales)[:4]:
@@ -283,22 +287,22 @@ def test_variances_are_wider_the_further_away_as_squares_at_the_ends_are():
     ratios[1:20:2] *= 1.5
     order = RNG.permutation(22)
     wanted = np.array([-1.0, 0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 9.0])
-    found = surrogate._widened(wanted, known[order], ratios[order])
+    found = conditioning._widened(wanted, known[order], ratios[order])
     expected = [1, 1, 1, math.sqrt(3), 3, 3, 3, 8, 8]
     np.testing.assert_allclose(found[:, 0], expected)
     np.testing.assert_allclose(found[:, 1], 1.0)
-    few = surrogate._widened(wanted, known[:4], ratios[:4])
+    few = conditioning._widened(wanted, known[:4], ratios[:4])
     np.testing.assert_array_equal(few, np.ones((9, 2)))
 
 
 def test_a_search_for_a_gaussian_process_begins_shorter_and_with_some_noise():
     kernel = Kernel(np.array([0.5, 2.0]), 1e-8, "matern52", linear=True)
-    begun = surrogate._begun(kernel, "gaussian", False)
+    begun = models.begun(kernel, "gaussian", False)
     np.testing.assert_array_equal(begun.scales, [1.5, 6.0])
     assert (begun.noise, begun.smoothness, begun.linear) == (1e-4, "gaussian", False)
     loud = Kernel(kernel.scales, 0.1, "matern52", linear=True)
-    assert surrogate._begun(loud, "gaussian", True).noise == 0.1
-    other = surrogate._begun(begun, None, True)
+    assert models.begun(loud, "gaussian", True).noise == 0.1
+    other = models.begun(begun, None, True)
     assert (other.scales is begun.scales, other.smoothness, other.linear) == (
         True,
         "gaussian",
@@ -313,10 +317,10 @@ def test_a_process_on_another_scale_comes_back_from_there(transform):
     known = points_of()
     answers = waves(known)[0][:, 0]
     kernel = Kernel(np.array([0.5, 0.5, 0.1]), 1e-2, "matern52", linear=False)
-    model = surrogate._Model(0.1, 1000, transform, kernel, known)
-    found = surrogate._process(answers, model, math.inf, known.second)
+    model = Model(0.1, 1000, transform, kernel, known)
+    found = one_output._process(answers, model, math.inf, known.second)
     there = transform.there(answers)[:, None]
-    plain = surrogate._conditioned(known, there, kernel, math.inf)
+    plain = conditioning.conditioned(known, there, kernel, math.inf)
     means, variances = transform.back(plain.means[:, 0], plain.variances[:, 0])
     np.testing.assert_allclose(found.means, means, atol=1e-8)
     np.testing.assert_allclose(found.variances, variances, rtol=1e-6)
@@ -330,9 +334,9 @@ def test_a_kernel_is_refined_if_answers_left_out_are_nearer(worse, monkeypatch):
     answers = waves(known)[0][:, 0]
     kernels = [Kernel(np.full(3, scale), 1e-6, "matern52", linear=False) for scale in (0.5, 50.0)]
     begun, refined = kernels if worse else kernels[::-1]
-    monkeypatch.setattr(surrogate, "likeliest", lambda *given, **options: refined)
-    model = surrogate._Model(0.1, 30, NONE, begun, known)
-    found = surrogate._process(answers, model, math.inf, known.last)
+    put(monkeypatch, "likeliest", lambda *given, **options: refined)
+    model = Model(0.1, 30, NONE, begun, known)
+    found = one_output._process(answers, model, math.inf, known.last)
     assert found.kernel.scales[0] == 0.5
 
 
@@ -368,11 +372,11 @@ def test_a_process_is_refined_by_as_many_answers_as_there_is_time_for(
         searched.append((len(points), len(answers), starts))
         return "refined"
 
-    monkeypatch.setattr(surrogate, "likeliest", search)
-    monkeypatch.setattr(surrogate, "_conditioned", lambda *given: solved.append(given[2:]))
-    model = surrogate._Model(0.1, 300, NONE, "first", known)
+    put(monkeypatch, "likeliest", search)
+    put(monkeypatch, "conditioned", lambda *given: solved.append(given[2:]))
+    model = Model(0.1, 300, NONE, "first", known)
     answers, drawn = known.points[:, 0], known.second
-    assert surrogate._process(answers, model, seconds, drawn) is None
+    assert one_output._process(answers, model, seconds, drawn) is None
     if size is None:
         assert searched == []
         assert solved == [("first", pytest.approx(seconds))]
@@ -390,7 +394,7 @@ def test_kinds_are_compared_by_what_they_give_for_answers_left_out(rows, kinds):
     answers = np.exp(1.5 * waves(known)[0][:, 0])
     answers = (answers - answers.mean()) / answers.std()
     zero = answers.min() - 0.05
-    models = [*surrogate._models(known, answers, zero, math.inf)]
+    models = [*models_of(known, answers, zero, math.inf)]
     assert len(models) == kinds
     points, answers = known.points[known.first], answers[known.first]
     for model in models:
@@ -443,11 +447,11 @@ def test_answers_are_solved_for_or_the_nearest_taken_as_there_is_time(
             return np.zeros((len(wanted), 1)), np.ones(len(wanted))
 
     for kind in ("Nearest", "Fitted"):
-        monkeypatch.setattr(surrogate, kind, type(kind, (Process,), {"kind": kind}))
-    monkeypatch.setattr(surrogate, "_estimated", lambda *given: given[2].kind)
-    monkeypatch.setattr(surrogate, "_nearer", lambda one, other, targets: (one, other))
+        put(monkeypatch, kind, type(kind, (Process,), {"kind": kind}))
+    put(monkeypatch, "_estimated", lambda *given: given[2].kind)
+    put(monkeypatch, "_nearer", lambda one, other, targets: (one, other))
     kernel = Kernel(np.array([1.0, 2.0]), 1e-4, "matern52", False)
-    found = surrogate._conditioned(known, known.points[:, :1], kernel, seconds)
+    found = conditioning.conditioned(known, known.points[:, :1], kernel, seconds)
     expected = [("Nearest", rows)] * nearest + [("Fitted", solved)] * (solved is not None)
     assert seen == expected
     kinds = [kind for kind, _ in expected]
@@ -461,7 +465,7 @@ def test_few_answers_are_left_out_of_the_choice_of_the_kernel_by_which_they_are_
     known = points_of(43, 5)
     answers = np.sin(known.points[:, :outputs]) + RNG.normal(size=(43, outputs)) / 4.0
     kernel = Kernel(np.array([1.0, 0.8, 0.6, 0.4, 0.2]), 1e-3, smoothness, True)
-    off, variances = surrogate._refitted(known, answers, kernel, math.inf)
+    off, variances = conditioning._refitted(known, answers, kernel, math.inf)
     for row in range(43):
         apart = known.order % 8 == known.order[row] % 8
         some = known.points[~apart], answers[~apart]
@@ -469,10 +473,10 @@ def test_few_answers_are_left_out_of_the_choice_of_the_kernel_by_which_they_are_
         means, variance, _ = dense(own, *some, known.points[[row]])
         np.testing.assert_allclose(off[row], answers[row] - means[0], rtol=1e-5, atol=1e-7)
         assert variances[row] == pytest.approx(float(variance[0]), rel=1e-4)
-    found = surrogate._conditioned(known, answers, kernel, math.inf)
+    found = conditioning.conditioned(known, answers, kernel, math.inf)
     np.testing.assert_allclose(found.means[:43], answers - off)
     tied = replace(kernel, scales=np.full(5, 0.5))
-    found = surrogate._conditioned(known, answers, tied, math.inf)
+    found = conditioning.conditioned(known, answers, tied, math.inf)
     np.testing.assert_allclose(
         answers - found.means[:43], Fitted(known.points, answers, tied).left_out()[0], rtol=1e-6
     )
@@ -482,8 +486,8 @@ def test_errors_of_few_answers_are_larger_if_there_is_no_time_to_leave_them_out(
     known = points_of(43, 5)
     answers = np.sin(known.points[:, :1])
     kernel = Kernel(np.array([1.0, 0.8, 0.6, 0.4, 0.2]), 1e-3, "gaussian", False)
-    monkeypatch.setattr(surrogate, "_refitted", lambda *_: None)
-    found = surrogate._conditioned(known, answers, kernel, math.inf)
+    put(monkeypatch, "_refitted", lambda *_: None)
+    found = conditioning.conditioned(known, answers, kernel, math.inf)
     off = Fitted(known.points, answers, kernel).left_out()[0] * math.sqrt(43 / (43 - 3 - 5))
     np.testing.assert_allclose(answers - found.means[:43], off, rtol=1e-6)
 
@@ -492,7 +496,7 @@ def test_no_time_to_find_kernels_for_parts_is_seen():
     known = points_of(43, 5)
     kernel = Kernel(np.array([1.0, 0.8, 0.6, 0.4, 0.2]), 1e-3, "gaussian", False)
     known._time_left = iter([1.0, *[-1.0] * 100]).__next__
-    assert surrogate._refitted(known, known.points[:, :1], kernel, 1.0) is None
+    assert conditioning._refitted(known, known.points[:, :1], kernel, 1.0) is None
 
 
 def test_of_two_processes_the_one_nearer_to_what_is_left_out_is_taken_for_each_output():
@@ -501,7 +505,7 @@ def test_of_two_processes_the_one_nearer_to_what_is_left_out_is_taken_for_each_o
         Candidate(("p",) * 2, np.ones(2), np.full((6, 2), off), np.full((6, 2), 1.0 + abs(off[0])))
         for off in (np.array([1.0, -3.0]), np.array([-2.0, 2.0]))
     )
-    found = surrogate._nearer(one, two, targets)
+    found = conditioning._nearer(one, two, targets)
     np.testing.assert_array_equal(found.means, np.tile([1.0, 2.0], (6, 1)))
     np.testing.assert_array_equal(found.variances, np.tile([2.0, 3.0], (6, 1)))
 
@@ -510,10 +514,10 @@ def test_a_plane_is_one_of_the_ways_and_of_two_ways_the_better_is_taken():
     known = points_of(30)
     answers = waves(known)[0][:, 0]
     plane = Candidate(("plane",), np.ones(3), np.zeros(38), np.ones(38))
-    assert any(way is plane for way in surrogate._ways(known, answers, math.nan, 1, plane)[0])
-    assert all(way.names != plane.names for way in surrogate._ways(known, answers, math.nan, 1)[0])
+    assert any(way is plane for way in one_output._ways(known, answers, math.nan, 1, plane)[0])
+    assert all(way.names != plane.names for way in one_output._ways(known, answers, math.nan, 1)[0])
     good = replace(plane, means=np.append(answers[known.sample], np.zeros(8)))
-    assert surrogate._best(known, answers, ([plane, good], None), 1).error(answers) < 1e-3
+    assert one_output._best(known, answers, ([plane, good], None), 1).error(answers) < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -525,12 +529,12 @@ def test_trees_and_splines_are_tried_where_there_is_time_for_all_numbers(
     rows, columns, seconds, monkeypatch
 ):
     known, tried = points_of(rows, columns), []
-    monkeypatch.setattr(surrogate, "by_others", lambda *given: tried.append(given) or [])
+    put(monkeypatch, "by_others", lambda *given: tried.append(given) or [])
     mean = by_mean(known, known.points[:, 0])
     for share, outputs in ((1.001, 1), (0.999, 1), (3.003, 3), (2.997, 3)):
         tried.clear()
         known._time_left = lambda share=share: share * seconds
-        surrogate._best(known, known.points[:, 0], ([mean], np.ones(columns)), outputs)
+        one_output._best(known, known.points[:, 0], ([mean], np.ones(columns)), outputs)
         assert bool(tried) == (share > outputs)
 
 
@@ -554,13 +558,13 @@ def test_kernels_are_compared_by_squares(monkeypatch):
     one, two = (Kernel(np.ones(3), noise, "matern52", False) for noise in (1.0, 2.0))
     known = points_of(30)
     fitted = left_out_as_told({1.0: [-5.0, 1.0], 2.0: [2.0, -9.0]})
-    monkeypatch.setattr(surrogate, "Fitted", fitted)
-    found = surrogate._shared(known, known.points[:, :2], [one, two])
+    put(monkeypatch, "Fitted", fitted)
+    found = components._shared(known, known.points[:, :2], [one, two])
     assert [(kernel.noise, columns.tolist()) for kernel, columns in found] == [
         (1.0, [1]),
         (2.0, [0]),
     ]
-    assert surrogate._nearest_kernel(known, known.points[:, :2], [two, one], known.first) is one
+    assert conditioning.nearest_kernel(known, known.points[:, :2], [two, one], known.first) is one
 
 
 def test_the_four_kernels_that_are_best_for_most_outputs_are_shared(monkeypatch):
@@ -568,9 +572,9 @@ def test_the_four_kernels_that_are_best_for_most_outputs_are_shared(monkeypatch)
     offs = np.where(np.arange(6)[:, None] == best, 1.0, 3.0)
     offs[2, 7] = offs[5, 9] = 2.0
     fitted = left_out_as_told({float(k): off.tolist() for k, off in enumerate(offs)})
-    monkeypatch.setattr(surrogate, "Fitted", fitted)
+    put(monkeypatch, "Fitted", fitted)
     kernels = [Kernel(np.ones(3), float(k), "matern52", False) for k in range(6)]
-    found = surrogate._shared(points_of(30), np.zeros((30, 12)), kernels)
+    found = components._shared(points_of(30), np.zeros((30, 12)), kernels)
     assert [(kernel.noise, columns.tolist()) for kernel, columns in found] == [
         (0.0, [3, 8]),
         (2.0, [1, 2, 7]),
@@ -589,10 +593,10 @@ def test_a_hundred_outputs_or_fewer_choose_the_kernel_for_what_components_leave(
         def left_out(self):
             return seen[-1], None
 
-    monkeypatch.setattr(surrogate, "Fitted", Fitted)
+    put(monkeypatch, "Fitted", Fitted)
     for outputs, step in ((99, 1), (100, 1), (101, 2), (201, 3)):
         scaled = RNG.normal(size=(30, outputs))
-        surrogate._nearest_kernel(known, scaled, [None], known.first)
+        conditioning.nearest_kernel(known, scaled, [None], known.first)
         np.testing.assert_array_equal(seen[-1], scaled[known.first, ::step])
 
 
@@ -602,8 +606,8 @@ def test_a_kernel_of_some_outputs_is_searched_for_from_the_one_that_they_share(e
     shared, own = (Kernel(np.ones(3), noise, "matern52", False) for noise in (1.0, 2.0))
     known = points_of(30, time_left=lambda: 8.0)
     fitted = left_out_as_told({1.0: [-5.0, 1.0], 2.0: [1.0, -5.0]})
-    monkeypatch.setattr(surrogate, "Fitted", fitted)
-    monkeypatch.setattr(surrogate, "_shared", lambda *_: [(shared, np.array([0, 2]))])
+    put(monkeypatch, "Fitted", fitted)
+    put(monkeypatch, "_shared", lambda *_: [(shared, np.array([0, 2]))])
     monkeypatch.setattr(known, "within", lambda seconds: seconds)
     searched, solved = [], []
 
@@ -614,14 +618,14 @@ def test_a_kernel_of_some_outputs_is_searched_for_from_the_one_that_they_share(e
     def conditioned(known, scaled, kernel, seconds):
         solved.append((scaled[:, 0].tolist(), kernel, seconds))
         exact = np.concatenate([scaled[known.sample], np.ones((8, scaled.shape[1]))])
-        names = (surrogate._name(kernel),) * scaled.shape[1]
+        names = (conditioning.name_of(kernel),) * scaled.shape[1]
         return Candidate(names, np.ones(3), exact, 0.5 + exact * 0.0) if enough else None
 
-    monkeypatch.setattr(surrogate, "likeliest", search)
-    monkeypatch.setattr(surrogate, "_conditioned", conditioned)
+    put(monkeypatch, "likeliest", search)
+    put(monkeypatch, "conditioned", conditioned)
     scaled = RNG.normal(size=(30, 3))
     whole = Candidate(("whole",) * 3, np.ones(3), np.zeros((38, 3)), np.ones((38, 3)))
-    found = surrogate._by_themselves(known, scaled, [shared, own], whole)
+    found = components._by_themselves(known, scaled, [shared, own], whole)
     assert searched == [(30, (30, 2), [shared], 1.0)]
     expected = [(scaled[:, 2].tolist(), shared, 1.0), (scaled[:, 0].tolist(), own, 1.0)]
     assert solved == (expected if enough else expected[:1])
@@ -634,7 +638,7 @@ def test_outputs_beside_each_other_keep_their_estimates():
         Candidate((f"m{k}",), np.array([1.0, 10.0**k]), RNG.normal(size=5), RNG.uniform(size=5))
         for k in range(3)
     ]
-    found = surrogate._together(parts)
+    found = candidates.beside(parts)
     assert found.names == ("m0", "m1", "m2")
     np.testing.assert_allclose(found.scales, [1.0, 10.0])  # as geometric means
     for k, part in enumerate(parts):
@@ -654,7 +658,7 @@ def test_each_output_shares_the_kernel_that_leaves_it_out_best():
         factor = np.linalg.cholesky(kernel.correlations(known.points) + 1e-6 * np.eye(150))
         outputs.append(factor @ RNG.normal(size=150))
     scaled = np.stack(outputs, axis=1)
-    shared = surrogate._shared(known, scaled, kernels)
+    shared = components._shared(known, scaled, kernels)
     assert {[k is one for one in kernels].index(True): c.tolist() for k, c in shared} == {
         0: [0, 4],
         1: [1, 2, 5],
@@ -667,7 +671,7 @@ def test_each_output_shares_the_kernel_that_leaves_it_out_best():
     for kernel in (more[k] for k in (0, 0, 1, 1, 2, 2, 3, 4, 4, 5, 5)):
         factor = np.linalg.cholesky(kernel.correlations(known.points) + 1e-6 * np.eye(150))
         drawn.append(factor @ RNG.normal(size=150))
-    shared = surrogate._shared(known, np.stack(drawn, axis=1), more)
+    shared = components._shared(known, np.stack(drawn, axis=1), more)
     assert len(shared) <= 4
     assert sorted(np.concatenate([columns for _, columns in shared])) == [*range(11)]
 
@@ -680,7 +684,7 @@ def test_outputs_are_estimated_by_themselves_where_that_is_nearer():
     sizes = np.array([0.5, 1e-9, 0.5, 1e-9, 0.5, 0.5])
     means = np.concatenate([answers[known.sample], truth]) + rough * sizes
     whole = Candidate(("whole",) * 6, np.ones(2), means.copy(), np.full((170, 6), 0.25))
-    found = surrogate._by_themselves(known, answers, kernels_of(2), whole)
+    found = components._by_themselves(known, answers, kernels_of(2), whole)
     for k in range(6):
         off = [np.sqrt(((one[left:, k] - truth[:, k]) ** 2).mean()) for one in (found.means, means)]
         if sizes[k] < 0.1:
@@ -703,14 +707,14 @@ def test_principal_components_add_up_to_the_outputs(monkeypatch):
     two, truth = waves(known, 2)
     mixed = RNG.normal(size=(2, 20))
     noise = 0.1 * RNG.normal(size=(90, 20))
-    found = surrogate._by_components(known, two @ mixed + noise)
+    found = components.by_components(known, two @ mixed + noise)
     assert found.means.shape == found.variances.shape == (98, 20)
     assert np.sqrt(((found.means[90:] - truth @ mixed) ** 2).mean()) < 0.15
     off = found.means[:90] - two @ mixed - noise
     assert 0.7 < np.sqrt((off**2 / found.variances[:90]).mean()) < 1.3
     assert np.sqrt((off**2).mean()) < 0.2
     turn = np.linalg.qr(RNG.normal(size=(20, 20)))[0]
-    turned = surrogate._by_components(known, (two @ mixed + noise) @ turn)
+    turned = components.by_components(known, (two @ mixed + noise) @ turn)
     np.testing.assert_allclose(turned.means, found.means @ turn, atol=2e-3)
     assert len(found.names) == 20
     assert found.names[0].startswith("8 components: ")
@@ -895,9 +899,9 @@ def test_what_is_estimated_in_deviations_comes_back_in_the_units_of_the_answers(
         seen.extend([points, residuals, said, wanted, variances])
         return errors
 
-    monkeypatch.setattr(surrogate, "_jointly", jointly)
-    monkeypatch.setattr(surrogate, "calibrated", correct)
-    monkeypatch.setattr(surrogate, "_inflation", lambda *_: 2.0)
+    put(monkeypatch, "jointly", jointly)
+    put(monkeypatch, "calibrated", correct)
+    put(monkeypatch, "_inflation", lambda *_: 2.0)
     found = estimates(points, unit * answers, wanted, thorough=False)
     middle, spread = answers.mean(axis=0)[::2], answers.std(axis=0)[::2]
     known = Points(points, wanted, 0, lambda: math.inf, thorough=False, each=map)
@@ -924,13 +928,13 @@ def test_errors_are_widened_by_the_numbers_that_answers_have_chosen(
     rows, dimensions, lengths, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(surrogate, "_inflation", lambda *given: asked.append(given) or 3.0)
+    put(monkeypatch, "_inflation", lambda *given: asked.append(given) or 3.0)
     rng = np.random.default_rng(0)
     points = rng.normal(size=(rows + 5, dimensions))
     answers = rng.normal(size=(rows, 1))
     wide = estimates(points[:rows], answers, points[rows:])
     assert asked == [(rows, lengths)]
-    monkeypatch.setattr(surrogate, "_inflation", lambda *_: 1.0)
+    put(monkeypatch, "_inflation", lambda *_: 1.0)
     narrow = estimates(points[:rows], answers, points[rows:])
     np.testing.assert_allclose(wide.stderr, 3.0 * narrow.stderr)
 

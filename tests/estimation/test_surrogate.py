@@ -14,8 +14,8 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from codedmap.estimation import gaussian
 from codedmap.estimation.calibration import calibrated
-from codedmap.estimation.candidates import Points
 from codedmap.estimation.losses import dependence
+from codedmap.estimation.points import Points
 from codedmap.estimation.space import Space
 from codedmap.estimation.surrogate import estimates
 from codedmap.estimation.transforms import NONE, Transform, transforms

@@ -9,14 +9,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from codedmap.estimation import gaussian, surrogate
-from codedmap.estimation.candidates import Candidate, Points, by_plane
+from codedmap.estimation import (
+    candidates,
+    components,
+    conditioning,
+    gaussian,
+    one_kernel,
+    one_output,
+    surrogate,
+)
+from codedmap.estimation.candidates import Candidate, by_plane
 from codedmap.estimation.gaussian import Kernel
+from codedmap.estimation.models import Model
+from codedmap.estimation.models import models as models_of
+from codedmap.estimation.points import Points
 from codedmap.estimation.surrogate import (
     estimates,
     seconds_to_be_thorough,
     seconds_to_do_better,
 )
+from codedmap.estimation.transforms import NONE
+
+from .conftest import put
 
 CUBED = 2e-9
 """Seconds of a likelihood over the cube of its points: 54 ms for 300."""
@@ -45,7 +59,7 @@ class Clock:
                 return super().predict(wanted)
 
         monkeypatch.setattr(gaussian, "Deviance", Deviance)
-        monkeypatch.setattr(surrogate, "Fitted", Fitted)
+        put(monkeypatch, "Fitted", Fitted)
         monkeypatch.setattr(Points, "_timed", lambda _: CUBED)
 
     def spent(self, seconds: float, search: gaussian.Deviance | None = None) -> None:
@@ -164,7 +178,7 @@ def test_likelihoods_are_timed_where_there_is_not_all_time(monkeypatch):
         def __call__(self, place):
             left[0] -= 1e-7 * self.size**3
 
-    monkeypatch.setattr("codedmap.estimation.candidates.Deviance", Deviance)
+    monkeypatch.setattr("codedmap.estimation.points.Deviance", Deviance)
     rng = np.random.default_rng(0)
     for rows in (50, 1000):
         known = Points(
@@ -190,7 +204,7 @@ def test_in_a_hurry_fewer_are_left_out_and_not_by_means_of_neighbours():
         assert known.hurried == hurried
         assert len(known.sample) == (50 if hurried else min(rows, 1000))
         assert (np.diff(known.sample) > 0).all()
-        ways = surrogate._averages(known, np.ones((rows, 1)), np.ones(columns))
+        ways = candidates.averages(known, np.ones((rows, 1)), np.ones(columns))
         assert [way.names[0] for way in ways] == (["mean"] if hurried else ["neighbours", "mean"])
 
 
@@ -292,15 +306,17 @@ def test_errors_are_widened_by_the_ends_where_there_is_time_and_something_is_far
         (near, 1.01 * needed, False),
     ):
         known.wanted = wanted
-        found = surrogate._conditioned(known, answers, kernel, seconds).variances
+        found = conditioning.conditioned(known, answers, kernel, seconds).variances
         off, sharp = fitted.left_out()
         wide = fitted.predict(wanted)[1]
         spread = np.maximum((off**2 / sharp[:, None]).mean(axis=0), fitted.variance)
         expected = np.outer(wide, spread)
         if wider:
-            away, squares = surrogate._ends(known.points[known.first], answers[known.first], kernel)
+            away, squares = conditioning._ends(
+                known.points[known.first], answers[known.first], kernel
+            )
             logs = (np.log(one / sharp.max()) for one in (wide, away))
-            expected *= surrogate._widened(*logs, squares / np.outer(away, spread))
+            expected *= conditioning._widened(*logs, squares / np.outer(away, spread))
             assert (expected[:, 0] > 1.2 * wide * spread[0]).all()
         np.testing.assert_allclose(found[60:], expected)
 
@@ -346,7 +362,7 @@ def test_of_ways_that_are_nearly_as_good_two_are_used_where_there_is_time(monkey
     scaled = np.sin(known.points[:, 0])
     kernel = Kernel(np.ones(3), 1e-4, "matern52", linear=False)
     models = [
-        surrogate._Model(error, 40, surrogate.NONE, Kernel(np.ones(3), 1e-4, kind, linear), known)
+        Model(error, 40, NONE, Kernel(np.ones(3), 1e-4, kind, linear), known)
         for error, kind, linear in (
             (0.11, "matern52", True),
             (0.10, "matern52", False),
@@ -354,7 +370,7 @@ def test_of_ways_that_are_nearly_as_good_two_are_used_where_there_is_time(monkey
             (0.12, "gaussian", True),
         )
     ]
-    monkeypatch.setattr(surrogate, "_models", lambda *_: iter(models))
+    put(monkeypatch, "models", lambda *_: iter(models))
     used, off = [], 0.1
 
     def process(scaled, model, seconds, drawn):
@@ -363,7 +379,7 @@ def test_of_ways_that_are_nearly_as_good_two_are_used_where_there_is_time(monkey
         means = np.append(scaled[known.sample] + off, np.zeros(5))
         return Candidate(("p",), np.ones(3), means, np.ones(45), kernel=kernel)
 
-    monkeypatch.setattr(surrogate, "_process", process)
+    put(monkeypatch, "_process", process)
     # The second may have what the first has left.
     for seconds, expected in (
         (4.0, [(models[1], 2.0), (models[3], 4.0)]),
@@ -371,14 +387,14 @@ def test_of_ways_that_are_nearly_as_good_two_are_used_where_there_is_time(monkey
     ):
         used.clear()
         known._time_left = lambda seconds=seconds: seconds
-        surrogate._ways(known, scaled, math.nan, 1)
+        one_output._ways(known, scaled, math.nan, 1)
         assert used == expected
     known._time_left = lambda: 4.0
     models[2:] = [replace(model, error=0.151) for model in models[2:]]
     # Others are half as far off again, unless all answers show that the first is further off than it seemed.
     for off, count in ((0.1, 1), (0.1005, 1), (0.11, 2)):  # noqa: B007  process reads it
         used.clear()
-        surrogate._ways(known, scaled, math.nan, 1)
+        one_output._ways(known, scaled, math.nan, 1)
         assert [one for one, _ in used] == [models[1], models[2]][:count]
 
 
@@ -421,23 +437,23 @@ def test_free_length_scales_are_to_be_better_by_the_numbers_that_they_have_chose
         def left_out(self):
             return self.off, None
 
-    monkeypatch.setattr(surrogate, "Fitted", Fitted)
-    monkeypatch.setattr(surrogate, "_conditioned", lambda *given: used.append(given[2]))
+    put(monkeypatch, "Fitted", Fitted)
+    put(monkeypatch, "conditioned", lambda *given: used.append(given[2]))
     known = points_of(60, 25, thorough=False)
-    surrogate._jointly(known, np.sin(2 * known.points[:, :1]))
+    one_kernel.jointly(known, np.sin(2 * known.points[:, :1]))
     assert (np.ptp(used[0].scales) > 0.0) == free
 
 
 @pytest.mark.parametrize(
     ("outputs", "seconds", "thorough", "way"),
     [
-        (3, 0.17, True, "_each"),  # 0.055 s an output
-        (3, 0.16, True, "_jointly"),
-        (3, 9.0, False, "_jointly"),
-        (8, 0.45, True, "_each"),
-        (9, 2.71, True, "_by_components"),  # 0.3 s a component, and for what they leave
-        (9, 2.69, True, "_jointly"),
-        (30, 2.71, True, "_by_components"),
+        (3, 0.17, True, "each_alone"),  # 0.055 s an output
+        (3, 0.16, True, "jointly"),
+        (3, 9.0, False, "jointly"),
+        (8, 0.45, True, "each_alone"),
+        (9, 2.71, True, "by_components"),  # 0.3 s a component, and for what they leave
+        (9, 2.69, True, "jointly"),
+        (30, 2.71, True, "by_components"),
     ],
 )
 def test_which_outputs_share_a_kernel(outputs, seconds, thorough, way, monkeypatch):
@@ -451,8 +467,8 @@ def test_which_outputs_share_a_kernel(outputs, seconds, thorough, way, monkeypat
 
         return raised
 
-    for name in ("_each", "_by_components", "_jointly"):
-        monkeypatch.setattr(surrogate, name, chosen(name))
+    for name in ("each_alone", "by_components", "jointly"):
+        put(monkeypatch, name, chosen(name))
     rng = np.random.default_rng(0)
     points = rng.normal(size=(40, 2))
     answers = np.hstack([rng.normal(size=(40, outputs)), np.ones((40, 2))])  # and constant ones
@@ -485,11 +501,11 @@ def test_trees_and_splines_are_tried_where_others_do_poorly(
         asked.append((scales, most))
         return iter([])
 
-    monkeypatch.setattr(surrogate, "by_others", others)
+    put(monkeypatch, "by_others", others)
     monkeypatch.setattr(Points, "_timed", lambda _: 1e-12)
     known = points_of(rows, left=seconds)
     wave = np.sin(known.points[:, 0]) + noise * np.random.default_rng(1).normal(size=rows)
-    [found] = surrogate._each(known, ((wave - wave.mean()) / wave.std())[:, None], 1)
+    [found] = one_output.each_alone(known, ((wave - wave.mean()) / wave.std())[:, None], 1)
     assert bool(asked) == tried
     if tried:
         left = found.error((wave - wave.mean()) / wave.std())
@@ -514,9 +530,9 @@ def test_each_kind_has_an_equal_share_of_what_is_left_of_two_fifths(
 
     monkeypatch.setattr(known, "_time_left", lambda: left[0])
     monkeypatch.setattr(known, "within", lambda share: given.append(share) or (lambda: len(searched) < most))  # fmt: skip
-    monkeypatch.setattr(surrogate, "likeliest", search)
+    put(monkeypatch, "likeliest", search)
     answers = np.exp(2.0 * known.points[:, 0])
-    models = [*surrogate._models(known, answers, -1.0, seconds)]
+    models = [*models_of(known, answers, -1.0, seconds)]
     hasty = seconds < 2.0
     # A Gaussian process, two scales, and free length scales where there is no hurry.
     kinds = ["none", "none", "logarithm", "asinh", "none"][: 4 if hasty else 5][:most]
@@ -563,9 +579,9 @@ def test_outputs_that_components_estimate_poorly_are_also_estimated_alone(
         names = (f"off by {off}",) * (outputs if columns.ndim > 1 else 1)
         return Candidate(names, np.ones(known.points.shape[1]), means, np.ones(means.shape))
 
-    monkeypatch.setattr(surrogate, "_each", each)
+    put(monkeypatch, "each_alone", each)
     zeros = np.arange(outputs)
-    found = surrogate._poor_alone(known, scaled, zeros, candidate(scaled, off))
+    found = components.poor_alone(known, scaled, zeros, candidate(scaled, off))
     assert bool(given) == alone
     if alone:
         [(poor, shares, some)] = given
@@ -594,7 +610,7 @@ def test_components_and_what_they_leave_share_the_time(monkeypatch):
         assert components.shape == (40, 8)
         raise Shared(shares)
 
-    monkeypatch.setattr(surrogate, "_each", each)
+    put(monkeypatch, "each_alone", each)
     scaled = np.random.default_rng(0).normal(size=(40, 12))
     for needed, shares in (
         (0.0, 9),
@@ -605,9 +621,9 @@ def test_components_and_what_they_leave_share_the_time(monkeypatch):
         (4.4, 16),
         (20.0, 16),
     ):
-        monkeypatch.setattr(surrogate, "_for_rest", lambda *_, now=needed: now)
+        put(monkeypatch, "seconds_for_rest", lambda *_, now=needed: now)
         with pytest.raises(Shared, match=f"^{shares}$"):
-            surrogate._by_components(points_of(left=9.0), scaled)
+            components.by_components(points_of(left=9.0), scaled)
 
 
 @pytest.mark.parametrize(("seconds", "again"), [(2.01 * 8, True), (1.99 * 8, False)])
@@ -618,17 +634,15 @@ def test_outputs_are_estimated_by_themselves_if_two_seconds_a_component_are_left
     known._time_left = lambda: seconds
     known.cubed = 1e-12
     asked = []
-    monkeypatch.setattr(
-        surrogate, "_by_themselves", lambda *given: asked.append(given[2]) or given[3]
-    )
+    put(monkeypatch, "_by_themselves", lambda *given: asked.append(given[2]) or given[3])
     kernel = Kernel(np.ones(3), 1e-4, "matern52", linear=False)
     part = Candidate(("p",), np.ones(3), np.zeros(45), np.ones(45), kernel=kernel)
     scaled = np.random.default_rng(0).normal(size=(40, 12))
     for kinds in (8, 3, 0):
         asked.clear()
         parts = [part] * kinds + [replace(part, kernel=None)] * (8 - kinds)
-        monkeypatch.setattr(surrogate, "_each", lambda *_, parts=parts: parts)
-        surrogate._by_components(known, scaled)
+        put(monkeypatch, "each_alone", lambda *_, parts=parts: parts)
+        components.by_components(known, scaled)
         assert asked == ([[kernel] * kinds] if again and kinds else [])
 
 
@@ -640,10 +654,10 @@ def test_seconds_from_which_outputs_do_not_share_a_kernel():
     known.cubed = 1e-9
     # Or four times what is needed for what components leave, by 2,000 of the answers.
     rest = 2.0 * known.solving(2000, 500)
-    assert surrogate._for_rest(known, 500) == pytest.approx(rest)
+    assert components.seconds_for_rest(known, 500) == pytest.approx(rest)
     assert surrogate._least(known, 500) == pytest.approx(4.0 * rest)
     few = points_of(40, left=1e9)
-    assert surrogate._for_rest(few, 500) == pytest.approx(2.0 * few.solving(40, 500))
+    assert components.seconds_for_rest(few, 500) == pytest.approx(2.0 * few.solving(40, 500))
 
 
 @pytest.mark.parametrize(("columns", "surely"), [(2, 0.9), (40, 1.0)])
@@ -664,8 +678,8 @@ def test_inputs_are_looked_at_in_two_spaces_if_half_of_the_time_is_enough(
         left[0] -= 0.3
         return len(seen)
 
-    monkeypatch.setattr(surrogate, "_estimates", look)
-    monkeypatch.setattr(surrogate, "_better", lambda *given: compared.append(given) or "better")
+    put(monkeypatch, "_estimates", look)
+    put(monkeypatch, "_better", lambda *given: compared.append(given) or "better")
     found = estimates(
         points[:60], points[:60, :1], points[60:], thorough=thorough, time_left=lambda: left[0]
     )
@@ -703,11 +717,11 @@ def test_outputs_have_equal_shares_of_the_time_and_a_plane_if_there_are_two_seco
 ):
     known, asked = points_of(60, 40, left=5 * seconds), []
     one = Candidate(("plane",) * 3, np.ones(3), np.zeros((65, 3)), np.ones((65, 3)))
-    monkeypatch.setattr(surrogate, "by_plane", lambda *given: asked.append(given) or one)
-    monkeypatch.setattr(surrogate, "_ways", lambda *given: (list(given[2:]), None))
-    monkeypatch.setattr(surrogate, "_best", lambda known, scaled, ways, left: (*ways[0], left))
+    put(monkeypatch, "by_plane", lambda *given: asked.append(given) or one)
+    put(monkeypatch, "_ways", lambda *given: (list(given[2:]), None))
+    put(monkeypatch, "_best", lambda known, scaled, ways, left: (*ways[0], left))
     scaled = known.points[:, :3]
-    found = surrogate._each(known, scaled, 5, [7.0, 8.0, 9.0])
+    found = one_output.each_alone(known, scaled, 5, [7.0, 8.0, 9.0])
     assert [(zero, left, again) for zero, left, _, again in found] == [
         (7.0, 5, 5),
         (8.0, 4, 4),
@@ -715,8 +729,8 @@ def test_outputs_have_equal_shares_of_the_time_and_a_plane_if_there_are_two_seco
     ]
     assert [plane is not None for *_, plane, _ in found] == [planes] * 3
     assert bool(asked) == planes
-    assert [left for _, left, *_ in surrogate._each(known, scaled, 3)] == [3, 2, 1]
-    assert all(plane is None for *_, plane, _ in surrogate._each(points_of(), scaled, 3))
+    assert [left for _, left, *_ in one_output.each_alone(known, scaled, 3)] == [3, 2, 1]
+    assert all(plane is None for *_, plane, _ in one_output.each_alone(points_of(), scaled, 3))
 
 
 @pytest.mark.parametrize("columns", [3, 40])
@@ -754,18 +768,16 @@ def test_quick_ways_are_those_that_there_is_time_for(
         asked.append([one.names[0] for one in ways])
         return ways[-1]
 
-    monkeypatch.setattr(
-        surrogate,
+    put(
+        monkeypatch,
         "likeliest",
         lambda points, answers, starts, **_: searched.append(len(points)) or starts[0],
     )
-    monkeypatch.setattr(surrogate, "_conditioned", conditioned)
-    monkeypatch.setattr(surrogate, "by_plane", lambda *_: way("plane", 2.0))
-    monkeypatch.setattr(
-        surrogate, "_averages", lambda *_: [way("neighbours", 1.0), way("mean", 4.0)]
-    )
-    monkeypatch.setattr(surrogate, "combined", mixed)
-    found = surrogate._jointly(known, scaled)
+    put(monkeypatch, "conditioned", conditioned)
+    put(monkeypatch, "by_plane", lambda *_: way("plane", 2.0))
+    put(monkeypatch, "averages", lambda *_: [way("neighbours", 1.0), way("mean", 4.0)])
+    put(monkeypatch, "combined", mixed)
+    found = one_kernel.jointly(known, scaled)
     assert searched == [12] * searches
     ways = ["process"] * searches + ["plane"] * (searches and plane) + ["neighbours", "mean"]
     if outputs <= 50:
@@ -774,7 +786,7 @@ def test_quick_ways_are_those_that_there_is_time_for(
     else:
         assert asked == []
         assert found.names[0] == ("process" if searches else "neighbours")
-    monkeypatch.setattr(surrogate, "_conditioned", lambda *_: None)
-    monkeypatch.setattr(surrogate, "_averages", lambda *_: [way("mean", 4.0)])
+    put(monkeypatch, "conditioned", lambda *_: None)
+    put(monkeypatch, "averages", lambda *_: [way("mean", 4.0)])
     now[0] = left
-    assert surrogate._jointly(known, scaled).names == ("mean",) * outputs
+    assert one_kernel.jointly(known, scaled).names == ("mean",) * outputs

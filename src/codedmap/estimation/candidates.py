@@ -3,163 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from copy import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import scipy
 from threadpoolctl import threadpool_limits
 
-from .gaussian import Deviance, Kernel
+from .gaussian import Kernel
 from .nearest import nearest, weighted
-from .space import Space, decomposed, rows_at_once
+from .points import EXACT, Points
+from .space import decomposed, rows_at_once
 
 FEWEST = 5  # answers from which anything but means is tried
-EXACT = 5000  # points that are solved for at once
-COLUMNS = 100  # that trees are given
-LEFT_OUT = 1000  # points that are left out one by one
-FLOPS = 3e9  # a second, of linear algebra
-_FIRST, _SECOND = 300, 600  # points by which kernels are chosen, and refined,
-_LAST, _SHARE = 800, 4  # and the best one by so many, or one of so many if these are more
-_TIMED = 150  # points by which the time of a likelihood is measured
-_SOLVED = 6.0  # times as long as to solve for as many points
-_AVERAGE, _AVERAGED_OUTPUT = 3e-5, 2e-7  # seconds a mean of neighbours, for each output,
-_SCANNED = 6e-10  # and each number of the points,
-_SCANNED_FROM = 10  # in so many dimensions, where a tree must look at all
-_PLACING = 1e-5  # seconds an estimate to look for errors around it,
-_PLACED = 4.0  # if there is so many times the time that all of them take
-_WRITING = 2.0  # times as long as to read as many answers, for what follows what is estimated
-_NO_TIME = 0.02  # seconds that means of neighbours may take anyway
-_HURRIED = 50  # points left out where there is no time: too few to tell errors apart by place
-_AVERAGED = 8  # neighbours
-_APART = 1e-6  # of their squared distance from a point: the least that of each other counts for
-_SAME = 1e-12  # share of a number by which equal ones may differ
-_PLANE_SECONDS = 0.1  # for a plane, or such a share of the time
-_PENALTIES = 10.0 ** np.arange(-10, 2)  # of slopes, in squares of the largest singular value
-_AROUND = 50  # answers that a spline takes,
-_SPLINED = 30  # and the most dimensions
-_FOLDS = 4
-_BETTER = 0.98  # of the best error: from here on a combination is worth it
-_NONE = 0.005  # of a weighted mean: less is nothing
-_NEARLY = 1.5  # times the best error: a process that is off by less may be the right one
-
-
-class Points:
-    """Points and answers, and which of them are drawn to choose by."""
-
-    def __init__(
-        self,
-        points: np.ndarray,
-        wanted: np.ndarray,
-        seed: int,
-        time_left: Callable[[], float],
-        *,
-        thorough: bool,
-        each: Callable[..., Iterable[Any]],
-        outputs: int = 1,
-        other: bool = False,
-    ) -> None:
-        self.space = space = Space.of(points, other=other)
-        self.points, self.wanted = space.seen(points), space.seen(wanted)
-        self.directions: np.ndarray | None = None
-        """(r, r): of the dimensions, in those of the space; None if these."""
-        self.inputs = (points, wanted) if space.wide else None
-        """Known and wanted ones, if they are many numbers."""
-        # One pixel of many that is mostly black matters little.
-        columns = np.arange(points.shape[1]) if self.inputs is None else space.columns
-        still = np.setdiff1d(columns, space.columns)
-        same = np.isclose(wanted[:, still], points[:1, still], rtol=_SAME, atol=0.0)
-        self.unseen = ~same.all(axis=1)
-        """(m,) bool: wanted points that differ from all known ones where these are all equal."""
-        self.thorough = thorough
-        self._time_left, self._each = time_left, each
-        self._interrupted: list[bool] = []  # which rotated ones share
-        self._reserved = 0.0
-        self.places = True
-        """Whether there is time to calibrate standard errors by place."""
-        self.order = order = np.random.default_rng(seed).permutation(len(points))
-        self.first, self.second = order[:_FIRST], order[:_SECOND]
-        self.last = order[: max(_LAST, min(len(points), EXACT) // _SHARE)]
-        scanned = self.points.size if self.points.shape[1] > _SCANNED_FROM else 0
-        average = _AVERAGE + _SCANNED * scanned + _AVERAGED_OUTPUT * outputs
-        averages = average * (len(wanted) + min(len(points), LEFT_OUT))
-        self.hurried = averages > max(_NO_TIME, time_left())
-        """Whether there is no time for means of neighbours."""
-        self.cubed = self._timed() if time_left() < math.inf else 0.0
-        """Seconds that a likelihood takes, over the cube of its points."""
-        chosen = order[:LEFT_OUT]
-        if self.hurried:  # to look for those near each wanted point is to take a tenth of the time
-            looked = int(max(0.0, time_left()) / 10.0 / (_SCANNED * max(1, self.wanted.size)))
-            few = max(_HURRIED, min(LEFT_OUT, len(wanted) // 10, looked))
-            chosen = order[-few:]  # so few should not have chosen the kernels that they judge
-        self.sample = np.sort(chosen)
-        """Of points, those that are left out."""
-
-    def rotated(self, directions: np.ndarray) -> Points:
-        """The same with other directions (r, r), which are orthogonal, as dimensions."""
-        other = copy(self)
-        other.points, other.wanted = self.points @ directions, self.wanted @ directions
-        before = self.directions
-        other.directions = directions if before is None else before @ directions
-        return other
-
-    def unrotated(self, scales: np.ndarray) -> np.ndarray:
-        """One over the length scales (r,) of the dimensions of the space, from those of these dimensions."""
-        return scales if self.directions is None else np.sqrt(self.directions**2 @ scales**2)
-
-    def time_left(self) -> float:
-        """Seconds until estimates should be there; raises if they are not wanted any more."""
-        if self._interrupted:
-            raise KeyboardInterrupt
-        return self._time_left() - self._reserved
-
-    def reserve(self, begun: float, answers: int) -> None:
-        """Leave time to write what is estimated, by what it took since ``begun`` to read so many answers.
-
-        And to calibrate it by place, if there is enough.
-        """
-        if begun < math.inf:
-            estimated = len(self.wanted) + len(self.sample)
-            placing = _PLACING * estimated
-            self.places = _PLACED * placing < self._time_left()
-            self._reserved = _WRITING * (begun - self._time_left()) * estimated / answers
-            self._reserved += placing * self.places
-
-    def each(self, fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-        """As `map`, in threads if so given; where one raises, such as for Ctrl-C here, the others soon end too."""
-        try:
-            return list(self._each(fn, *arguments))
-        except BaseException:
-            self._interrupted.append(True)
-            raise
-
-    def _timed(self) -> float:
-        """As ``cubed``: what machines do in a second differs by orders of magnitude, and with what else runs on them."""
-        some = self.points[self.order[:_TIMED]]
-        size, dimensions = some.shape
-        deviance = Deviance(some, np.ones((size, 1)), "matern52", linear=False)
-        begun = self.time_left()
-        for _ in range(2):
-            deviance(np.zeros(dimensions + 1))
-        return max((begun - self.time_left()) / 2.0, 1e-4) / float(size) ** 3
-
-    def affordable(self, seconds: float, most: int = _SECOND) -> int:
-        """By how many points, at most so many, a likelihood is computed in so many seconds."""
-        cubed = seconds / self.cubed if self.cubed else math.inf
-        return int(min(most, max(cubed, 0.0) ** (1.0 / 3.0)))
-
-    def solving(self, count: int, outputs: int = 1) -> float:
-        """Seconds that it takes to solve for so many points, and for all estimates of outputs from them."""
-        estimated = len(self.wanted) + len(self.sample)
-        wide = count + outputs - 1
-        return float(count * wide * (count + estimated) * self.cubed / _SOLVED)
-
-    def within(self, seconds: float) -> Callable[[], bool]:
-        """Whether less than so many seconds have passed since now."""
-        until = self.time_left() - seconds
-        return lambda: not self.time_left() < until
+COLUMNS = 100  # columns, at most, that trees are given
+FLOPS = 3e9  # floating-point operations a second, of linear algebra
+_AVERAGED = 8  # neighbours of which a mean is taken
+_APART = (
+    1e-6  # least squared distance between neighbours, over that from the point that is estimated
+)
+_PLANE_SECONDS = 0.1  # seconds for a plane, or such a share of the time
+_PENALTIES = 10.0 ** np.arange(
+    -10, 2
+)  # penalties of slopes, in squares of the largest singular value
+_AROUND = 50  # answers that a spline takes, at least
+_SPLINED = 30  # dimensions up to which splines are tried
+_FOLDS = 4  # parts of the answers, each left out of trees and splines
+_BETTER = 0.98  # error of a weighted mean, over that of the best candidate, up to which it is taken
+_NONE = 0.005  # weights below this are 0
+_NEARLY = 1.5  # error over the best, up to which a process may be the right one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,6 +60,32 @@ class Candidate:
     def error(self, answers: np.ndarray) -> float:
         """The root of that, of one output."""
         return float(np.sqrt(self.squares(answers)))
+
+
+def beside(parts: list[Candidate]) -> Candidate:
+    """Candidates for one output each, as one for all."""
+    scales = np.exp(np.mean([np.log(part.scales) for part in parts], axis=0))
+    numbers = [part.means for part in parts], [part.variances for part in parts]
+    names = tuple(part.names[0] for part in parts)
+    return Candidate(names, scales, *(np.stack(some, axis=1) for some in numbers))
+
+
+def with_columns(
+    whole: Candidate, outputs: np.ndarray, found: Candidate, nearer: np.ndarray
+) -> Candidate:
+    """The ``whole`` (n, q), changed in place to what was ``found`` of some ``outputs`` (k,) int where that is ``nearer`` (k,) bool."""
+    names = np.array(whole.names, dtype=object)
+    names[outputs[nearer]] = np.array(found.names, dtype=object)[nearer]
+    whole.means[:, outputs[nearer]] = found.means[:, nearer]
+    whole.variances[:, outputs[nearer]] = found.variances[:, nearer]
+    return replace(whole, names=tuple(names))
+
+
+def averages(known: Points, scaled: np.ndarray, scales: np.ndarray) -> list[Candidate]:
+    """Means of neighbours, if there is time, and of all answers."""
+    if known.hurried:
+        return [by_mean(known, scaled)]
+    return [by_neighbours(known, scaled, scales), by_mean(known, scaled)]
 
 
 def by_neighbours(known: Points, scaled: np.ndarray, scales: np.ndarray) -> Candidate:

@@ -17,6 +17,10 @@ from typing import Literal
 import numpy as np
 import scipy
 
+AGAIN = 30
+"""Steps of a search that begins near what it looks for."""
+NOISY = 1e-4
+"""Noise, at least, with which a search begins where little noise would make covariances singular."""
 _SHORTEST, _LONGEST = 0.02, 1e4
 """Length scales that are tried, in deviations of an input."""
 _QUIETEST, _LOUDEST = 1e-10, 3.0
