@@ -344,7 +344,7 @@ def test_a_kernel_is_refined_if_answers_left_out_are_nearer(worse, monkeypatch):
     ("seconds", "longest", "size"),
     [
         (8.0, 2.0, 500),  # a fourth, and a fifteenth of that for a likelihood of so many
-        (80.0, 20.0, 600),
+        (80.0, 20.0, 700),
         (4.0, 1.0, 396),
         (1.5, 0.9 * 1.5 - 3 * 0.02, 432),  # what three solutions leave of nine tenths
         (0.08, 0.3 * 0.08, None),  # or three tenths: too little
@@ -375,7 +375,7 @@ def test_a_process_is_refined_by_as_many_answers_as_there_is_time_for(
     put(monkeypatch, "likeliest", search)
     put(monkeypatch, "conditioned", lambda *given: solved.append(given[2:]))
     model = Model(0.1, 300, NONE, "first", known)
-    answers, drawn = known.points[:, 0], known.second
+    answers, drawn = known.points[:, 0], known.last
     assert one_output._process(answers, model, seconds, drawn) is None
     if size is None:
         assert searched == []

@@ -143,14 +143,14 @@ def points_of(rows: int = 40, columns: int = 3, left: float = math.inf, **option
 def test_how_many_points_a_likelihood_can_have():
     known = points_of(left=5.0)
     known.cubed = 1e-6
-    for size in (10, 100, 599):
+    for size in (10, 100, 449):
         assert known.affordable(1.0001e-6 * size**3) == size
         assert known.affordable(0.9999e-6 * size**3) == size - 1
-    assert known.affordable(1e9) == 600
+    assert known.affordable(1e9) == 450
     assert known.affordable(1e9, 1250) == 1250
     assert known.affordable(-1.0) == 0
     known.cubed = 0.0  # where time is no matter
-    assert known.affordable(1e-9) == 600
+    assert known.affordable(1e-9) == 450
     # To solve for some points, and for estimates of 45 from them, is a sixth of that.
     known.cubed = 6e-6
     assert known.solving(10) == pytest.approx(1e-6 * 100 * (10 + 45))
@@ -244,7 +244,7 @@ def test_points_that_choose_are_drawn_by_the_seed():
     known = points_of(1300)
     assert sorted(known.order) == [*range(1300)]
     np.testing.assert_array_equal(known.first, known.order[:300])
-    np.testing.assert_array_equal(known.second, known.order[:600])
+    np.testing.assert_array_equal(known.second, known.order[:450])
     np.testing.assert_array_equal(known.last, known.order[:800])
     assert [len(points_of(rows).last) for rows in (700, 4000, 9000)] == [700, 1000, 1250]
     np.testing.assert_array_equal(known.sample, np.sort(known.order[:1000]))

@@ -15,7 +15,7 @@ from .space import Space
 EXACT = 5000  # points that are solved for at once
 LEFT_OUT = 1000  # answers that are left out one by one
 _FIRST = 300  # answers that choose kernels
-_SECOND = 600  # answers that refine them
+_SECOND = 450  # answers that refine them
 _LAST = 800  # answers that refine the best one
 _SHARE = 4  # or one answer of so many, if these are more
 _TIMED = 150  # points by which the time of a likelihood is measured
