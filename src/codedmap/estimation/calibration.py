@@ -6,9 +6,13 @@ import numpy as np
 
 from .nearest import nearest, weighted
 
-_AROUND = 25  # residuals around a point
-_FEW = 60  # residuals from which they are told apart by place
-_TRUST = (40.0, 10.0, 3.0)  # residuals that the mean of all counts for, beside those around a point
+_AROUND = 25  # residuals around a point that correct its variance
+_FEW = 60  # residuals from which variances are corrected by place
+_TRUST = (
+    40.0,
+    10.0,
+    3.0,
+)  # weights of the mean of all residuals that are tried, as numbers of residuals
 
 
 def calibrated(

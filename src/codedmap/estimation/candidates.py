@@ -103,7 +103,7 @@ def by_neighbours(known: Points, scaled: np.ndarray, scales: np.ndarray) -> Cand
         variance = weighted(near, 1.0 / count, scaled**2)
         variance += means * (means - 2.0 * weighted(near, 1.0 / count, scaled))
         variance = np.maximum(variance, 0.0) + 0.01 * scaled.var(axis=0)
-        # The further they are all to one side, compared with each other, the further off their mean is.
+        # The mean is the further off, the more its neighbours are all on one side.
         squared = np.maximum(squares.mean(axis=1), 1e-300)
         apart = np.maximum(places.var(axis=1).sum(axis=1), _APART * squared)
         further = np.maximum(squared / apart, 1.0)
@@ -119,11 +119,10 @@ def by_plane(
 ) -> Candidate:
     """A plane over all inputs (n, c) for each output (n, q): ridge regression, with the penalty that answers left out choose.
 
-    If there is little time, of fewer answers.
+    It is fitted to fewer answers if there is little time.
     """
     size, width = min(len(inputs), EXACT), len(known.space.columns)
     seconds = _PLANE_SECONDS * known.time_left() if known.thorough else _PLANE_SECONDS
-    # If there is little time, of fewer answers.
     while 4.0 * min(size, width) ** 2 * max(size, width) > seconds * FLOPS and size > FEWEST:
         size = int(0.8 * size)
     some = np.sort(known.order[:size])
@@ -184,7 +183,7 @@ def by_mean(known: Points, scaled: np.ndarray) -> Candidate:
 
 
 def telling(points: np.ndarray, answers: np.ndarray) -> slice | np.ndarray:
-    """Of many columns those with which, or with whose squares, answers (n,) go: the time of trees is that of their columns."""
+    """Of many columns the 100 that, or whose squares, correlate most with answers (n,): trees take time for each column."""
     if points.shape[1] <= COLUMNS:
         return slice(None)
     unit = np.abs(points).max(axis=0)
@@ -202,8 +201,7 @@ def by_others(
 ) -> Iterator[Candidate]:
     """Boosted trees, which do better where a function jumps, and thin-plate splines of the nearest answers.
 
-    Neither has standard errors: each is judged by answers left out a fourth at a time, and left out if it is off by more
-    than ``most``.
+    Each is judged by answers, a fourth of which is left out at a time, and not returned if its error is above ``most``.
     """
     from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415  a second to import
 

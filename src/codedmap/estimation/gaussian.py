@@ -17,36 +17,30 @@ from typing import Literal
 import numpy as np
 import scipy
 
-AGAIN = 30
-"""Steps of a search that begins near what it looks for."""
-NOISY = 1e-4
-"""Noise, at least, with which a search begins where little noise would make covariances singular."""
-_SHORTEST, _LONGEST = 0.02, 1e4
-"""Length scales that are tried, in deviations of an input."""
-_QUIETEST, _LOUDEST = 1e-10, 3.0
-"""Noise that is tried, as a share of the process."""
-_SPREADS = 2.0, 4.0
-"""Deviations of the logarithm of a length scale below 1, and above, before any answer is seen: many inputs matter little."""
-_MANY = 30
-"""Inputs from which on more of them say no more against long length scales together."""
-_TIED_SPREAD = 0.7
-"""The same where it is one for all dimensions, and there are few answers."""
-_NO_BETTER = 1e-5
-"""Share of a deviance below which a step ends the search: a hundredth of a unit where it is a thousand."""
-_DEPENDENT = 1e-6
-"""Share of a column that is not a combination of others, below which it is one."""
-_BLOCK = 64
-"""Rows of a triangular matrix that are inverted at once."""
-_OUTPUTS = 1000
-"""Outputs, at most about, that choose a kernel."""
-_RUNS, _RUN = 8, 5
-"""Runs, at most, into which the values of an input are cut to see whether it matters, and values in each, at least."""
-_SURELY = 4.0
-"""Deviations beyond what chance does from which it does."""
-_LITTLE, _UNEXPLAINED = 0.02, 0.01
-"""Where searches begin for the scales of all other inputs, and for noise."""
-_NEVER = 1e10
-"""Stands for an infinite loss, which the line search could not leave."""
+AGAIN = 30  # steps of a search that begins near what it looks for
+NOISY = 1e-4  # least noise with which a search begins where less would make covariances singular
+_SHORTEST, _LONGEST = 0.02, 1e4  # length scales that are tried, in deviations of an input
+_QUIETEST, _LOUDEST = 1e-10, 3.0  # noise that is tried, as a share of the process's variance
+_SHORT_PRIOR, _LONG_PRIOR = (
+    2.0,
+    4.0,
+)  # prior deviation of the logarithm of scales below 1, and above: many inputs matter little
+_MANY = 30  # inputs beyond which more of them make the prior of long scales no stronger
+_TIED_PRIOR = 0.7  # prior deviation of the logarithm of one scale for all dimensions
+_NO_BETTER = (
+    1e-5  # share of a deviance below which a step ends a search: 0.01 where it is a thousand
+)
+_DEPENDENT = (
+    1e-6  # share of a column outside the span of others below which it is their combination
+)
+_BLOCK = 64  # rows of a triangular matrix that are inverted at once
+_OUTPUTS = 1000  # outputs, at most about, that choose a kernel
+_RUNS = 8  # runs, at most, into which the values of an input are cut to see whether it matters
+_RUN = 5  # values in each run, at least
+_SURELY = 4.0  # deviations of what chance explains, beyond which an input surely matters
+_LITTLE = 0.02  # scale of all other inputs where a search begins
+_UNEXPLAINED = 0.01  # noise where such a search begins
+_NEVER = 1e10  # stands for an infinite loss, which the line search could not leave
 
 
 class _OutOfTime(Exception):
@@ -75,10 +69,11 @@ class Kernel:
 
     @classmethod
     def screened(cls, points: np.ndarray, answers: np.ndarray) -> Kernel | None:
-        """Where a search may begin if few inputs matter: those that alone explain answers (n, q) more than chance does.
+        """Where a search begins if few inputs matter: those that alone explain more of answers (n, q) than chance does.
 
-        By the share of the variance that is between runs of an input's values (the correlation ratio). None if no input does.
-        A search that begins with equal length scales may end where noise explains what a few of many inputs do.
+        An input explains the share of the variance that is between runs of its values (the correlation ratio). None if no
+        input explains enough. A search that begins with equal length scales may end where what a few of many inputs do
+        is taken for noise.
         """
         size, outputs = answers.shape
         runs = min(_RUNS, size // _RUN)
@@ -111,7 +106,7 @@ class Kernel:
         return np.hstack([ones, points]) if self.linear else ones
 
     def independent(self, points: np.ndarray) -> np.ndarray:
-        """Which columns of that are no combinations of those before, (p,) bool, as the last of a column for each category is."""
+        """(p,) bool: which columns of the basis are no combinations of those before. Of columns for categories the last one is."""
         basis = self.basis(points)
         apart = np.abs(np.diag(np.linalg.qr(basis, mode="r")))
         return np.asarray(apart > _DEPENDENT * np.linalg.norm(basis, axis=0))
@@ -120,9 +115,9 @@ class Kernel:
 def sloped(
     squares: np.ndarray, smoothness: Smoothness, work: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Correlations at these squared distances, in length scales, and their derivatives by them; overwrites them.
+    """Correlations at squared distances, in length scales, and their derivatives by these; overwrites the distances.
 
-    ``work``: two arrays of the same shape, which hold the derivatives afterwards.
+    ``work``: two arrays of the same shape, of which the first then holds the derivatives.
     """
     slopes, decay = np.empty((2, *squares.shape)) if work is None else work
     if smoothness == "gaussian":
@@ -195,7 +190,6 @@ class Deviance:
     ) -> None:
         self.points, self.answers = points, answers
         self.smoothness, self.linear = smoothness, linear
-        # To fill new memory takes as long as the arithmetic.
         self._work = np.empty((3, len(points), len(points)))
         plain = Kernel.begun(points.shape[1], 1.0, 1.0, linear=linear)
         self._basis = plain.basis(points)[:, plain.independent(points)]
@@ -221,7 +215,7 @@ class Deviance:
         power = np.maximum((answers * weighted).sum(axis=0), 1e-300)
         free = size - basis.shape[1]
         many = math.sqrt(max(1.0, (len(place) - 1) / _MANY))
-        spreads = np.where(place[:-1] > 0.0, _SPREADS[0], many * _SPREADS[1])
+        spreads = np.where(place[:-1] > 0.0, _SHORT_PRIOR, many * _LONG_PRIOR)
         away = place[:-1] / spreads
         score = free * np.log(power).sum() + outputs * (logdet + away @ away)
         # The derivative by each correlation.
@@ -264,8 +258,8 @@ def likeliest(
             return deviance(place)
         whole = np.append(np.full(dimensions, place[0]), place[1])
         score, gradient = deviance(whole)
-        away = (place[0] - usual) / _TIED_SPREAD
-        pull = np.array([gradient[:-1].sum() + 2.0 * away / _TIED_SPREAD, gradient[-1]])
+        away = (place[0] - usual) / _TIED_PRIOR
+        pull = np.array([gradient[:-1].sum() + 2.0 * away / _TIED_PRIOR, gradient[-1]])
         return score + away**2, pull
 
     free = 1 if tied else dimensions

@@ -1,4 +1,4 @@
-"""Whether what is lost depends on the inputs: what is estimated there may be biased then."""
+"""Whether it depends on the inputs which rows are lost. Then what is estimated there may be biased."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import numpy as np
 
 from .candidates import telling
 
-_FEWEST = 8  # lost rows, and kept ones, from which it is tested
+_FEWEST = 8  # lost rows, and kept ones, from which dependence is tested
 _MOST = 4000  # rows that are looked at
-_FOLDS = 4
-_TREES = 40
-_MARGIN = 0.1  # by which a classifier must beat chance, and by so many standard errors:
-_ERRORS = 4.0
-_LEAVES = 4
-_CHANCE = 7.0
-"""Evidence for a single split is more than chance gives in one of e to this power jobs."""
+_FOLDS = 4  # parts of the rows, each classified by the others
+_TREES = 40  # of the classifier
+_MARGIN = (
+    0.1  # difference of shares, and of the classifier's area from 0.5, that counts as dependence
+)
+_ERRORS = 4.0  # standard errors by which that area must differ from 0.5
+_LEAVES = 4  # of the tree that names the region
+_CHANCE = 7.0  # evidence for a split that chance gives in one of e to this power jobs
 
 
 @np.errstate(under="ignore")  # a caller may have NumPy raise for it
@@ -28,9 +29,9 @@ def dependence(
 ) -> str | None:
     """Where rows are lost more often than elsewhere, in words; None if they seem lost at random.
 
-    Of each input the bound is looked for that tells lost from kept rows best, which takes some milliseconds. If none
-    does, and ``quick`` is not asked for, a classifier is tested on rows that it has not seen. A small tree names the
-    region. An input of the name "kind = a" is 1 where a text is this one, else 0.
+    First one bound of one input is looked for that separates lost from kept rows, which takes milliseconds. If there is
+    none, and unless ``quick``, a classifier is tested on rows that it has not seen, and a small tree names the region.
+    An input of the name "kind = a" is 1 where a text is this one, else 0.
     """
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(points))[:_MOST])
@@ -38,7 +39,7 @@ def dependence(
     number, kept = int(lost.sum()), int((~lost).sum())
     if min(number, kept) < _FEWEST or not points.shape[1]:
         return None
-    # Of very many inputs those are looked at that go with what is lost; by chance one of all the others may do as well.
+    # Of very many inputs those that correlate with losses are looked at. By chance one of all others may do so.
     some = telling(points, lost.astype(float))
     names = np.asarray(names, dtype=object)[some].tolist()
     ranks, values = _ranked(points[:, some])
@@ -62,7 +63,7 @@ def dependence(
 
 
 def _ranked(points: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The ranks of numbers in their columns, and these in order: trees go by ranks, and hold numbers in single precision."""
+    """The ranks (n, d) of numbers in their columns, and the sorted values of each. Trees hold numbers in single precision."""
     columns = [np.unique(column, return_inverse=True) for column in points.T]
     ranks = np.stack([places.reshape(-1) for _, places in columns], axis=1)
     return ranks.astype(np.float32), [there for there, _ in columns]
@@ -114,7 +115,7 @@ def _split(
         shares = seen / sides
         cells = np.array([seen, sides - seen])
         expected = np.array([all_lost * sides / rows, (rows - all_lost) * sides / rows])
-        # The likelihood ratio, where few rows are lost as well, bounds how often chance gives as much.
+        # The likelihood ratio bounds how often chance gives as much, also where few rows are lost.
         evidence = distinct * (cells * np.log(np.maximum(cells, 1e-300) / expected)).sum(
             axis=(0, 1)
         )

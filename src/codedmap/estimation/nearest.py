@@ -11,13 +11,13 @@ import scipy
 
 from .gaussian import Kernel, sloped
 
-_NEIGHBOURS = 80
-_ROWS = 256  # estimated at once
-_LEAF = 64
-_EXACTLY = 5000  # points among which the nearest are found
-_SLACK, _MUCH_SLACK = 0.5, 1.0  # how much further than the nearest those may be that are taken,
-_MANY = 12  # in so many dimensions, or more
-_JITTER = 1e-9
+_NEIGHBOURS = 80  # points that an estimate sees
+_ROWS = 256  # estimates that are computed at once
+_LEAF = 64  # points in a leaf of a tree
+_EXACTLY = 5000  # points up to which exactly the nearest are found
+_SLACK, _MUCH_SLACK = 0.5, 1.0  # share by which others may be further; in many dimensions
+_MANY = 12  # dimensions beyond which there are many
+_JITTER = 1e-9  # least noise, with which covariances can be solved
 
 
 class Nearest:
@@ -75,9 +75,10 @@ def weighted(near: np.ndarray, weights: np.ndarray | float, answers: np.ndarray)
 def nearest(
     points: np.ndarray, wanted: np.ndarray, count: int, own: np.ndarray | None = None
 ) -> np.ndarray:
-    """Near points (m, count) of each wanted one, the nearest first; ``own``: its own number, which is left out.
+    """Numbers (m, count) of the points nearest to each wanted one, the nearest first.
 
-    Of many points not always the nearest ones: others may be up to half as far again, or twice as far in many dimensions.
+    ``own`` (m,): the number of each wanted one itself, which is left out. Of more than 5,000 points others may be
+    returned that are up to half as far again, or twice as far in more than 12 dimensions.
     """
     if not points.shape[1]:
         points, wanted = np.zeros((len(points), 1)), np.zeros((len(wanted), 1))

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-_MOST = 30  # columns that surely each have a length scale, and principal components,
-_OWN, _PERHAPS = 100, 1000  # and columns that have at first, and that may have
-_ORDERS = 100.0  # of the largest to the smallest: from here on a logarithm may be more even
-_SAMPLE, _WIDE = 2000, 1 << 23  # rows, and numbers of wide ones, that are moved at a time,
-_FEWEST = 250  # but so many rows
+_MOST = 30  # columns up to which each has a length scale; and principal components of more, at most
+_OWN = 100  # columns up to which each has a length scale at first
+_PERHAPS = 1000  # columns up to which that is tried as the other space
+_ORDERS = 100.0  # largest over smallest value of a column from which its logarithm may be more even
+_SAMPLE = 2000  # rows that are moved at a time, at most
+_WIDE = 1 << 23  # numbers that are moved at a time, at most
+_FEWEST = 250  # rows that are moved at a time, at least
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,9 +28,9 @@ class Space:
     columns: np.ndarray
     """(c,) int: those that vary."""
     units: np.ndarray
-    """(c,): about as large as the numbers in them, whose squares may be too large, or small, for one."""
+    """(c,): powers of two about as large as the numbers in each, so that no square overflows."""
     logarithms: np.ndarray
-    """(c,) bool."""
+    """(c,) bool: columns of which the logarithm is taken."""
     centre: np.ndarray
     scale: np.ndarray
     directions: np.ndarray | None = None

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_SKEWED = 1.0
-_HEAVY = 3.0  # excess kurtosis
-_WIDE = 1.0  # variance on the logarithmic scale up to which a mean is taken back as one
+_SKEWED = 1.0  # skewness from which a change of scale is tried
+_HEAVY = 3.0  # excess kurtosis from which it is
+_WIDE = (
+    1.0  # variance on the new scale up to which a mean is taken back as that of the distribution
+)
 
 
 @dataclass(frozen=True, slots=True)
