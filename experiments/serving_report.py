@@ -88,7 +88,7 @@ def grid(own: pd.DataFrame) -> str:
 
 
 def summary(own: pd.DataFrame) -> str:
-    """One part of the table in few columns, as in the README."""
+    """One part of the table in few columns, as in docs/measured.md."""
     lines = ["| | median | p99 | calls per task | rows estimated | RMSE / sd |", "|---" * 6 + "|"]
     for row in own.to_dict("records"):
         error = f"{row['error']:.2f}" if row["estimated"] > 0 else "0"

@@ -63,11 +63,11 @@ def test_the_table_has_a_row_for_each_way_and_the_report_is_complete(tmp_path):
     assert "nan" not in text
 
 
-def test_the_readme_shows_the_tables_of_the_full_run():
+def test_the_page_of_measurements_shows_the_tables_of_the_full_run():
     root = Path(__file__).parents[2]
     table = pd.read_csv(root / "results" / "serving.csv")
-    readme = (root / "README.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "measured.md").read_text(encoding="utf-8")
     for part in ("traces", "slow"):
         own = table[table["part"] == part]
-        assert serving_report.summary(own) in readme
-        assert f"it spends {serving_report.overhead(own)} a wave" in " ".join(readme.split())
+        assert serving_report.summary(own) in page
+        assert f"it spends {serving_report.overhead(own)} a wave" in " ".join(page.split())
