@@ -248,10 +248,31 @@ def sample(rows: int, outputs: int = 1, dimensions: int = 3):
     ("rows", "expected"),
     [
         (11, [("matern52", False, True)]),
-        (12, [("matern52", False, True), ("gaussian", False, True), ("gaussian", False, False)]),
-        (15, [("matern52", False, False), ("gaussian", False, False)]),
-        (16, [("matern52", True, False), ("gaussian", True, False), ("gaussian", False, False)]),
-        (700, [("matern52", True, False), ("gaussian", True, False), ("matern52", False, False)]),
+        (
+            12,
+            [
+                ("matern52", False, True),
+                *[("gaussian", False, True)] * 2,
+                ("gaussian", False, False),
+            ],
+        ),
+        (15, [("matern52", False, False), *[("gaussian", False, False)] * 2]),
+        (
+            16,
+            [
+                ("matern52", True, False),
+                *[("gaussian", True, False)] * 2,
+                ("gaussian", False, False),
+            ],
+        ),
+        (
+            700,
+            [
+                ("matern52", True, False),
+                *[("gaussian", True, False)] * 2,
+                ("matern52", False, False),
+            ],
+        ),
     ],
 )
 def test_more_kinds_are_tried_with_more_answers(rows, expected, searches):
@@ -360,7 +381,7 @@ def test_a_search_that_takes_all_the_time_of_an_output_still_leaves_it_a_process
 def test_one_search_for_each_kind_where_it_is_to_be_quick(outputs, searches):
     points, answers, wanted, truth = sample(200, outputs)
     found = estimates(points, answers, wanted, thorough=False)
-    assert [search[:3] for search in searches[:2]] == [(100, 2, "matern52"), (100, 1, "gaussian")]
+    assert [search[:3] for search in searches[:2]] == [(100, 2, "matern52"), (100, 2, "gaussian")]
     assert [search[3] for search in searches] == [False, False, True]  # a plane for the mean
     assert len(found.methods) == outputs
     assert found.values.shape == found.stderr.shape == (20, outputs)

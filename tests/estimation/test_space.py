@@ -202,3 +202,11 @@ def test_beyond_a_variance_of_one_a_mean_comes_back_as_with_one(name):
     narrow = transform.back(means, np.full(3, 0.5))[1]
     assert (narrow < 0.6 * variance).all()
     assert np.isfinite(transform.back(np.array([-1e6, 1e6]), np.ones(2))).all()
+
+
+def test_a_value_far_from_all_others_does_not_make_them_equal():
+    values = np.random.default_rng(0).normal(size=(200, 1))
+    inputs = np.vstack([values, [[1e6]]])
+    assert Space.of(inputs).seen(values).std() == pytest.approx(1.0, rel=0.1)
+    rare = np.r_[np.zeros(199), 1.0, 1.0][:, None]  # all usual ones are equal
+    assert Space.of(rare).seen(rare).std() == pytest.approx(1.0)

@@ -64,11 +64,13 @@ def models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> It
     tied = len(points) < EACH * dimensions and dimensions <= _TIED
     several = compares_kinds(known, len(points))
     plane = several and len(points) >= PLANE * (dimensions + 1)
-    kinds: list[tuple[Transform | None, Smoothness | None, bool]] = []
+    kinds: list[tuple[Transform | None, Smoothness | None, bool, Kernel | None]] = []
     if several:
-        kinds.append((None, "gaussian", plane))
-        kinds += [(transform, None, plane) for transform in transforms(scaled, zero)]
-        kinds += [(None, None, False)] if plane else []
+        kinds.append((None, "gaussian", plane, None))
+        if not hasty:
+            kinds.append((None, "gaussian", plane, short_start(dimensions, "gaussian", plane)))
+        kinds += [(transform, None, plane, None) for transform in transforms(scaled, zero)]
+        kinds += [(None, None, False, None)] if plane else []
     end = known.time_left() - _SEARCH * seconds
     # Each kind is to have its turn, and the first, which begins from nowhere, two.
     go_on = known.within(2.0 * _SEARCH * seconds / (2 + len(kinds)))
@@ -91,11 +93,11 @@ def models(known: Points, scaled: np.ndarray, zero: float, seconds: float) -> It
     screened = screened_start(known, scaled[:, None])
     best = model(starts if tied else [*starts, *screened], NONE, _STEPS, tied=tied)
     yield best
-    for number, (transform, smoothness, linear) in enumerate(kinds):
+    for number, (transform, smoothness, linear, start) in enumerate(kinds):
         go_on = known.within((known.time_left() - end) / (len(kinds) - number))
         if not go_on():
             return
-        begin = begun(best.kernel, smoothness, linear)
+        begin = start or begun(best.kernel, smoothness, linear)
         other = model([begin], transform or best.transform, AGAIN, tied=tied)
         yield other
         best = min(best, other, key=lambda m: m.error)
@@ -108,6 +110,15 @@ def screened_start(known: Points, scaled: np.ndarray) -> list[Kernel]:
     """One more kernel from which to search, of outputs (n, q) of which few inputs surely matter; else none."""
     found = Kernel.screened(known.points[known.last], scaled[known.last])
     return [] if found is None else [found]
+
+
+def short_start(dimensions: int, smoothness: Smoothness, linear: bool) -> Kernel:
+    """Where else a search begins: at short length scales, with little noise.
+
+    A process that is likeliest if few inputs matter, and noise explains the rest, may be far from answers left out.
+    """
+    kernel = Kernel.begun(dimensions, *STARTS[0], linear=linear)
+    return replace(kernel, smoothness=smoothness, noise=max(kernel.noise, NOISY))
 
 
 def compares_kinds(known: Points, size: int) -> bool:

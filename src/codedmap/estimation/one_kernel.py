@@ -17,6 +17,7 @@ from .models import (
     compares_kinds,
     overfit_factor,
     screened_start,
+    short_start,
 )
 from .points import Points
 
@@ -52,6 +53,8 @@ def jointly(known: Points, scaled: np.ndarray) -> Candidate:
         if not go_on():
             break
         begin = [begun(kernel, smoothness, linear)]
+        if smoothness == "gaussian":
+            begin.append(short_start(dimensions, smoothness, linear))
         if not tied:
             begin, screened = [*begin, *screened], []
         kernel = likeliest(

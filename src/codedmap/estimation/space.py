@@ -11,6 +11,7 @@ _MOST = 30  # columns up to which each has a length scale; and principal compone
 _OWN = 100  # columns up to which each has a length scale at first
 _PERHAPS = 1000  # columns up to which that is tried as the other space
 _ORDERS = 100.0  # largest over smallest value of a column from which its logarithm may be more even
+_TAIL = 0.02  # share of the values at either end of a column that may be far from all others
 _SAMPLE = 2000  # rows that are moved at a time, at most
 _WIDE = 1 << 23  # numbers that are moved at a time, at most
 _FEWEST = 250  # rows that are moved at a time, at least
@@ -20,7 +21,7 @@ _FEWEST = 250  # rows that are moved at a time, at least
 class Space:
     """A map of inputs (n, d) to points (n, r).
 
-    Each column that varies is divided by its deviation; one that is positive and spans orders of magnitude goes by its
+    Each column that varies is divided by the deviation of its usual values; one that is positive and spans orders of magnitude goes by its
     logarithm if that is more even. Of more than 100 columns, or of more than 30 where there are fewer inputs, the principal
     components are taken, in one unit for all, unless their ranges differ by orders of magnitude.
     """
@@ -65,7 +66,7 @@ class Space:
             orders = not (narrow and other)
             logarithms = np.array([orders and _by_orders(column) for column in some.T], dtype=bool)
             moved = _moved(some, logarithms)
-            return cls(columns, units, logarithms, moved.mean(axis=0), moved.std(axis=0))
+            return cls(columns, units, logarithms, moved.mean(axis=0), _deviations(moved))
         ranges = 0.5 * high[columns] - 0.5 * low[columns]  # half of them: a number, however large
         narrowest, widest = np.quantile(ranges, [0.1, 0.9])
         # Either each is in a unit of its own, or all are in one.
@@ -130,6 +131,13 @@ def _moved(inputs: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
     if logarithms.any():
         inputs[:, logarithms] = np.log(np.maximum(inputs[:, logarithms], np.finfo(float).tiny))
     return inputs
+
+
+def _deviations(moved: np.ndarray) -> np.ndarray:
+    """The deviation of each column (n, c), to which a few values far from all others add little."""
+    low, high = np.quantile(moved, [_TAIL, 1.0 - _TAIL], axis=0)
+    usual = np.clip(moved, low - (high - low), high + (high - low)).std(axis=0)
+    return np.asarray(np.where(usual > 0.0, usual, moved.std(axis=0)))
 
 
 def _by_orders(column: np.ndarray) -> bool:
