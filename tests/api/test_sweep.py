@@ -578,6 +578,10 @@ def test_a_column_that_a_file_cannot_hold_is_named_before_anything_runs(sweep, t
         (({"names": ["a", "b"]}, np.ones((3, 3))), r"2 names and the sample the shape \(3, 3\)"),
         (({"names": ["a", "b"]}, np.ones(2)), r"2 names and the sample the shape \(2,\)"),
         (({"names": ["a", "b"]}, np.ones((2, 2, 1))), r"the sample the shape \(2, 2, 1\)"),
+        (
+            ({"names": ["a", "b"]}, pd.DataFrame({"b": [1], "a": [2]})),
+            "the names 'a', 'b' and the sample the columns 'b', 'a': .* in the order of the names",
+        ),
         ((1, 2), r"as \(problem, sample\)"),
         (({"names": ["a", "b"]},), r"as \(problem, sample\)"),
         (({"names": ["a", "b"]}, np.ones((2, 2)), 3), r"as \(problem, sample\)"),
@@ -615,6 +619,8 @@ def test_a_design_that_cannot_be_computed_is_refused(sweep, design, message):
         (product, {"out": "runs.npy"}, "zarr or .parquet"),
         (product, {"out": 3}, "zarr or .parquet"),
         (lambda a, /, b: a, {}, "positional only|missing a required"),
+        (product, {"frame": True}, "'a', 'b', .* as one argument: missing a required .*'b'"),
+        (lambda d: d["a"], {"frame": True, "seed": 1}, "unexpected keyword argument 'rng'"),
         (lambda a=1, /: a, {}, "positional.only|unexpected keyword argument"),
         (
             lambda a, b, *, c: a,

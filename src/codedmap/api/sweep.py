@@ -87,10 +87,11 @@ def sweep(
         - A pandas or polars frame, or a dict of columns, each (m,).
         - A Dataset: its data variables and those coordinates that ``fn`` takes by name, broadcast against each other;
           without data variables all coordinates, which is a full grid. Its dimensions are kept.
-        - A sample of SALib's: a ``ProblemSpec`` that has one, or a tuple of the problem and the sample.
+        - A sample of SALib's: a ``ProblemSpec`` that has one, or a tuple of the problem and the sample,
+          an array (m, p) or a frame with the problem's names as columns, in their order.
     frame : bool
-        Call ``fn`` with the columns of many rows instead: a frame if the design is one, else a dict of arrays, each
-        (b,). It returns an array (b, *y), or a dict or frame of these.
+        Call ``fn`` with the columns of many rows as one argument instead: a frame if the design is one, else a dict of
+        arrays, each (b,). It returns an array (b, *y), or a dict or frame of these.
     unique : bool
         Compute rows that are equal once.
     engine : Engine or concurrent.futures.Executor, optional
@@ -135,12 +136,15 @@ def sweep(
     """
     given = dict(locals())
     _check_given(fn, out)
-    takes = None if frame else signature_of(fn)
-    rows = _rows(design, takes)
+    takes = signature_of(fn)
+    rows = _rows(design, None if frame else takes)
     check_columns(rows.columns)
     if takes is not None:
         given_too = [*(kwargs or {}), *(["rng"] if seed is not None else [])]
-        check_call(takes, list(rows.columns), given_too)
+        if frame:
+            _check_frame_call(takes, given_too)
+        else:
+            check_call(takes, list(rows.columns), given_too)
     at, inverse = _distinct(rows.columns) if unique else (slice(None), None)
     columns = {name: column[at] for name, column in rows.columns.items()}
     if frame and rows.framed:
@@ -215,6 +219,12 @@ def _rows(design: Any, takes: inspect.Signature | None) -> _Rows:
 
 def _sampled(problem: Mapping[str, Any], sample: Any) -> _Rows:
     names, array = list(problem["names"]), np.asarray(sample)
+    columns = list(getattr(sample, "columns", names))
+    if columns != names:
+        raise InvalidArgument(
+            f"the problem has the names {_listed(names)} and the sample the columns {_listed(columns)}: give the columns in "
+            "the order of the names, sample[problem['names']], or an array"
+        )
     if array.ndim != 2 or array.shape[1] != len(names):
         raise InvalidArgument(
             f"the problem has {many(len(names), 'name')} and the sample the shape {array.shape}: give a row for each run and a "
@@ -419,6 +429,17 @@ def check_call(takes: inspect.Signature, columns: Sequence[str], fixed: Sequence
         raise InvalidArgument(
             f"fn takes {_listed(list(takes.parameters))}, and by name it is given {_listed((*columns, *fixed))}: {error}. Add, "
             "rename or leave out columns, give what is the same for all rows as kwargs, or change fn"
+        ) from error
+
+
+def _check_frame_call(takes: inspect.Signature, fixed: Sequence[str]) -> None:
+    """Raise `InvalidArgument` if ``fn`` does not take all columns as one argument."""
+    try:
+        takes.bind(None, **dict.fromkeys(fixed))
+    except TypeError as error:
+        raise InvalidArgument(
+            f"fn takes {_listed(list(takes.parameters))}, and with frame=True it is given all columns as one argument: "
+            f"{error}. Change fn, or leave out frame for a function of one row"
         ) from error
 
 
