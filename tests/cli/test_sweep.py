@@ -341,6 +341,19 @@ def test_times_and_decimals_of_parquet_stay_what_they_are(folder, scripted):
     assert [line["fine"] for line in lines] == fine
 
 
+def test_lists_and_objects_that_parquet_cannot_hold_are_text(folder, scripted):
+    """After all rows were computed, the table could not be written."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    cells = {"list": ([1], [2, "x"]), "empty": ({}, {}), "whole": ([1], [2, 3])}
+    rows = [{"a": a} | {name: pair[a] for name, pair in cells.items()} for a in (0, 1)]
+    Path("x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    ran(*words("sweep_model.py:square", design="x.jsonl", out="y.parquet"))
+    found = pq.read_table("y.parquet").to_pydict()
+    assert found["list"] == ["[1]", "[2, 'x']"]
+    assert found["empty"] == ["{}", "{}"]
+    assert found["whole"] == [[1], [2, 3]]
+
+
 def test_columns_of_one_name_in_parquet_are_refused(folder, scripted):
     pa = pytest.importorskip("pyarrow")
     pa.parquet = pytest.importorskip("pyarrow.parquet")

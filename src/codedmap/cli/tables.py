@@ -178,7 +178,7 @@ def _read_parquet(file: IO[bytes]) -> Table:
 def _write_parquet(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
     pa, parquet = _parquet()
     columns = {
-        _encodable(name): _parquet_column(pa, list(map(_encodable, column)))
+        _encodable(name): _parquet_column(list(map(_encodable, column)))
         for name, column in table.items()
     }
     parquet.write_table(pa.table(columns), file)
@@ -189,14 +189,17 @@ def _encodable(cell: Any) -> Any:
     return cell.encode(errors="backslashreplace").decode() if isinstance(cell, str) else cell
 
 
-def _parquet_column(pa: Any, column: Sequence[Any]) -> Any:
+def _parquet_column(column: Sequence[Any]) -> Any:
     """A column as an array; as text if its type would not hold the entries as they are."""
+    pa, parquet = _parquet()
     cells = _of_one_type(column)
     for kind in (None, pa.uint64()):  # for integers beyond int64
-        with suppress(OverflowError):
+        with suppress(OverflowError, TypeError, ValueError, NotImplementedError):
             made = pa.array(cells, kind)
             if pa.types.is_temporal(made.type) and made.to_pylist() != cells:  # nanoseconds
                 break
+            if pa.types.is_nested(made.type):  # objects without entries cannot be written
+                parquet.write_table(pa.table([made], [""]), io.BytesIO())
             return made
     return pa.array(_as_text(column))
 
