@@ -688,6 +688,17 @@ def test_a_row_with_other_outputs_fails_alone(sweep, chunk):
     assert list(result.values) == ["u"]
 
 
+@pytest.mark.parametrize("odd", ["diverged", 1j])
+def test_a_row_that_does_not_fit_into_a_column_of_parquet_fails_alone(sweep, tmp_path, odd):
+    """It ended the sweep, and on resuming again."""
+    path = tmp_path / "runs.parquet"
+    table = sweep(lambda a, b: odd if a == 4 else a, DESIGN, out=path, chunk=2).table
+    assert table["status"].tolist() == ["EXACT"] * 4 + ["FAILED", "EXACT"]
+    assert "cannot hold" in table["error"][4]
+    np.testing.assert_array_equal(table["y"], [0, 1, 2, 3, NAN, 5])
+    np.testing.assert_array_equal(pd.read_parquet(path)["y"], table["y"])
+
+
 def test_an_output_of_a_batch_with_the_name_of_an_input_ends_the_sweep(sweep):
     with pytest.raises(InvalidAnswer, match="output 'a', and there is 'a'"):
         sweep(lambda rows: {"a": rows["b"]}, DESIGN, frame=True)

@@ -80,6 +80,9 @@ class Output:
                 "input"
             )
 
+    def check_fits(self, columns: Columns) -> None:
+        """Raise `InvalidAnswer` if answers should cost their rows only because they do not fit beside others."""
+
     def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
         """Write rows; what the journal notes of them, among it their checksum."""
         made = []

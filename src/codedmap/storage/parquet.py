@@ -74,6 +74,9 @@ class ParquetOutput(Output):
         rows = np.concatenate([np.arange(begin, end) for begin, end in runs])
         self._estimated.append((rows, errors))
 
+    def check_fits(self, columns: Columns) -> None:
+        self._encoded(columns)
+
     def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
         data = self._encoded(columns)
         with writing(self.paths[1]):

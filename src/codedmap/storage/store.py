@@ -285,10 +285,13 @@ class Store(Closing):
         return self._output.write(runs_of(at), columns)
 
     def check_alike(self, answer: Any) -> None:
-        """Raise `InvalidAnswer` if an answer has other parts, or rows of another shape, than earlier ones."""
+        """Raise `InvalidAnswer` if an answer has other parts, rows of another shape, or what does not fit beside earlier ones."""
         if self._output.form is not None:
-            count = len(next(iter(leaves(answer)), ()))
-            self._check_form(form_of(_columns(answer, count)))
+            columns = _columns(answer, len(next(iter(leaves(answer)), ())))
+            form = form_of(columns)
+            self._check_form(form)
+            if form != self._output.form:
+                self._output.check_fits(columns)
 
     def _check_form(self, form: Form) -> None:
         shapes, found = (
