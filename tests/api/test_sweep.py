@@ -180,6 +180,27 @@ def test_times_of_which_none_is_known_are_in_seconds(sweep, kind, frame):
     assert [np.isnat(one) for one in np.asarray(column)] == [True] * 3
 
 
+@pytest.mark.parametrize("kind", ["pandas", "polars", "xarray", "dict"])
+def test_text_that_has_no_bytes_is_escaped_in_frames(sweep, kind):
+    """One such text, of a row or of an error, cost all rows."""
+
+    def fn(a):
+        if a == 1:
+            raise ValueError("20 \udcb0C")
+        return "25 \udcb0C"
+
+    design = {"a": [0, 1]}
+    if kind == "xarray":
+        design = pytest.importorskip("xarray").Dataset(coords=design)
+    elif kind != "dict":
+        design = (pd if kind == "pandas" else polars).DataFrame(design)
+    result = sweep(fn, design)
+    shown = "25 \udcb0C" if kind == "dict" else "25 \\udcb0C"
+    assert np.asarray(result.table["y"])[0] == shown
+    assert result.values["y"][0] == "25 \udcb0C"
+    assert "20 \\udcb0C" in str(result)
+
+
 def test_durations_among_other_outputs_are_printed(sweep):
     """Printing ended with a TypeError: NumPy's durations are numbers."""
     values = [pd.Period("2020-01"), np.timedelta64(3, "s"), np.timedelta64("NaT", "s")]

@@ -26,7 +26,7 @@ from ..execution.inputs import InputRows
 from ..execution.task import Itemwise, itemwise
 from ..results.map_result import MapResult
 from ..results.status import Status
-from ..results.summary import short
+from ..results.summary import encodable, short
 from ..results.sweep_result import SweepResult
 from ..results.trees import (
     as_numpy,
@@ -625,6 +625,9 @@ def _table(
         more["error"] = np.full(len(status), "" if rows.shape is not None else None, dtype=object)
         for row, error in failures.items():
             more["error"][row] = short(error)
+    if not isinstance(rows.table, dict):  # the others hold only text that UTF-8 can encode
+        escaped = np.frompyfunc(encodable, 1, 1)
+        values = {n: escaped(it) if it.dtype == object else it for n, it in values.items()}
     kinds = [(values, ""), (stderr, "_stderr"), (more, "")]
     if rows.shape is not None:
         return rows.table.assign(

@@ -20,6 +20,7 @@ import codedmap as cm
 from ..api.sweep import as_numbers
 from ..contracts.arguments import is_real
 from ..errors import many
+from ..results.summary import encodable
 from ..storage.source import extra
 from .program import check_commas, json_object, number_in
 
@@ -178,15 +179,10 @@ def _read_parquet(file: IO[bytes]) -> Table:
 def _write_parquet(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
     pa, parquet = _parquet()
     columns = {
-        _encodable(name): _parquet_column(list(map(_encodable, column)))
+        encodable(name): _parquet_column(list(map(encodable, column)))
         for name, column in table.items()
     }
     parquet.write_table(pa.table(columns), file)
-
-
-def _encodable(cell: Any) -> Any:
-    """An entry, a text without the halves of pairs that UTF-8 has no bytes for."""
-    return cell.encode(errors="backslashreplace").decode() if isinstance(cell, str) else cell
 
 
 def _parquet_column(column: Sequence[Any]) -> Any:

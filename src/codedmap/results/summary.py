@@ -185,10 +185,15 @@ def _facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) ->
     return ", ".join(counts)
 
 
+def encodable(value: Any) -> Any:
+    """A value; of text, the halves of pairs that UTF-8 has no bytes for are escaped."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
 def short(error: BaseException) -> str:
     """The type of an error, and its text, of which much is left out."""
     try:
-        text = str(error)
+        text = encodable(str(error))
     except Exception:
         return f"{type(error).__name__}, whose text raises an exception itself"
     left = len(text) - _LONG
