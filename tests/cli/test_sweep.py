@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import json
 import math
@@ -23,7 +24,7 @@ import pytest
 from click.testing import CliRunner
 
 import codedmap as cm
-from codedmap.cli import cli
+from codedmap.cli import cli, tables
 from codedmap.cli.engines import ENGINES
 from codedmap.cli.program import WHY
 from codedmap.cli.tables import read_table, table_writer
@@ -712,6 +713,22 @@ def test_text_that_has_no_bytes_is_written(folder, scripted, out):
     ran(*words("sweep_model.py:same", design="x.jsonl", out=out))
     text = read_table("", Path(out))["a_out"]
     assert [cell.encode(errors="backslashreplace") for cell in text] == [rb"\udcff", b"p"]
+
+
+def test_a_table_that_cannot_be_written_is_written_on_resuming(folder, scripted, monkeypatch):
+    """Its content was said to be lost, and it was in the journal."""
+
+    def full(file, table):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setitem(tables._KINDS, ".csv", (tables._read_csv, full))
+        result = CliRunner().invoke(cli, words("sweep_model.py:square"))
+    assert result.exit_code == 2
+    assert "16 rows are done" in result.output
+    assert "could not be written (No space left on device): make room" in result.output
+    assert "lost" not in result.output
+    assert "(16 of them before)" in ran(*words("sweep_model.py:square"), "--resume")
 
 
 def test_a_sweep_of_other_inputs_or_another_program_is_not_resumed(folder, scripted):

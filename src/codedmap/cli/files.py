@@ -91,8 +91,7 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
             part.replace(path)
         except OSError as error:
             raise cm.InvalidArgument(
-                f"{name} {path} could not be written: {error.strerror}; its content is lost, run again "
-                "with room for it"
+                f"{name} {path} could not be written ({error.strerror}): make room, and run the command again"
             ) from error
 
     try:
