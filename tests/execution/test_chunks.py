@@ -124,7 +124,7 @@ class Watch:
         workers = self.first.setdefault(call.chunk, set())
         chunk = scheduler.chunks.get(call.chunk)
         if call.worker in workers and chunk is not None:
-            few = len(scheduler._free) < scheduler.job.slots
+            few = len(scheduler._usable) < scheduler.job.slots
             assert few or call.slot in chunk.anywhere, "a worker has two slots of a chunk"
         workers.add(call.worker)
 

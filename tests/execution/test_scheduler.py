@@ -110,7 +110,7 @@ class Watch:
             assert not decisions
         elif scheduler.outcome is None:
             assert set(scheduler._calls) == self.in_flight
-            assert scheduler._left > 0 or scheduler._more
+            assert scheduler._unfinished > 0 or scheduler._more
             fresh = scheduler._next < scheduler.job.groups
             for worker in scheduler._idle:
                 assert not fresh, "a worker idles while rows wait"

@@ -6,43 +6,45 @@ import math
 from collections import deque
 from itertools import islice
 
-_SAMPLES = 256
-_REFRESH = 16  # answers after which quantiles are taken anew
-_SHARE = 0.95
-_FACTOR = 1.25
-_CAUTION = 4.0  # divided by the number of calls seen
-_BEYOND = 4  # longer times at least, for a time to be judged by them
-_LEAST = 0.01  # seconds: what takes less is noise
-_OVERHEADS = 4
-_SHORTEST = 1e-9  # seconds, of a call
-_NOISE = 0.1  # share of their time by which calls differ at least, as if known
-_KNOWN = 2  # from so many others
-COLD = 4  # times as long as others are first calls that compile or load something
-_LOW = 0.1  # share of the calls that may be much shorter than what each takes by itself,
-_DIFFER = 1.5  # times as long as the others at most
-_FRAME = 1024  # bytes of a message that are none of its groups
-_FITTED = 64  # last calls to which the time of a call itself, and of each of its groups, is fitted
+_SAMPLES = 256  # last calls that are kept
+_REFRESH = 16  # answers after which the percentile of their times is taken anew
+_PERCENTILE = 0.95  # of the times of calls, after which a call is late
+_FACTOR = 1.25  # a call is late after this many times that percentile
+_CAUTION = 4.0  # what is added to that factor, divided by the number of calls seen
+_BEYOND = 4  # least longer times for a call to be late before the percentile
+_LEAST = 0.01  # seconds: a call is not late before, because shorter times are noise
+_OVERHEADS = 4  # overheads that a call may take besides
+_SHORTEST = 1e-9  # least seconds of a call
+_NOISE = 0.1  # standard deviation of calls beforehand, as a share of their mean time,
+_KNOWN = 2  # and the number of calls as which that counts in a fit
+COLD = 4  # first calls that take this many times as long as others compile or load something
+_SHORT = 0.1  # quantile of the seconds of calls, which bounds the fixed seconds of a call,
+_EXCESS = 1.5  # and the multiple of it that they may be
+_FRAME = 1024  # bytes of a message that are not of its groups
+_FITTED = 64  # last calls to which the fixed seconds and those of a group are fitted
 
 
 class CallTimes:
-    """Seconds a group and overheads of the last calls, and what follows for the next ones."""
+    """Times of the last calls and their overheads, and how long the next calls may take."""
 
     def __init__(self, *, batches: bool = False) -> None:
         self._calls: deque[tuple[int, float]] | None = deque(maxlen=_SAMPLES) if batches else None
-        self._each: deque[float] = deque(maxlen=_SAMPLES)
-        self._fit: tuple[float, float, float, float, float] | None = None
-        self._unfitted = False
-        self._judged = 0.0, 1.0  # as `_fit`, when quantiles were last taken
-        self._raised: deque[float] = deque(maxlen=_SAMPLES)
+        """Groups and seconds of calls."""
+        self._each: deque[float] = deque(maxlen=_SAMPLES)  # seconds a group
+        self._fit: tuple[float, float, float, float, float] | None = None  # see `_fit_anew`
+        self._unfitted = False  # whether a call has been answered since
+        self._fit_of_high = 0.0, 1.0  # fixed seconds, and seconds a group, that `_high` multiplies
+        self._raised: deque[float] = deque(maxlen=_SAMPLES)  # seconds a group
         self._overhead = math.inf
-        self._first: list[float] = [0.0, 0]  # seconds and groups of the first calls of workers,
-        self._others: list[float] = [0.0, 0]  # and of all others
-        self._stale = 0
+        self._first: list[float] = [0.0, 0]  # seconds and groups of the first calls of workers
+        self._others: list[float] = [0.0, 0]  # seconds and groups of all other calls
+        self._refresh_in = 0  # answers until `_high` is taken anew
         self._high = math.inf
+        """The percentile of the times of calls, in multiples of their fit."""
         self.largest = 0
         """Groups in the largest call answered."""
         self.nbytes = 0.0
-        """Of payload and answer, the most of a group so far."""
+        """Bytes of payload and answer for each group, the most so far."""
 
     def add(self, groups: int, seconds: float, overhead: float | None, nbytes: int = 0) -> None:
         """A call of so many groups has been answered.
@@ -52,27 +54,27 @@ class CallTimes:
         self._each.append(seconds / groups)
         if overhead is not None:
             self._overhead = min(overhead, self._overhead)
-            if self._calls is not None and seconds < math.inf:  # as in virtual time
+            if self._calls is not None and seconds < math.inf:  # it may be infinite in virtual time
                 self._calls.append((groups, seconds))
                 self._unfitted = True
         sums = self._first if overhead is None else self._others
         sums[0] += max(seconds, _SHORTEST)
         sums[1] += groups
-        self._stale -= 1
+        self._refresh_in -= 1
         self.nbytes = max(self.nbytes, (nbytes - _FRAME) / groups)
         self.largest = max(self.largest, groups)
 
     def add_raised(self, groups: int, seconds: float) -> None:
-        """A call of so many groups has raised: that is how long calls take as long as none has an answer."""
+        """A call of so many groups has raised. While no call is answered, lateness is judged by such calls."""
         if not self._each:
             self._raised.append(seconds / groups)
-            self._stale = 0
+            self._refresh_in = 0
 
     @property
     def mean(self) -> float:
         """Seconds a group, infinite before the first answer.
 
-        Without the first calls of workers if those took much longer than others, because they compile or load something.
+        The first calls of workers are left out if they took much longer than others, because they compile or load something.
         """
         (seconds, groups), (first, begun) = self._others, self._first
         if groups and first * groups > COLD * seconds * begun:
@@ -81,25 +83,26 @@ class CallTimes:
 
     @property
     def overhead(self) -> float:
-        """Least seconds of a call that were not spent in ``fn``: what other work adds is no overhead."""
+        """Least seconds of a call that were not spent in ``fn``. The least, because other work adds to them."""
         return 0.0 if self._overhead == math.inf else self._overhead
 
     def fit(self, errors: float = 0.0) -> tuple[float, float] | None:
-        """Seconds that a call takes by itself, and that each of its groups adds; None while calls had one size.
+        """The fixed seconds of a call, and those that each group adds; None while all calls had one size.
 
-        Least squares of seconds a group, because what disturbs calls is in proportion to their time. A worker's first
-        call, which imports what ``fn`` needs, is left out. Of what a call takes by itself so many standard ``errors``
-        are given to its groups.
+        Least squares of the seconds a group, because noise is in proportion to the time of a call. A worker's first
+        call, which imports what ``fn`` needs, is left out. The fixed seconds are lowered by so many standard ``errors``,
+        and those of a group raised accordingly.
         """
         if self._unfitted:
             self._fit_anew()
         if self._fit is None:
             return None
-        rise, error, share, mean, least = self._fit
-        call = min(max(rise - errors * error, 0.0), mean / share, least)
-        return call, max(mean - call * share, 0.0)
+        slope, error, share, mean, most = self._fit
+        fixed = min(max(slope - errors * error, 0.0), mean / share, most)
+        return fixed, max(mean - fixed * share, 0.0)
 
     def _fit_anew(self) -> None:
+        """Regress the seconds a group on 1 / groups: the slope is the fixed seconds of a call."""
         self._unfitted = False
         calls = self._calls or ()
         last = list(islice(reversed(calls), _FITTED))
@@ -110,50 +113,51 @@ class CallTimes:
         share, mean = sum(shares) / len(last), sum(each) / len(last)
         spread = sum((x - share) ** 2 for x in shares)
         pairs = [(x - share, y - mean) for x, y in zip(shares, each, strict=True)]
-        rise = sum(x * y for x, y in pairs) / spread
-        noise = _KNOWN * (_NOISE * mean) ** 2 + sum((y - rise * x) ** 2 for x, y in pairs)
+        slope = sum(x * y for x, y in pairs) / spread
+        noise = _KNOWN * (_NOISE * mean) ** 2 + sum((y - slope * x) ** 2 for x, y in pairs)
         error = math.sqrt(noise / (len(last) - 2 + _KNOWN) / spread)
-        # Slow rows that stand together make calls long, whatever their size; but all take what a call takes by itself.
-        short = sorted(seconds for _, seconds in calls)[int(_LOW * len(calls))]
-        self._fit = rise, error, share, mean, _DIFFER * short
+        # Neighbouring slow rows make calls long, whatever their size. But no call is shorter than its fixed seconds.
+        short = sorted(seconds for _, seconds in calls)[int(_SHORT * len(calls))]
+        self._fit = slope, error, share, mean, _EXCESS * short
 
     def late(self, groups: int) -> float:
         """Seconds after which a call of so many groups is late; infinite before the first answer or exception.
 
-        1.25 times the 95th percentile of what a group took, or of `fit`, and more while few calls were seen:
-        after one call five times what it took. Dean and Barroso, The Tail at Scale, Communications of the ACM
+        1.25 times the 95th percentile of the seconds a group, or of multiples of `fit`, and more while few calls were
+        seen: after one call five times what it took. Dean and Barroso, The Tail at Scale, Communications of the ACM
         56(2), 2013, hedge at the 95th percentile. Sooner if a second call would mostly end before the first.
         """
         known = self._each or self._raised
         if not known:
             return math.inf
-        if self._stale <= 0:
+        if self._refresh_in <= 0:
             fit = self.fit()
-            self._judged = call, group = fit if fit and sum(fit) else (0.0, 1.0)
+            self._fit_of_high = fixed, group = fit if fit and sum(fit) else (0.0, 1.0)
             ordered = sorted(
-                (seconds / (call + group * n) for n, seconds in self._calls)
-                if call and self._calls
+                (seconds / (fixed + group * n) for n, seconds in self._calls)
+                if fixed and self._calls
                 else known
             )
             self._high = _late_after(ordered)
-            self._stale = min(_REFRESH, len(ordered))
-        call, group = self._judged
-        usual = (call + group * groups) * self._high * (_FACTOR + _CAUTION / len(known))
-        return max(usual, _LEAST) + _OVERHEADS * self.overhead
+            self._refresh_in = min(_REFRESH, len(ordered))
+        fixed, group = self._fit_of_high
+        late = (fixed + group * groups) * self._high * (_FACTOR + _CAUTION / len(known))
+        return max(late, _LEAST) + _OVERHEADS * self.overhead
 
 
 def _late_after(ordered: list[float]) -> float:
-    """Of times in order, the 95th percentile, or the first after which a second call would mostly end sooner.
+    """The 95th percentile of ascending times; or a shorter one after which a second call would mostly end sooner.
 
-    That is the shortest above the median, with at least four longer ones, whose median is longer by another median.
+    That is the first from the median on for which the median of the longer times, at least four, is longer by the
+    time of a second call: 1.25 times as much plus the median of all.
     """
-    usual, last = ordered[len(ordered) // 2], len(ordered) - 1
-    percentile = min(int(_SHARE * len(ordered)), last)
+    median, last = ordered[len(ordered) // 2], len(ordered) - 1
+    percentile = min(int(_PERCENTILE * len(ordered)), last)
     return next(
         (
             ordered[place]
             for place in range(len(ordered) // 2, min(percentile, last - _BEYOND))
-            if ordered[(place + 1 + last) // 2] >= _FACTOR * ordered[place] + usual
+            if ordered[(place + 1 + last) // 2] >= _FACTOR * ordered[place] + median
         ),
         ordered[percentile],
     )

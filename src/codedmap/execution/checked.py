@@ -26,7 +26,7 @@ from .coded import no_stderr
 
 def checked_engine(engine: Any, fn: Any) -> Engine:
     """The engine, if it is one and ``fn`` can run there."""
-    # A class has the attributes of its engines, so it passes for one.
+    # A class has the attributes of its engines, so that isinstance takes it for one.
     if isinstance(engine, type) or not isinstance(engine, Engine):
         raise no_engine(engine)
     if isinstance(fn, Resident) and fn.engine is not engine:
@@ -39,7 +39,7 @@ def checked_engine(engine: Any, fn: Any) -> Engine:
 
 
 def engine_of_slots(engine: Any, fn: Any, slots: int) -> Engine:
-    """The engine of a code with so many workers, which an executor is made; warns if it has fewer, but some."""
+    """The engine, or that of an executor, for a code with so many slots; warns if it has fewer workers, but some."""
     if isinstance(engine, Executor):
         engine = FromExecutor(engine, slots)
     found = checked_engine(engine, fn)
@@ -62,6 +62,7 @@ def check_unnamed(rule: StoppingRule) -> None:
 
 
 def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
+    """The stopping rule of a job with a code; raises `InvalidArgument` if it does not suit the code, or never stops."""
     if stop is None:
         return Quorum(code.workers - code.stragglers) & Decodable()
     if not is_rule(stop):

@@ -30,11 +30,11 @@ class ChunkRows:
         self.errors: dict[int, BaseException] = {}
         """By slot, why it has no answer."""
         self.found: tuple[int, list[Estimates]] = 0, []
-        """From how many of its answers its rows were estimated, and how."""
+        """Early estimates of its rows, after the number of answers from which they were made."""
         self._dtypes: set[np.dtype[Any]] = set()  # of answers to own inputs
         # Rows for whose own input ``fn`` raised, and in which call.
         self._raised: dict[int, tuple[Call, BaseException]] = {}
-        # Rows of batches of own inputs for which it raised: one row of each may be the cause.
+        # Rows of a batch of own inputs for which ``fn`` raised, perhaps because of another row.
         self._batches: dict[int, BaseException] = {}
 
     @property
@@ -49,14 +49,14 @@ class ChunkRows:
         return rows.start + place if isinstance(rows, slice) else int(rows[place])
 
     def number_at(self, slot: int, group: int) -> int:
-        """The number of the row that a payload holds in a group; 0 for what only fills it up."""
+        """The number of the row that a payload holds in a group; 0 for a row that only fills up the group."""
         place = self.encoded.row(slot, group)
         return 0 if place is None else self.number_of(place)
 
     def take(self, call: Call, reply: Reply) -> BaseException | None:
         """Keep an answer, with placeholders for rows that raised; or return why there is none.
 
-        An answer to a mixture that raised for some groups is none.
+        If a mixture raised for some groups, the whole answer counts as none.
         """
         answer, raw = reply.values, call.slot in self.encoded.task_of
         if reply.raised:
@@ -71,7 +71,7 @@ class ChunkRows:
             if answer is None or not good or not raw:
                 return next(iter(errors.values()))
             answer = as_array(answer)
-            # What is none, or has other rows, is said when it is decoded.
+            # An answer that is no array, or has too few rows, is rejected when it is decoded.
             if isinstance(answer, np.ndarray) and answer.shape[:1] == (good,):
                 answer = _with_placeholders(answer, call.groups, list(errors))
         array = as_array(answer)
@@ -86,7 +86,7 @@ class ChunkRows:
 
     def lose(self, call: Call, error: BaseException, loss: Loss, *, record: bool) -> None:
         """Keep why a call has no answer; with ``record`` a row that raised alone has failed."""
-        # That a call had not begun says nothing of the one that another worker was given.
+        # A call that had not begun says nothing about the next call of its slot.
         if isinstance(self.errors.get(call.slot), CancelledError | NotStarted):
             del self.errors[call.slot]
         self.errors.setdefault(call.slot, error)
@@ -99,7 +99,7 @@ class ChunkRows:
                     self._batches.setdefault(row, error)
 
     def lost_calls(self) -> set[int]:
-        """Rows of the chunk with whose own input a call has crashed, run too long, or given an answer unlike others."""
+        """Rows of the chunk whose own input was in a call that crashed, ran too long, or has an answer of another form."""
         ended = WorkerCrashed, CallTimeout
         lost = {slot for slot, error in self.errors.items() if isinstance(error, ended)}
         return set().union(*map(self.encoded.rows_of, lost | self.encoded.unlike))
@@ -113,7 +113,7 @@ class ChunkRows:
         return row_failed(self.number_of(place), call, error, itemwise=itemwise, given=given)
 
     def judged(self, estimate: Estimate) -> tuple[Estimate, np.ndarray, dict[int, BaseException]]:
-        """An estimate without rows that failed, the status of each row, and why rows failed."""
+        """An estimate in which failed rows are blank, the status of each row, and why rows failed, by number."""
         status = _status(estimate)
         failed: dict[int, BaseException] = {}
         for place, (_, error) in self._raised.items():
@@ -135,18 +135,18 @@ class ChunkRows:
         return estimate, status, reasons
 
     def narrowed(self, values: np.ndarray) -> np.ndarray:
-        """Answers in their own type, where rows beside them that have none have made it a wider one."""
+        """Answers in the dtype that ``fn`` gave them: rows without an answer may have widened it."""
         if values.dtype in self._dtypes:
             return values
         try:
-            made = cast_values(values, np.result_type(*self._dtypes)) if self._dtypes else None
-        except TypeError:  # they have nothing in common
-            made = None
-        return values if made is None else made
+            narrow = cast_values(values, np.result_type(*self._dtypes)) if self._dtypes else None
+        except TypeError:  # the answers have no common dtype
+            narrow = None
+        return values if narrow is None else narrow
 
 
 def _with_placeholders(answer: np.ndarray, groups: int, raised: list[int]) -> np.ndarray:
-    """An answer with placeholders in the rows that raised."""
+    """An answer to so many groups, with placeholders for those that raised."""
     empty: Any = np.nan if answer.dtype.kind in "fc" else np.zeros((), answer.dtype)[()]
     whole = np.full((groups, *answer.shape[1:]), empty, answer.dtype)
     whole[np.delete(np.arange(groups), raised)] = answer
@@ -154,7 +154,7 @@ def _with_placeholders(answer: np.ndarray, groups: int, raised: list[int]) -> np
 
 
 def _status(estimate: Estimate) -> np.ndarray:
-    """The status of each row; MISSING where nothing is known. Makes no array of wider numbers."""
+    """The status of each row (m,): EXACT, ESTIMATED, or MISSING if a value or standard error is not known."""
     values = estimate.values.reshape(len(estimate.values), -1)
     status = np.full(len(values), Status.ESTIMATED, np.int8)
     if estimate.stderr is not None:

@@ -9,15 +9,16 @@ from dataclasses import dataclass, field, replace
 
 from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
 from .events import Call, Decision, Decode, Decoded, Event, Job, Loss, Piece, Take, Tick
-from .scheduler import MOST_CRASHES, Scheduler, patience_after, rarer, sooner
+from .scheduler import MOST_CRASHES, Scheduler, patience_after, patience_for, sooner
 
-_OPEN = 2  # chunks in flight for each that the workers could compute at the same time, and as many again
-_FIRST = 2  # times the longest overhead of a first call that another worker's may take
+_CHUNKS_OPEN = 2  # most chunks in flight, as a multiple of those that fit on the workers, plus one
+_FIRST_OVERHEADS = 2  # longest overheads of a first call that another worker's first call may take
 _JOB_ENDS = {Outcome.DEADLINE, Outcome.SHARE}
+"""Outcomes of a chunk after which no further chunk is begun."""
 
 
 def _severity(outcome: Outcome) -> int:
-    """Of the outcomes of several chunks the job's is the one that says most of what is missing."""
+    """Rank of a chunk's outcome: a job has the outcome of its chunks that ranks highest."""
     least = [Outcome.EXACT, Outcome.COMPLETE]
     most = [Outcome.SHARE, Outcome.DEADLINE, Outcome.NONE_RUNNING, Outcome.UNSATISFIABLE]
     if outcome in least:
@@ -43,11 +44,11 @@ class CodedJob(Job):
     after: float | StoppingRule | None = None
     """When the inputs of missing tasks are sent as hedges; None: when calls are late."""
     most: int | None = None
-    """With ``after``: of a chunk."""
+    """With ``after``: most hedges of a chunk; None: all missing tasks."""
     partial: bool = False
-    """Whether what can be decoded in part is worth waiting for."""
+    """Whether a chunk that can only be decoded in part is a result."""
     where: Callable[[int], Hashable] | None = None
-    """With ``bound``: the worker that keeps what slot n needs. ``decodable`` may depend on the answers then."""
+    """With ``bound``: the worker that keeps what slot n needs. Then ``decodable`` may depend on the answers."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,17 +59,19 @@ class Chunk:
     begin: int
     end: int
     began: float
+    """Seconds of the job."""
     asked: set[int]
+    """Slots whose payloads are sent, or are waiting to be."""
     answered: set[int] = field(default_factory=set)
     failed: dict[int, Loss] = field(default_factory=dict)
     pieces: dict[int, Piece] = field(default_factory=dict)
     """By slot."""
     workers: set[Hashable] = field(default_factory=set)
-    """That have, or had, a slot of it."""
+    """Those that have, or had, a slot of this chunk."""
     bound_to: dict[int, Hashable] = field(default_factory=dict)
     """The worker that computes a slot, where slots are bound to workers."""
     hedged: set[int] = field(default_factory=set)
-    """Slots that were sent again because they were late, or not at all at first."""
+    """Slots that were hedged, or added to those sent at first."""
     anywhere: set[int] = field(default_factory=set)
     """Slots that any worker may take, because all workers without a slot of this chunk are late."""
     due: bool = False
@@ -76,9 +79,9 @@ class Chunk:
     outcome: Outcome = Outcome.WAITING
     decoding: bool = False
     refused: frozenset[int] | None = None
-    """Answers that were not enough after all."""
+    """The answered slots at the last decoding, if that needs more answers."""
     decodable: dict[frozenset[int], bool] = field(default_factory=dict)
-    """What is known of sets of slots."""
+    """Cached: whether answers of these slots can be decoded."""
 
     def running(self) -> set[int]:
         """Slots that may still answer."""
@@ -99,21 +102,20 @@ class ChunkScheduler(Scheduler):
     def __init__(self, job: CodedJob) -> None:
         super().__init__(job)
         self.chunks: dict[int, Chunk] = {}
-        """That are not finished."""
-        self._opened = 0
-        self._rejected: frozenset[Hashable] = frozenset()
-        self._changed: dict[int, None] = {}
-        self._worst: Outcome | None = None
-        self._ending = False
-        self._free: set[Hashable] = set()  # workers that run no abandoned call
-        self._wakes = type(job.rule).wake_after is not StoppingRule.wake_after
-        self._hedges = job.hedge is not None or job.after is not None
-        self._late = None if job.hedge is None or job.after is not None else {}
-        self._apart = False  # whether these are of as many failure domains as there are slots
-        own: dict[int, int] = {}
+        """Those that are not finished, by number."""
+        self._opened = 0  # chunks, finished ones as well
+        self._rejected: frozenset[Hashable] = frozenset()  # workers with rejected answers
+        self._changed: dict[int, None] = {}  # chunks whose rule is to be evaluated
+        self._worst: Outcome | None = None  # of finished chunks, by `_severity`
+        self._ending = False  # whether no further chunk is begun
+        self._usable: set[Hashable] = set()  # workers that run no abandoned call
+        self._rule_wakes = type(job.rule).wake_after is not StoppingRule.wake_after
+        self._hedging = job.hedge is not None or job.after is not None
+        self._hedge_queues = None if job.hedge is None or job.after is not None else {}
+        self._spread = False  # whether these are in as many failure domains as there are slots
+        self._own_slot: dict[int, int] = {}  # for each task the first slot with its own input
         for slot, task in job.own.items():
-            own.setdefault(task, slot)
-        self._own_slot = own
+            self._own_slot.setdefault(task, slot)
 
     def handle(self, event: Event) -> list[Decision]:
         if isinstance(event, Tick):
@@ -122,7 +124,7 @@ class ChunkScheduler(Scheduler):
 
     @property
     def progress(self) -> tuple[int, int, int, int]:
-        """Answers (a group of one slot each) that have come, have failed and run, and hedges in flight."""
+        """Answers that have come, have failed and are being computed, one for each group and slot; and hedges in flight."""
         done = (self._next - sum(c.end - c.begin for c in self.chunks.values())) * self.job.slots
         done += sum((c.end - c.begin) * len(c.answered) for c in self.chunks.values())
         failed = sum((c.end - c.begin) * len(c.failed) for c in self.chunks.values())
@@ -142,7 +144,7 @@ class ChunkScheduler(Scheduler):
             self._decodable(chunk, answered),
             lambda: self.job.stderr(number, last),
             rows=self.job.before + self.job.groups,
-            done=self.job.before + self.job.groups - self._left,
+            done=self.job.before + self.job.groups - self._unfinished,
         )
 
     def _decodable(self, chunk: Chunk, slots: frozenset[int]) -> bool:
@@ -166,7 +168,7 @@ class ChunkScheduler(Scheduler):
         if loss is not Loss.CRASHED:  # other copies are hedged when they are late
             super()._wait_for_copies(call, loss, now)
 
-    def _unresolved(self, piece: Piece) -> bool:
+    def _awaits_copy(self, piece: Piece) -> bool:
         chunk = self.chunks.get(piece.chunk)
         return bool(piece.copies) and chunk is not None and piece.slot not in chunk.answered
 
@@ -177,7 +179,7 @@ class ChunkScheduler(Scheduler):
         self.chunks[call.chunk].workers.discard(call.worker)
         super()._requeue(call, now)
 
-    def _lose(self, call: Call, loss: Loss) -> None:
+    def _retry_or_fail(self, call: Call, loss: Loss) -> None:
         chunk, piece = self.chunks[call.chunk], call.piece
         self._changed[chunk.number] = None
         if call.slot in chunk.answered:
@@ -185,14 +187,14 @@ class ChunkScheduler(Scheduler):
         if piece.crashes >= MOST_CRASHES:
             self._drop_copies(piece)
         if piece.copies:
-            self._may_be_late(piece)
+            self._queue_for_hedge(piece)
             return
         if loss is Loss.CRASHED and piece.crashes <= self.job.retries and not self.job.bound:
             self._waiting.append(piece)
         else:
             chunk.failed[call.slot] = loss
 
-    def _decoded(self, event: Decoded) -> None:
+    def _on_decoded(self, event: Decoded) -> None:
         chunk = self.chunks[event.chunk]
         chunk.decoding = False
         self._rejected |= event.rejected
@@ -215,47 +217,47 @@ class ChunkScheduler(Scheduler):
         for piece in chunk.pieces.values():
             self._drop_copies(piece)
         self._waiting = deque(p for p in self._waiting if p.chunk != chunk.number)
-        self._left -= chunk.end - chunk.begin
+        self._unfinished -= chunk.end - chunk.begin
         self._worst = max(chunk.outcome, self._worst or chunk.outcome, key=_severity)
         self._ending |= chunk.outcome in _JOB_ENDS
 
     # What to do next ----------------------------------------------------------------------------------
 
-    def _go_on(self, now: float) -> None:
+    def _decide(self, now: float) -> None:
         stuck = self._without_workers(now)
-        if self._alone is not None:
+        if self._empty_since is not None:
             self._open_without_workers(now)
         for open_chunk in self.chunks.values() if stuck else ():  # slots that wait have failed
             open_chunk.failed.update(dict.fromkeys(open_chunk.running(), Loss.NOT_STARTED))
         due: list[Decode] = []
         for number in list(self.chunks if stuck else self._changed):
             chunk = self.chunks.get(number)
-            decode = None if chunk is None else self._judged(chunk, now, stuck=stuck)
+            decode = None if chunk is None else self._decode_if_due(chunk, now, stuck=stuck)
             if decode is not None:
                 due.append(decode)
         self._changed.clear()
-        complete = self._left == 0 and not self._more
+        complete = self._unfinished == 0 and not self._more
         if complete or (not self.chunks and (stuck or self._ending)):
             self._finish(self._worst or (Outcome.EXACT if complete else Outcome.NONE_RUNNING))
             return
-        if self._waiting or self._next < self.job.groups or self._more or self._hedges:
+        if self._waiting or self._next < self.job.groups or self._more or self._hedging:
             # A worker that still runs an abandoned call may never end it: no slot waits for it.
-            self._free = {n for n, w in self._workers.items() if not w.calls or w.calls[0].wanted}
-            self._apart = len(self._domains(self._free)) >= self.job.slots
+            self._usable = {n for n, w in self._workers.items() if not w.calls or w.calls[0].wanted}
+            self._spread = len(self._domains(self._usable)) >= self.job.slots
             self._send(now)
             self._ask_for_more()
-        wake = None if self._alone is None else self._alone + self.job.patience
-        for chunk in self.chunks.values() if self._wakes else ():
+        wake = None if self._empty_since is None else self._empty_since + self.job.patience
+        for chunk in self.chunks.values() if self._rule_wakes else ():
             if not chunk.decoding:
                 after = self.job.rule.wake_after(self.seen(chunk.number, now))
                 wake = sooner(wake, None if after is None else now + after)
-        if self._idle and self._hedges:
-            wake = sooner(wake, self._hasten(now))
+        if self._idle and self._hedging:
+            wake = sooner(wake, self._send_hedges(now))
         self.wake = sooner(wake, self._due_tick())
         self._out += due
 
     def _open_without_workers(self, now: float) -> None:
-        """Without a chunk no rule, such as a deadline, would be evaluated; one is decoded from nothing at most."""
+        """Open a chunk that no worker can compute, so that the rule, such as a deadline, is evaluated."""
         worst = self._worst or Outcome.EXACT
         if (
             not self.chunks
@@ -266,8 +268,8 @@ class ChunkScheduler(Scheduler):
             self._changed[self._opened] = None
             self._open(now)
 
-    def _judged(self, chunk: Chunk, now: float, *, stuck: bool) -> Decode | None:
-        """Whether a chunk is to be decoded now; sends again what its rule cannot be satisfied without."""
+    def _decode_if_due(self, chunk: Chunk, now: float, *, stuck: bool) -> Decode | None:
+        """Decode a chunk if its rule is satisfied, or can no longer be; first send again what the rule needs."""
         if chunk.decoding:
             return None
         seen = self.seen(chunk.number, now)
@@ -278,7 +280,7 @@ class ChunkScheduler(Scheduler):
         if not final and outcome is not None and chunk.refused == seen.answered:
             outcome = None
         if outcome is None:
-            if not stuck and chunk.failed and not (seen.running and self._met(chunk, seen)):
+            if not stuck and chunk.failed and not (seen.running and self._can_satisfy(chunk, seen)):
                 self._recover(chunk, seen)
                 seen = self.seen(chunk.number, now)
             ended = stuck or not seen.running
@@ -299,14 +301,15 @@ class ChunkScheduler(Scheduler):
         )
 
     def _all_own(self, slots: Iterable[int]) -> bool:
+        """Whether every row is exact if these slots are answered."""
         return self._own_tasks(slots) == self.job.tasks
 
     def _own_tasks(self, slots: Iterable[int]) -> int:
-        """Of how many tasks the own input is among the payloads of these slots."""
+        """How many tasks have their own input among the payloads of these slots."""
         own = self.job.own
         return len({own[slot] for slot in slots if slot in own})
 
-    def _best(self, chunk: Chunk, seen: Progress, more: Iterable[int] = ()) -> Progress:
+    def _best_case(self, chunk: Chunk, seen: Progress, more: Iterable[int] = ()) -> Progress:
         """What is known in the end if all that runs, and these slots as well, have answered."""
         slots = frozenset(more)
         answered = seen.answered | seen.running | slots
@@ -314,31 +317,32 @@ class ChunkScheduler(Scheduler):
         decodable = self._decodable(chunk, answered)
         return best_case(seen.asked | slots, answered, failed, seen.seconds, decodable)
 
-    def _met(self, chunk: Chunk, seen: Progress, more: Sequence[int] = ()) -> bool:
-        """Whether the rule is satisfied then, or every row exact after some were sent again."""
-        best = self._best(chunk, seen, more)
+    def _can_satisfy(self, chunk: Chunk, seen: Progress, more: Sequence[int] = ()) -> bool:
+        """Whether in that case the rule is satisfied, or every row exact where slots were sent again."""
+        best = self._best_case(chunk, seen, more)
         if not best.decodable:
             return False
         again = bool(chunk.hedged or more)
         return self.job.rule.verdict(best) is not None or (again and self._all_own(best.answered))
 
     def _hopeless(self, chunk: Chunk, seen: Progress) -> bool:
-        best, rule = self._best(chunk, seen), self.job.rule
+        """Whether the calls that run are not worth waiting for: they cannot satisfy the rule."""
+        best, rule = self._best_case(chunk, seen), self.job.rule
         if not best.decodable and not self.job.partial:
             return True
         if rule.verdict(best) is not None or rule.wake_after(best) is not None:
             return False
         if best.decodable and not seen.decodable:
             return False
-        # The rule is out of reach, which does not matter if every row may still come exact, or rows that fail are
-        # no error and others may come.
+        # The rule is out of reach. Calls are still waited for if all rows may come exact, or, where rows may be missing,
+        # more rows.
         now, then = (self._own_tasks(slots) for slots in (seen.answered, best.answered))
         if self.job.partial:
             return now == then
         return not best.decodable or now == self.job.tasks or then < self.job.tasks
 
     def _recover(self, chunk: Chunk, seen: Progress) -> None:
-        """Make calls that crashed again, then send inputs of missing tasks, as many as the rule needs."""
+        """Send again slots that crashed, then the inputs of missing tasks, as many as the rule needs."""
         again = self._crashed_slots(chunk)
         if self.job.retries:
             again += self._missing(chunk)
@@ -350,7 +354,7 @@ class ChunkScheduler(Scheduler):
         self._waiting.extend([self._piece(chunk, slot) for slot in again[:needed]])
 
     def _crashed_slots(self, chunk: Chunk) -> list[int]:
-        """Slots whose calls crashed no more often than they may be made again."""
+        """Slots that failed by crashes and have retries left."""
         most = self.job.retries
         return [
             slot
@@ -359,26 +363,26 @@ class ChunkScheduler(Scheduler):
         ]
 
     def _fewest(self, chunk: Chunk, seen: Progress, slots: Sequence[int]) -> int | None:
-        """How many of these slots, in this order, have to answer for the rule; None: all are not enough."""
-        if not self._met(chunk, seen, slots):
+        """How many of these slots, in this order, the rule needs; None if all are not enough."""
+        if not self._can_satisfy(chunk, seen, slots):
             return None
         few, many = 0, len(slots)
         while few < many:
             middle = (few + many) // 2
-            if self._met(chunk, seen, slots[:middle]):
+            if self._can_satisfy(chunk, seen, slots[:middle]):
                 many = middle
             else:
                 few = middle + 1
         return many
 
     def _missing(self, chunk: Chunk) -> list[int]:
-        """Slots for the own inputs of tasks, where no call with these has been made."""
+        """Slots with the own inputs of tasks for which no such slot has been sent."""
         own = self.job.own
         asked = {own[slot] for slot in chunk.asked if slot in own}
         return [slot for task, slot in self._own_slot.items() if task not in asked]
 
     def _piece(self, chunk: Chunk, slot: int) -> Piece:
-        """What computes this slot; asked for from now on."""
+        """The piece of this slot, which is asked for from now on."""
         piece = chunk.pieces.get(slot)
         if piece is None:
             piece = chunk.pieces[slot] = Piece(chunk.begin, chunk.end, chunk.number, slot)
@@ -397,7 +401,7 @@ class ChunkScheduler(Scheduler):
                 self.chunks[piece.chunk].workers.add(name)
                 return piece
         at_once = max(1, len(self._workers) // self.job.slots)
-        full = len(self.chunks) >= _OPEN * at_once + _OPEN
+        full = len(self.chunks) >= _CHUNKS_OPEN * at_once + _CHUNKS_OPEN
         left = self.job.groups - self._next
         short = left == 0 or (self._more and left < self._size(unbounded=True))
         if short or full or self._ending:
@@ -440,66 +444,62 @@ class ChunkScheduler(Scheduler):
         return not bound and name not in self._avoided(self.chunks[piece.chunk], piece)
 
     def _may_begin(self, name: Hashable, chunk: Chunk, piece: Piece) -> bool:
-        """Whether a worker may have a slot that no worker has had."""
+        """Whether a worker may take a slot that no worker has had."""
         bound = chunk.bound_to.get(piece.slot)
         if bound in self._workers:
             return bound == name
-        if self._apart:
+        if self._spread:
             return not self._domains({name}) & self._domains(chunk.workers)
-        if len(self._free) >= self.job.slots:
+        if len(self._usable) >= self.job.slots:
             return name not in chunk.workers
         return name not in self._avoided(chunk, piece)
 
     def _avoided(self, chunk: Chunk, piece: Piece) -> set[Hashable]:
-        """As `_holders`, and workers of their failure domains, if there are others."""
+        """Workers that should not take this: `_holders`, and their failure domains if there are others."""
         holders = self._holders(chunk, piece)
-        near = holders | self._near(holders)
-        return holders if self._free <= near else near
+        near = holders | self._domain_mates(holders)
+        return holders if self._usable <= near else near
 
     def _domains(self, names: Iterable[Hashable]) -> set[Hashable]:
-        """The failure domains of those workers that are still there."""
+        """The failure domains of those of these workers that have not left."""
         workers = self._workers
         return {workers[name].domain for name in names if name in workers} - {None}
 
     def _holders(self, chunk: Chunk, piece: Piece) -> set[Hashable]:
-        """Workers that have, or had, this slot or a copy of its task, and rejected ones, if there are others."""
+        """Workers that have, or had, this slot or a copy of its task, and rejected ones; each if there are others."""
         own = self.job.own
         task = own.get(piece.slot)
         held = set(piece.held)
         if task is not None:
             copies = (p for slot, p in chunk.pieces.items() if own.get(slot) == task)
             held = held.union(*(copy.held for copy in copies))
-        if not self._free <= held | self._rejected:
+        if not self._usable <= held | self._rejected:
             return held | self._rejected
-        return set() if self._free <= held else held
+        return set() if self._usable <= held else held
 
-    def _near(self, names: Iterable[Hashable]) -> set[Hashable]:
+    def _domain_mates(self, names: Iterable[Hashable]) -> set[Hashable]:
         """All workers of the failure domains of these."""
         domains = self._domains(names)
         return {n for n, w in self._workers.items() if w.domain in domains} if domains else set()
 
     # Hedges -------------------------------------------------------------------------------------------
 
-    def _hasten(self, now: float) -> float | None:
+    def _send_hedges(self, now: float) -> float | None:
         wake = None
-        if self._late is not None and not self._waiting:
+        if self._hedge_queues is not None and not self._waiting:
             assert self.job.hedge is not None
-            soonest, _ = self._latest(patience_after(self.hedges, self._budget(self.job.hedge)))
-            if (
-                soonest is None or soonest > now
-            ):  # most of the time: looking at each slot takes long
-                return soonest
+            due, _ = self._first_late(patience_after(self.hedges, self._budget(self.job.hedge)))
+            if due is None or due > now:  # as it mostly is; to look at each slot takes long
+                return due
+        hedge = self._hedge_late if self.job.after is None else self._hedge_due
         for chunk in list(self.chunks.values()):
-            if chunk.decoding or not self._idle:
-                continue
-            hasten = self._hedge_late if self.job.after is None else self._hedge_due
-            wake = sooner(wake, hasten(chunk, now))
+            if self._idle and not chunk.decoding:
+                wake = sooner(wake, hedge(chunk, now))
         return wake
 
     def _hedge_late(self, chunk: Chunk, now: float) -> float | None:
-        """Once the rule cannot be satisfied by calls that are about to end: send what it needs."""
-        if self.job.hedge is None:
-            return None
+        """Hedge what the rule needs, once calls that are not late cannot satisfy it."""
+        assert self.job.hedge is not None
         budget = self._budget(self.job.hedge)
         patience = patience_after(self.hedges, budget)
         late, wake = set(), None
@@ -517,33 +517,33 @@ class ChunkScheduler(Scheduler):
             return wake
         seen = self.seen(chunk.number, now)
         soon = Progress(seen.asked - late, seen.answered, seen.failed, now, seen.decodable)
-        if self._met(chunk, soon) and chunk.refused != soon.answered | soon.running:
-            best = replace(self._best(chunk, soon), asked=seen.asked)
-            if self.job.rule.verdict(best) is None:  # it waits for whatever runs, as `Everyone`
-                wake = sooner(
-                    wake, self._send_again(chunk, sorted(late), budget, now, enough=False)
-                )
-            return wake
+        if self._can_satisfy(chunk, soon) and chunk.refused != soon.answered | soon.running:
+            best = replace(self._best_case(chunk, soon), asked=seen.asked)
+            if self.job.rule.verdict(best) is not None:
+                return wake
+            # The rule waits for all calls that run, as `Everyone` does.
+            return sooner(wake, self._send_again(chunk, sorted(late), budget, now, enough=False))
         if self._all_own(chunk.answered) and chunk.refused != seen.answered:
             return self._call_due(chunk, now)
         if self.hedges >= budget:
             return wake
         own = self.job.own
         inputs = sorted(slot for slot in late if slot in own) + self._missing(chunk)
-        counts = [(self._fewest(chunk, soon, slots), slots) for slots in (inputs, sorted(late))]
-        needed = min(
-            (pair for pair in counts if pair[0] is not None), default=None, key=lambda p: p[0] or 0
-        )
-        # If the rule is out of reach, late calls are waited for because of the rows that they may give.
-        slots = sorted(late) if needed is None else needed[1][: needed[0]]
-        slots = slots or inputs[:1] or sorted(late)[:1]  # what there is was refused: one more
+        needed = [
+            slots[:fewest]
+            for slots in (inputs, sorted(late))
+            if (fewest := self._fewest(chunk, soon, slots)) is not None
+        ]
+        # If the rule is out of reach, late calls are hedged for the rows that they may give.
+        slots = min(needed, key=len, default=sorted(late))
+        slots = slots or inputs[:1] or sorted(late)[:1]  # the answers so far were refused: one more
         return sooner(wake, self._send_again(chunk, slots, budget, now))
 
     def _late_at(self, chunk: Chunk, slot: int, patience: float) -> float:
-        """When a slot is late: by its last call, or by those of the workers that may take it."""
+        """When a slot is late: by its last call, or, if it waits, by the calls of the workers that may take it."""
         piece = chunk.pieces[slot]
         if piece.copies:
-            patience *= rarer(len(piece.copies))
+            patience *= patience_for(len(piece.copies))
             return max(self._due(call, patience) for call in piece.copies)
         able = (w for name, w in self._workers.items() if w.calls and self._may_run(name, piece))
         return min((self._due(w.calls[0], patience) for w in able), default=math.inf)
@@ -551,11 +551,11 @@ class ChunkScheduler(Scheduler):
     def _due(self, call: Call, patience: float) -> float:
         """When a call is late; the first of a worker takes longer, because it imports what ``fn`` needs."""
         worker = self._workers.get(call.worker)
-        first = 0.0 if worker is None or worker.ready else _FIRST * self._first_overhead
+        first = 0.0 if worker is None or worker.ready else _FIRST_OVERHEADS * self._first_overhead
         return call.started + first + patience * self._times.late(call.groups)
 
     def _hedge_due(self, chunk: Chunk, now: float) -> float | None:
-        """Once the time given has come: send the inputs of all tasks that are missing."""
+        """Send the inputs of all missing tasks, once the time given by ``after`` has come."""
         after, wake = self.job.after, None
         seen = self.seen(chunk.number, now)
         if not chunk.due and isinstance(after, float):
@@ -576,7 +576,7 @@ class ChunkScheduler(Scheduler):
         return self._send_again(chunk, missing, self.hedges + most - len(chunk.hedged), now)
 
     def _call_due(self, chunk: Chunk, now: float) -> float:
-        """Every row is exact, and no call that is late is waited for."""
+        """Have a chunk decoded now whose rows are all exact, without its late calls."""
         chunk.due = True
         self._changed[chunk.number] = None
         return now
@@ -590,7 +590,7 @@ class ChunkScheduler(Scheduler):
         *,
         enough: bool = True,
     ) -> float | None:
-        """Make calls of these slots on idle workers; returns when these, or others that hold up a slot, are late.
+        """Hedge these slots on idle workers; returns when these calls, or those that keep a slot from a worker, are late.
 
         ``enough``: whether from now on it is enough that every row is exact.
         """
@@ -602,10 +602,10 @@ class ChunkScheduler(Scheduler):
             holders = self._holders(chunk, piece) | self._rejected
             able = [name for name in self._idle if name not in holders]
             if self._idle and not able:
-                able = self._had_it(piece, holders, now)
+                able = self._former_holders(piece, holders, now)
                 wake = wake if able else self._next_stuck(now)
             if able:
-                near = self._near(piece.held)
+                near = self._domain_mates(piece.held)
                 name = next((name for name in able if name not in near), able[0])
                 piece = self._piece(chunk, slot)
                 if enough:
@@ -615,9 +615,9 @@ class ChunkScheduler(Scheduler):
                 wake = sooner(wake, due if due < math.inf else None)
         return wake
 
-    def _had_it(self, piece: Piece, holders: set[Hashable], now: float) -> list[Hashable]:
-        """Idle workers that have had a copy, if all others are late, and none has failed that is waited for."""
-        if any(call.piece is piece for _, _, call, _ in self._doubts):
+    def _former_holders(self, piece: Piece, holders: set[Hashable], now: float) -> list[Hashable]:
+        """Idle workers that have had a copy, if all others are late, and no copy that failed is waited for."""
+        if any(call.piece is piece for _, _, call, _ in self._copy_waits):
             return []
         if not self._only_stuck(holders, now):
             return []

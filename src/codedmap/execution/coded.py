@@ -48,7 +48,7 @@ from .missing import Effort, Estimates, time_for_estimates, warn_of_losses
 from .task import Batch, Itemwise
 from .uncoded import KeptTasks, RowsJob
 
-_JUDGING = 0.5  # of the time until the deadline, at most, to find wrong answers
+_JUDGING = 0.5  # most of the time until the deadline that is spent on finding wrong answers
 
 
 def coded_job(
@@ -63,7 +63,7 @@ def coded_job(
     call_timeout: float = math.inf,
     **more: Any,
 ) -> CodedJob:
-    """What is to be scheduled for a code; ``call_timeout`` of one row, all others as for `CodedJob`."""
+    """The job that is scheduled for a code; ``call_timeout`` is that of one row, the rest is as in `CodedJob`."""
     timed = hedge is not None and hedge.after is not None
     if hedge is not None:
         check_begins(hedge, code.workers)
@@ -87,12 +87,12 @@ def coded_job(
 class CodedMap(MapJob):
     """A job of `map` with a code.
 
-    ``record`` says whether a row that fails is no error, ``together`` whether rows of a chunk are neighbours, which are read
-    together, and ``apart`` whether rows whose calls were lost are computed without the code in the end (none of an
-    iterator are). A chunk has ``size`` groups, by default all, and a row may take ``call_timeout`` seconds. At the
-    ``deadline``, in seconds of the job, estimates should be made, for which there are further answers (``known``).
-    ``before`` holds the answers to rows that are EXACT before, and why rows are FAILED, and ``given`` is what the rows were
-    before they were made an array (`given_as`). Others as for `LiveJob` and `coded_job`.
+    ``record``: a row that fails is no error. ``together``: the rows of a chunk are neighbours, and are read together.
+    ``apart``: rows whose calls were lost are computed without the code in the end, but not those of an iterator. A chunk
+    has ``size`` groups, by default all, and a row may take ``call_timeout`` seconds. Estimates should be made by the
+    ``deadline``, in seconds of the job, also from ``known`` answers. ``before``: the answers to rows that an earlier job
+    made EXACT, and why others are FAILED. ``given``: what the rows were before they were made an array (`given_as`). The
+    others are as for `LiveJob` and `coded_job`.
     """
 
     scheduler: ChunkScheduler
@@ -132,7 +132,7 @@ class CodedMap(MapJob):
         self._chunks: dict[int, ChunkRows] = {}
         self._status = rows.status
         self.values = Rows(len(rows.status))
-        """In memory; nothing where there is a store."""
+        """Answers in memory; empty where there is a store."""
         at_once = size is None or size >= self.groups
         self._whole = at_once and not together
         every = slice(0, len(rows.status))
@@ -141,29 +141,29 @@ class CodedMap(MapJob):
         pooled = getattr(code, "job_estimates", False) and bool(inputs.numbers)
         self._estimates = JobEstimates(
             inputs,
-            [one for one in (getattr(code, "known", None), known) if one is not None],
+            [answers for answers in (getattr(code, "known", None), known) if answers is not None],
             pooled=pooled,
             filling=pooled and getattr(code, "fill", "mean") is not None,
         )
         self.own = self._own_slots(every)
-        if not rows.ended:  # what is left over of a group waits
+        if not rows.ended:  # the rows of an incomplete group wait for further ones
             self.groups = rows.count // code.tasks
         self._stderr: np.ndarray | None = None
         self._failures: dict[int, BaseException] = {}
         self.lost_calls: list[int] = []
-        """Rows that are missing because of what the calls with their own input came to: see `ChunkRows.lost_calls`."""
-        # Chunks whose answers have two forms, and which.
+        """Rows that are missing because a call with their own input was lost: see `ChunkRows.lost_calls`."""
+        # The rows of chunks whose answers have two forms, and the error that names these.
         self._undecided: list[tuple[slice | np.ndarray, CodedmapError]] = []
-        self._rejected: set[Any] = set()
-        # Where a rule has seen estimates they are kept, and where inputs are read once they cannot wait.
+        self._rejected: set[Any] = set()  # workers
+        # Estimates that a rule has seen are kept. Inputs that are read only once cannot be estimated in the end.
         self._early = asks_stderr(stop) or inputs.growing is not None
         self._lost = np.full(len(self._status), self._estimates.filling)
         """Rows without an answer of their own, which are estimated in the end; none of an iterator."""
-        self._found: list[Estimates] = []
+        self._found: list[Estimates] = []  # early ones
         self._rejections = Rejections()
         self._without_stderr = False  # whether rows were estimated without a standard error
         self._counted: list[int] | None = None
-        """Rows that are EXACT and FAILED before, if progress is one of rows, and not of answers."""
+        """How many rows were EXACT and FAILED before, if progress counts rows; None if it counts answers."""
         if before is not None:
             self._counted = [int((self._status == s).sum()) for s in (Status.EXACT, Status.FAILED)]
             self._keep(*before)
@@ -184,7 +184,7 @@ class CodedMap(MapJob):
         super().__init__(ChunkScheduler(job), engine, started=started, show=show)
 
     def _own_slots(self, every: slice) -> Mapping[int, int]:
-        """The slots by which each task's own input can be sent; raises `InvalidArgument` if ``fn`` has a seed and gets mixtures."""
+        """Slots by which each task's own input can be sent; raises `InvalidArgument` if ``fn`` gets mixtures and has a seed."""
         inputs, seed = self._inputs, self.tasks.task.seed
         own: Mapping[int, int] = {}
         if self._whole:
@@ -192,7 +192,7 @@ class CodedMap(MapJob):
             own = self._chunks[0].encoded.owner
         elif self.groups:
             own = self._encode(0, 1).encoded.owner
-        elif not self.rows.ended:  # all rows that were read are done, and more come
+        elif not self.rows.ended:  # no row is read yet that is not done: zeros have the same slots
             own = self._encoded(np.zeros((1, *inputs.form[0][1]), inputs.dtype)).owner
         mixtures = any(slot not in own for slot in range(self.code.workers))
         if own and mixtures and seed is not None:
@@ -238,7 +238,7 @@ class CodedMap(MapJob):
         return replace(result, outcome=outcome)
 
     def then(self) -> MapJob | None:
-        """A job for rows whose calls were lost: of several rows in a call, one may be the cause."""
+        """A job without the code for rows whose calls were lost, perhaps because of another row of the call."""
         return _Apart(self, np.sort(self.lost_calls)) if self.lost_calls else None
 
     def _result(
@@ -272,7 +272,7 @@ class CodedMap(MapJob):
         )
 
     def _keep(self, answers: Any, failures: Mapping[int, BaseException]) -> None:
-        """Take answers (m, *y) to the rows that are EXACT, and why others are FAILED."""
+        """Keep answers (m, *y) to the rows that are EXACT, and why others are FAILED."""
         exact = self._status == Status.EXACT
         rows = np.flatnonzero(exact)
         self.values.put(rows, len(rows), map_leaves(lambda leaf: leaf[rows], answers))
@@ -282,7 +282,7 @@ class CodedMap(MapJob):
     def include(
         self, rows: np.ndarray, status: np.ndarray, failures: Mapping[int, BaseException]
     ) -> None:
-        """Rows were computed without the code, and their answers put where the others are; ``status`` (m,) of all."""
+        """Take over the ``status`` (m,) of rows that were computed without the code; their answers are stored already."""
         self._status[rows] = status[rows]
         self._failures.update(failures)
         if self._stderr is not None:
@@ -299,7 +299,7 @@ class CodedMap(MapJob):
     def worst(self, number: int, last: bool) -> float | None:
         """The largest standard error of a chunk; None if there is none yet, or no time to look."""
         chunk = self._chunk(number)
-        return self.looked_at(number, chunk.taken, last, lambda: self._largest(number, chunk))
+        return self.largest_stderr(number, chunk.taken, last, lambda: self._largest(number, chunk))
 
     def _largest(self, number: int, chunk: ChunkRows) -> float | None:
         answered, stop = frozenset(self.scheduler.chunks[number].answered), self.scheduler.job.rule
@@ -329,14 +329,14 @@ class CodedMap(MapJob):
         if tasks.task.seed is not None:
             numbers = np.array([chunk.number_at(call.slot, group) for group in numbers])
         batch = Batch((payload,), len(payload), numbers)
-        # That a mixture raises says nothing of rows.
+        # A mixture that raises says nothing of its rows: they are not looked for.
         if self.scheduler.job.retries and call.slot in encoded.task_of:
             batch = replace(batch, halve="all" if self.record else "first")
         worker: Any = call.worker
         return self.engine.submit(worker, tasks.on(worker), batch)
 
     def answered(self, call: Call, reply: Reply) -> BaseException | tuple[int, ...]:
-        """Keep the answer; rows that raised are not a number, unless the payload is a mixture."""
+        """Keep the answer; an own input that raised costs its row, a mixture that raised the whole answer."""
         chunk = self._chunks.get(call.chunk)
         if not call.wanted or chunk is None:
             return ()
@@ -360,54 +360,46 @@ class CodedMap(MapJob):
     def decode(self, decision: Decode) -> Decoded:
         """Decode a chunk from the answers so far.
 
-        Raises `NotEnoughAnswers` if it cannot be decoded, or its stopping rule not be satisfied, and rows may not be missing.
+        Raises `NotEnoughAnswers` if no row may be missing, and it cannot be decoded or its stopping rule not be satisfied.
         """
         number, outcome, final = decision
-        chunk, job = self._chunks[number], self.scheduler.job
-        rows = chunk.encoded
+        chunk, rule = self._chunks[number], self.scheduler.job.rule
+        encoded = chunk.encoded
         final = final or outcome in (Outcome.DEADLINE, Outcome.UNSATISFIABLE)
         if self._deadline is not None:
-            rows.seconds = _JUDGING * max(0.0, self._deadline - self.seconds)
+            encoded.seconds = _JUDGING * max(0.0, self._deadline - self.seconds)
         seen = self.scheduler.seen(number, self.seconds)
         self._note_timeouts(number)
         reason: CodedmapError | None = None
         estimate: Estimate | None = None
         try:
-            estimate = rows.decode()
+            estimate = encoded.decode()
         except NotEnoughAnswers as error:
             reason = error
-        unused = frozenset(slot for slot in seen.answered if not rows.usable(slot))
-        again = bool(unused) and outcome is not Outcome.DEADLINE
-        # All inputs may have an answer and rows not be exact, because answers differ; or because they raised.
+        unused = frozenset(slot for slot in seen.answered if not encoded.usable(slot))
+        replaced = bool(unused) and outcome is not Outcome.DEADLINE
+        # Rows whose own inputs are answered need not be exact: answers may differ, or rows have raised.
         early = False
         if outcome is Outcome.EXACT and estimate is not None and not estimate.exact.all():
-            early = bool(seen.running & rows.task_of.keys()) or not _settled(
-                chunk.judged(estimate)[1]
-            )
-        if again or (not final and (estimate is None or early)):
-            rejected = frozenset(rows.rejected_workers)
+            settled = _settled(chunk.judged(estimate)[1])
+            early = not settled or bool(seen.running & encoded.task_of.keys())
+        if replaced or (not final and (estimate is None or early)):
+            rejected = frozenset(encoded.rejected_workers)
             now = self.seconds
             return Decoded(now, number, enough=False, unused=unused, rejected=rejected)
         if estimate is None:
-            estimate = rows.salvage()
+            estimate = encoded.salvage()
             if isinstance(reason, TwoForms):
                 self._undecided.append((chunk.rows, reason))
         elif not estimate.exact.all() and (
             outcome is Outcome.UNSATISFIABLE
-            or (outcome is Outcome.NONE_RUNNING and job.rule.wake_after(seen) is None)
+            or (outcome is Outcome.NONE_RUNNING and rule.wake_after(seen) is None)
         ):
             reason = NotEnoughAnswers(
-                f"the stopping rule {job.rule} asks for more than could still come"
+                f"the stopping rule {rule} asks for more than could still come"
             )
-        raised = any(not isinstance(e, WorkerLost | CallTimeout) for e in chunk.errors.values())
         undecodable = reason is not None and not seen.decodable
-        allowed = self.record or (job.partial and not (raised and undecodable))
-        if self._apart and self._inputs.growing is None and (chunk.errors or rows.unlike):
-            missing = set(np.flatnonzero(chunk.judged(estimate)[1] == Status.MISSING).tolist())
-            lost = missing & chunk.lost_calls()
-            rows.excuse(lost)
-            self.lost_calls += map(chunk.number_of, lost)
-            allowed |= bool(lost) and lost == missing
+        allowed = self._allows_missing(chunk, estimate, undecodable=undecodable)
         if reason is not None and not allowed:
             raise self._first_failed(chunk) or undecoded(
                 NotEnoughAnswers(reason.problem, *reason.steps),
@@ -423,11 +415,23 @@ class CodedMap(MapJob):
             outcome = Outcome.COMPLETE
         elif outcome is Outcome.EXACT and not estimate.exact.all():
             outcome = Outcome.NONE_RUNNING
-        rejected = frozenset(rows.rejected_workers)
+        rejected = frozenset(encoded.rejected_workers)
         return Decoded(self.seconds, number, enough=True, rejected=rejected, outcome=outcome)
 
+    def _allows_missing(self, chunk: ChunkRows, estimate: Estimate, *, undecodable: bool) -> bool:
+        """Whether rows of a chunk may be missing; notes those that are to be computed without the code."""
+        raised = any(not isinstance(e, WorkerLost | CallTimeout) for e in chunk.errors.values())
+        allowed = self.record or (self.scheduler.job.partial and not (raised and undecodable))
+        if self._apart and self._inputs.growing is None and (chunk.errors or chunk.encoded.unlike):
+            missing = set(np.flatnonzero(chunk.judged(estimate)[1] == Status.MISSING).tolist())
+            lost = missing & chunk.lost_calls()
+            chunk.encoded.excuse(lost)
+            self.lost_calls += map(chunk.number_of, lost)
+            allowed |= bool(lost) and lost == missing
+        return allowed
+
     def _note_timeouts(self, number: int) -> None:
-        """Keep for the slots of a chunk that ran too long that they did."""
+        """Keep a `CallTimeout` as the reason for slots of a chunk whose calls ran too long."""
         chunk, each = self._chunks[number], self.call_timeout
         rows = chunk.encoded.groups
         for slot, loss in self.scheduler.chunks[number].failed.items():
@@ -443,7 +447,7 @@ class CodedMap(MapJob):
         return chunk.first_failed(itemwise=itemwise, given=self._given)
 
     def _finish(self, chunk: ChunkRows, estimate: Estimate) -> bool:
-        """Put what a chunk came to where the job's rows are; whether rows failed."""
+        """Put the estimate of a chunk, and the status of its rows, into those of the job; returns whether rows failed."""
         chunk.encoded.forget()
         self._rejected |= chunk.encoded.rejected_workers
         if self._estimates.filling:
@@ -464,7 +468,7 @@ class CodedMap(MapJob):
         if self._whole:  # there may be no room for a copy
             self._stderr = estimate.stderr
             self._without_stderr = estimate.stderr is None
-            if known.any() or not self.lost_calls:  # else those say of what form answers are
+            if known.any() or not self.lost_calls:  # else rows computed later give the form
                 self.values = Rows.of(estimate.values)
             return bool(failures)
         if known.any():
@@ -481,20 +485,18 @@ class CodedMap(MapJob):
         return bool(failures)
 
     def _pooled(self, chunk: ChunkRows, estimate: Estimate, status: np.ndarray) -> Estimate:
-        """Keep what a chunk shows of others; its estimate, with those from all answers so far if they are made now."""
+        """Keep answers of a chunk for estimates of other rows; returns its estimate, with early estimates in place."""
         exact = np.flatnonzero(status == Status.EXACT)
         if self._early:
             made = self._estimates.of_chunk(chunk, estimate, status)
             _mark(status, status == Status.MISSING, made)
             if self._store is None:
-                self._found += [one._replace(rows=chunk.numbers[one.rows]) for one in made]
+                self._found += [part._replace(rows=chunk.numbers[part.rows]) for part in made]
             else:
                 estimate = _with(estimate, made)
-            lost = self._estimates.unknown(chunk, status)
-        else:
-            lost = self._estimates.unknown(chunk, status) | self._estimates.unanswered(
-                chunk, estimate, status
-            )
+        lost = self._estimates.unknown(chunk, status)
+        if not self._early:
+            lost |= self._estimates.unanswered(chunk, estimate, status)
             if self._store is not None:
                 status[lost] = Status.MISSING
         if self._inputs.growing is None:
@@ -503,7 +505,7 @@ class CodedMap(MapJob):
         return estimate
 
     def _write(self, store: Any, chunk: ChunkRows, estimate: Estimate, status: np.ndarray) -> None:
-        exact, estimated = (status == one for one in (Status.EXACT, Status.ESTIMATED))
+        exact, estimated = status == Status.EXACT, status == Status.ESTIMATED
         if exact.all():
             store.put(chunk.rows, len(status), estimate.values, chunk.checksum)
         elif exact.any():
@@ -538,7 +540,7 @@ class CodedMap(MapJob):
     def done(
         self, effort: Effort = "quick", time_left: Callable[[], float] = lambda: math.inf
     ) -> MapResult:
-        """What is known of the chunks that are finished; rows without an own answer are estimated from all others."""
+        """The result of the finished chunks; rows without an answer of their own are estimated from all answers."""
         status, failures = self._status.copy(), dict(self._failures)
         unsupported = self._rejections.unsupported(len(status)) & (status == Status.EXACT)
         missing = status == Status.MISSING
@@ -546,7 +548,7 @@ class CodedMap(MapJob):
         missing &= self._lost if ended else False
         lost = missing | unsupported
         if unsupported.any() or (self._early and missing.any()):
-            # Mixtures that these workers answered are in the pool as well, and exact rows where estimates are made early.
+            # What was kept for estimates holds answers of rejected workers, and exact rows, which are read again.
             status[unsupported] = Status.MISSING
             self._estimates.restart()
         if not self._early:
@@ -575,7 +577,7 @@ class CodedMap(MapJob):
         failures: Mapping[int, BaseException],
         rejected: Set[Any],
     ) -> MapResult:
-        """An estimate, with others in place of some of its rows."""
+        """The result of an estimate in which some rows are replaced by ``found`` ones."""
         made = _with(estimate, found)
         values = blanked(made.values, status >= Status.FAILED)
         return self._result(values, made.stderr, status, failures, rejected)
@@ -592,7 +594,7 @@ class CodedMap(MapJob):
         )
 
     def warn_of_losses(self, result: MapResult) -> None:
-        """Warn if rows that failed, or have answers that are not finite, have something in common."""
+        """Warn if which rows failed, or have answers that are not finite, depends on the inputs."""
         inputs, values = self._inputs, result.values
         estimated = result.stderr is not None and (result.status == Status.ESTIMATED).any()
         kept = isinstance(values, np.ndarray) and not inputs.lazy  # in memory
@@ -600,7 +602,7 @@ class CodedMap(MapJob):
             warn_of_losses(inputs, result.status, lambda at: values[at], lambda: 0.0)
 
     def warn_of_undecided(self, status: np.ndarray) -> None:
-        """Warn of rows that are MISSING because it is not known which of two forms is right, by their status (m,)."""
+        """Warn of rows, by their status (m,), that are MISSING because their answers have two forms."""
         left = int(sum(np.sum(status[at] == Status.MISSING) for at, _ in self._undecided))
         if left:
             reason = self._undecided[0][1]
@@ -618,7 +620,7 @@ class CodedMap(MapJob):
         return chunk
 
     def _encode(self, begin: int, end: int) -> ChunkRows:
-        """Groups of rows: task k of group b is row k·B + b, as if all groups were one chunk, unless neighbours are together."""
+        """Some groups, encoded. Task k of group b is row k·B + b, as if all groups were one chunk, unless neighbours are together."""
         tasks, count = self.code.tasks, self.rows.count
         if self._together:
             at = self.rows.at(begin * tasks, min(end * tasks, count))
@@ -643,7 +645,7 @@ class CodedMap(MapJob):
         return self.rows.read(wanted - self.rows.count)
 
     def more(self, read: Any) -> tuple[int, bool]:
-        """Take rows that were read; what is left over of a group waits for the next."""
+        """Add rows that were read; those of an incomplete group wait for the next ones."""
         rows, tasks, before = self.rows, self.code.tasks, self.groups
         rows.add(read)
         self._status = rows.status
@@ -653,7 +655,7 @@ class CodedMap(MapJob):
 
 
 class _Apart(RowsJob):
-    """Some rows of a job with a code, after that one, which has ended ``before``; their answers are put to its own."""
+    """Computes some rows of a job with a code, which has ended ``before``, without the code; puts their answers there."""
 
     def __init__(self, before: CodedMap, rows: np.ndarray) -> None:
         job, inputs = before.scheduler.job, before.rows.inputs
@@ -694,14 +696,14 @@ class _Apart(RowsJob):
 
 
 def _mark(status: np.ndarray, lost: np.ndarray, found: Sequence[Estimates]) -> None:
-    """Lost rows are ESTIMATED where there is an estimate, MISSING elsewhere."""
+    """Set the status (m,) of lost rows (m,) bool: ESTIMATED where there is an estimate, else MISSING."""
     status[lost] = Status.MISSING
     for part in found:
         status[part.rows[lost[part.rows]]] = Status.ESTIMATED
 
 
 def _with(estimate: Estimate, found: Sequence[Estimates]) -> Estimate:
-    """An estimate of rows with others in place of some of them, and a standard error for each output."""
+    """An estimate in which some rows are replaced by ``found`` ones, with a standard error for each output."""
     values, stderr = estimate.values, _like(estimate.values, estimate.stderr)
     if found and stderr is not None:
         values, stderr = np.array(values), np.array(stderr)
@@ -711,14 +713,14 @@ def _with(estimate: Estimate, found: Sequence[Estimates]) -> Estimate:
 
 
 def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:
-    """Standard errors of rows as those of each of their outputs."""
+    """Standard errors of rows, repeated for each of their outputs."""
     if stderr is None or not isinstance(values, np.ndarray):
         return stderr
     return _wide(stderr, values.shape[1:])
 
 
 def _wide(stderr: np.ndarray, outputs: tuple[int, ...]) -> np.ndarray:
-    """Standard errors (m,) or (m, *y) as those of outputs of this shape."""
+    """Standard errors (m,) or (m, *y) in the shape (m, *outputs)."""
     return stderr if stderr.shape[1:] == outputs else for_all_entries(stderr, outputs)
 
 

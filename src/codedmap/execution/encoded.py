@@ -1,4 +1,4 @@
-"""Rows encoded by a code, the answers to them, and what they decode to. No clock here."""
+"""Rows encoded by a code, the answers to them, and what they decode to. No clock is read here."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ..contracts.memory import check_memory
 from ..errors import InvalidAnswer, InvalidArgument, NotEnoughAnswers
 from .received import Received, compared, of_own_answers, overlaid
 
-_FREQUENT = 0.1
-"""Share of a worker's answers that are rejected, beyond which all of them are."""
+_REJECTED_SHARE = 0.1
+"""All answers of a worker are rejected once a larger share of them is."""
 
 
 class EncodedRows:
     """Rows encoded by a code, and the answers to them.
 
-    The own inputs of tasks can be sent as well. They have the slots of the payloads that are the same; or,
-    where a task's own input is no payload, that of task k has slot N + k.
+    The own inputs of tasks can be sent as well. They have the slots of the payloads that are equal to them. If some
+    task's own input is no payload, slot N + k sends that of task k.
 
-    ``numbers`` are those that the rows (m, *x) have in messages. Without ``estimates`` lost tasks may get the
-    mean of the answers, since they are estimated from those of the whole job. Raises `InvalidArgument` if rows are not
-    finite, the code cannot encode them, or its arrangement leaves some out; `NotEnoughMemory` if the payloads would not fit.
+    Messages call the rows (m, *x) by these ``numbers``. Without ``estimates`` lost tasks may get the mean of the
+    answers, because the job estimates them from all its answers. Raises `InvalidArgument` if rows are not finite, the
+    code cannot encode them, or its arrangement leaves some out; `NotEnoughMemory` if the payloads would not fit.
     """
 
     def __init__(
@@ -44,36 +44,36 @@ class EncodedRows:
         self.code = code
         check_finite(rows, numbers)
         order = code.arranged(rows) if hasattr(code, "arranged") else None
-        self._place = None if order is None else _order_places(code, order, len(rows))
+        self._places = None if order is None else _order_places(code, order, len(rows))
         self._rows = len(rows)
         self.groups = -(-len(rows) // code.tasks)
         check_memory(len(rows), rows[:1].nbytes, code.tasks, code.workers)
         blocks = cut(rows if order is None else np.asarray(order), code.tasks)
-        if order is not None:  # which copies them anyhow
+        if order is not None:  # one block, since rows are copied here anyhow
             blocks = [rows[np.concatenate(blocks, axis=1)]]
         self._encodings = _encoded(code, blocks)
         self._encoding = self._encodings[0]
         judging = hasattr(self._encoding, "judge") and not estimates
         self._decode = self._judged if judging else self._encoding.decode
         self.seconds = math.inf
-        """Seconds that may be spent on finding wrong answers, where estimates are made from all answers of the job."""
+        """Seconds that may be spent on finding wrong answers, if the job makes the estimates."""
         _check_decodable(code, self._encoding, rows.dtype)
         self._received = Received(code.workers)
         self._estimate: Estimate | None = None
         self._blocks: list[np.ndarray] = []
         raw = getattr(self._encoding, "raw", ())
         self.task_of: dict[int, int] = {s: task for s, task in enumerate(raw) if task is not None}
-        """For each slot whose payload is the own input of a task, that task; or, where groups have an
-        order of their own, the place where that task stands."""
+        """For each slot whose payload is the own input of a task, that task. Where a code arranges rows, tasks are
+        counted in its order."""
         self.owner = self.task_of
-        """Those by which each task's own input can be sent."""
+        """The part of it by which each task's own input can be sent."""
         if set(self.owner.values()) != set(range(code.tasks)):
             self._blocks = blocks
             self.owner = {code.workers + task: task for task in range(code.tasks)}
             self.task_of |= self.owner
-        self._rejected: set[tuple[int, int]] = set()
-        self._raised: dict[tuple[int, int], frozenset[int]] = {}
-        self._unfilled: set[int] = set()
+        self._rejected: set[tuple[int, int]] = set()  # answers, by slot and number: see `Received`
+        self._raised: dict[tuple[int, int], frozenset[int]] = {}  # their groups that raised
+        self._unfilled: set[int] = set()  # slots with a placeholder that no copy has replaced
         self.unanswered: set[int] = set()
         """Rows that hold a placeholder at the last decoding, because every answer to their own input raised."""
         self.unlike: set[int] = set()
@@ -99,10 +99,10 @@ class EncodedRows:
         again: bool = False,
         raised: Iterable[int] = (),
     ) -> None:
-        """An answer has come; a later one of the same slot only confirms or disputes the first.
+        """Keep an answer; a later one of the same slot only confirms or disputes the first.
 
-        ``worker`` made it, by default that of the slot's number; ``again``: as a hedge or a retry. It holds a
-        placeholder for the groups that have ``raised``.
+        ``worker`` made it, by default that of the slot's number; ``again``: as a hedge or a retry. It holds
+        placeholders for the groups that have ``raised``.
         """
         groups = frozenset(raised)
         if groups:
@@ -133,14 +133,14 @@ class EncodedRows:
         return found
 
     def tried(self) -> Estimate | None:
-        """An estimate, or None while wrong answers prevent it: later answers may replace those."""
+        """An estimate; None while too few answers are right, which later answers may change."""
         try:
             return self.decode()
         except (NotEnoughAnswers, InvalidAnswer):
             return None
 
     def salvage(self) -> Estimate:
-        """What there is though it cannot be decoded: NaN where nothing is known."""
+        """An estimate from answers that cannot be decoded: NaN where nothing is known."""
         judged = set(self._rejected)  # by the attempt to decode
         estimate = self._salvaged()
         self._rejected |= judged
@@ -150,7 +150,7 @@ class EncodedRows:
         return estimate
 
     def forget(self) -> None:
-        """The arrays of the last estimate are the caller's now, who may write into them."""
+        """Drop the last estimate, whose arrays the caller may write into from now on."""
         self._estimate = None
 
     @property
@@ -159,22 +159,22 @@ class EncodedRows:
         return {self._received.worker(*which) for which in self._rejected}
 
     def excuse(self, rows: set[int]) -> None:
-        """Reject no worker for answers of another form to these rows: all have one, so it is due to ``fn``."""
+        """Reject no worker for answers of another form to these rows: ``fn`` gives them that form on every worker."""
         due = {slot for slot in self.unlike if (own := self.rows_of(slot)) and own <= rows}
         self._rejected = {which for which in self._rejected if which[0] not in due}
 
     def usable(self, slot: int) -> bool:
-        """Whether the last decoding used an answer of this slot, or its worker is not known to answer wrongly."""
+        """Whether an answer of this slot is used: others are left out, as their workers answered wrongly elsewhere."""
         return bool(self._received.kept(slot))
 
     def count_rejected(self, exact: np.ndarray, counts: dict[Hashable, list[int]]) -> np.ndarray:
-        """Add to the answers of each worker, and those that are rejected though finite and of the form of the others.
+        """Add to the ``counts`` of each worker: its answers, and those rejected though finite and of the usual form.
 
-        ``exact`` (m,) bool are the rows that are exact. Where a mixture's answer is rejected is not known: in all groups.
-        Returns on whose answer alone each row (m,) rests, as a place in ``counts``, or -1.
+        ``exact`` (m,) bool are the rows that are exact. A rejected answer to a mixture counts as wrong in all groups.
+        Returns the only worker that answered each row (m,), as a place in ``counts``; -1 if there is none, or several.
         """
         kept_rows = np.ones(self.code.tasks * self.groups, dtype=bool)
-        kept_rows[slice(self._rows) if self._place is None else self._place] = exact
+        kept_rows[slice(self._rows) if self._places is None else self._places] = exact
         own = kept_rows.reshape(self.code.tasks, self.groups)
         sheet, which, _ = self._usable_sheet()
         places = {worker: place for place, worker in enumerate(counts)}
@@ -199,12 +199,12 @@ class EncodedRows:
                     held[task] += 1
                     by[task] = places[worker]
         by[held != 1] = -1
-        return np.asarray(self._in_place(by))
+        return np.asarray(self._by_rows(by))
 
     def mixtures(self, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """Payloads (n, *x) that are no inputs, and answers (n, *y) to them, none of a slot with a rejected answer.
+        """Payloads (n, *x) that are mixtures, and the answers (n, *y) to them, without slots whose answer is rejected.
 
-        At random, at least one of each slot, if there are more numbers in the payloads than ``most``.
+        If the payloads hold more than ``most`` numbers, a random choice, with at least one payload of each slot.
         """
         sheet, which, _ = self._usable_sheet()
         slots = [
@@ -215,16 +215,16 @@ class EncodedRows:
         if not slots:
             return np.zeros((0, 0)), np.zeros((0, 0))
         each = max(1, most // (len(slots) * max(1, self.payload(slots[0])[:1].size)))
-        some: slice | np.ndarray = slice(None)
+        groups: slice | np.ndarray = slice(None)
         if each < self.groups:
-            some = np.sort(np.random.default_rng(0).permutation(self.groups)[:each])
+            groups = np.sort(np.random.default_rng(0).permutation(self.groups)[:each])
         return (
-            np.concatenate([self.payload(slot)[some] for slot in slots]),
-            np.concatenate([sheet[slot][some] for slot in slots]),
+            np.concatenate([self.payload(slot)[groups] for slot in slots]),
+            np.concatenate([sheet[slot][groups] for slot in slots]),
         )
 
     def answered(self) -> np.ndarray:
-        """Rows (m,) bool with an answer to their own input, of a slot without a rejected one."""
+        """Rows (m,) bool with an answer to their own input that is not rejected."""
         sheet, which, _ = self._usable_sheet()
         have = np.zeros((self.code.tasks, self.groups), dtype=bool)
         for slot in sheet:
@@ -235,7 +235,7 @@ class EncodedRows:
                 (slot, n) not in self._rejected for n, _ in self._received.kept(slot)
             ):
                 have[task] = True
-        rows = np.asarray(self._in_place(have))
+        rows = np.asarray(self._by_rows(have))
         rows[list(self.unanswered)] = False
         return rows
 
@@ -246,7 +246,7 @@ class EncodedRows:
         place = self.task_of[slot] * self.groups + group
         if place >= self._rows:
             return None
-        return place if self._place is None else int(self._row_at[place])
+        return place if self._places is None else int(self._row_at[place])
 
     def rows_of(self, slot: int) -> set[int]:
         """The rows that a payload holds; none if it is a mixture."""
@@ -255,8 +255,8 @@ class EncodedRows:
 
     @cached_property
     def _row_at(self) -> np.ndarray:
-        """The row at each place, where groups have an order of their own."""
-        return np.argsort(self._place if self._place is not None else np.arange(self._rows))
+        """The row at each place of the code's order: the inverse of ``_places``."""
+        return np.argsort(self._places if self._places is not None else np.arange(self._rows))
 
     def _decoded(self) -> Estimate:
         sheet: Sheet | None = None
@@ -268,33 +268,33 @@ class EncodedRows:
             sheet = self._filled(sheet, which)
             joint = _checked(self._decode(sheet), self.code, sheet.block.shape[1:])
         except NotEnoughAnswers:
-            own = self._own()
+            own = self._own_answers()
             if len(own) < self.code.tasks:
                 raise
             alone = of_own_answers(own, self.code.tasks, self.groups)
             if not alone.exact.all():
                 raise
-            self._set_aside(alone)
-            if sheet:  # that some answers are not finite shows without decoding
-                broken = self._alone(sheet).rejected
+            self._unmark_placeholders(alone)
+            if sheet:  # answers that are not finite can be rejected without decoding
+                broken = self._undecoded(sheet).rejected
                 rejected |= {(slot, which.get(slot, 0)) for slot in broken}
-            sheet, joint = _NOTHING, alone
+            sheet, joint = _EMPTY, alone
         return self._joined(joint, sheet, which, rejected)
 
     def _salvaged(self) -> Estimate:
         self._unfilled, self.unanswered = set(), set()
         sheet, which, rejected = self._usable_sheet()
         sheet = self._filled(sheet, which)
-        own = self._own()
+        own = self._own_answers()
         if not sheet and own:
             joint = of_own_answers(own, self.code.tasks, self.groups)
-            self._set_aside(joint)
+            self._unmark_placeholders(joint)
         else:
-            joint = self._alone(sheet)
+            joint = self._undecoded(sheet)
         return self._joined(joint, sheet, which, rejected)
 
-    def _alone(self, sheet: Sheet) -> Estimate:
-        """What there is without decoding: see `Encoding`."""
+    def _undecoded(self, sheet: Sheet) -> Estimate:
+        """An estimate without decoding: the encoding's ``salvage``, or NaN."""
         if hasattr(self._encoding, "salvage") and sheet:
             found: Estimate = self._encoding.salvage(sheet)
             return found
@@ -302,8 +302,8 @@ class EncodedRows:
         values = np.full((*shape, *sheet.block.shape[2:]), np.nan)
         return Estimate(values, np.zeros(shape, dtype=bool), np.full(shape, np.inf), ())
 
-    def _own(self) -> dict[int, Any]:
-        """By task the first answer to its own input that is not left out, where inputs have slots of their own."""
+    def _own_answers(self) -> dict[int, Any]:
+        """The first answer of each task's extra slot, N + k, that is not left out, by task."""
         return {
             task: kept[0][1]
             for slot, task in self.owner.items()
@@ -311,14 +311,14 @@ class EncodedRows:
         }
 
     def _usable_sheet(self) -> tuple[Sheet, dict[int, int], set[tuple[int, int]]]:
-        """As `_sheet`; nothing where it is not known which form is right."""
+        """As `_sheet`; empty if answers have two forms and it is not known which is right."""
         try:
             return self._sheet()
         except NotEnoughAnswers:
-            return _NOTHING, {}, set()
+            return _EMPTY, {}, set()
 
     def _sheet(self) -> tuple[Sheet, dict[int, int], set[tuple[int, int]]]:
-        """Answers of the usual form; of which slots it is not the first; and answers of another form.
+        """Answers of the usual form; the numbers of those that are not their slot's first; and answers of another form.
 
         Where the first answer of a slot has another form, or is left out, the next one replaces it.
         """
@@ -340,7 +340,7 @@ class EncodedRows:
         return Sheet(slots, block), which, rejected
 
     def _filled(self, sheet: Sheet, which: Mapping[int, int]) -> Sheet:
-        """Where ``fn`` raised for a row, the answer of another copy, if one has answered."""
+        """Answers in which the placeholders of rows that raised are replaced by answers of other copies, if there are any."""
         raised = {
             slot: groups
             for (slot, n), groups in self._raised.items()
@@ -372,14 +372,14 @@ class EncodedRows:
         if row is not None:
             self.unanswered.add(row)
 
-    def _set_aside(self, alone: Estimate) -> None:
-        """Placeholders in answers to own inputs are not exact; `_joined` puts them in their rows again."""
+    def _unmark_placeholders(self, alone: Estimate) -> None:
+        """Mark placeholders in answers to own inputs as not exact; `_joined` deals with their rows."""
         for (slot, _), groups in self._raised.items():
             if slot >= self.code.workers:
                 alone.exact[self.owner[slot], list(groups)] = False
 
     def _without_placeholders(self, slot: int, n: int, answer: Any, known: np.ndarray) -> Any:
-        """An answer with what is ``known`` (B, *y) in place of its placeholders."""
+        """An answer whose placeholders are replaced by what is ``known`` (B, *y)."""
         groups = list(self._raised.get((slot, n), ()))
         if not groups:
             return answer
@@ -394,17 +394,16 @@ class EncodedRows:
         which: dict[int, int],
         rejected: set[tuple[int, int]],
     ) -> Estimate:
+        """An estimate compared with further answers, those to own inputs and second ones, as one of the rows."""
         rejected |= {(slot, which.get(slot, 0)) for slot in joint.rejected}
-        # A placeholder is no wrong answer.
-        rejected -= {(slot, 0) for slot in self._unfilled}
+        rejected -= {(slot, 0) for slot in self._unfilled}  # a placeholder is no wrong answer
         for slot, task in self.owner.items() if self._blocks else ():
             for n, own in self._received.kept(slot):
                 for group in self._raised.get((slot, n), ()):
                     if not joint.exact[task, group]:
                         self._leave_unanswered(slot, group)
-                if overlaid(
-                    joint, task, self._without_placeholders(slot, n, own, joint.values[task])
-                ):
+                answer = self._without_placeholders(slot, n, own, joint.values[task])
+                if overlaid(joint, task, answer):
                     rejected.add((slot, n))
         for slot in self._received.several & sheet.keys() & self.task_of.keys():
             first, task = which.get(slot, 0), self.task_of[slot]
@@ -413,19 +412,19 @@ class EncodedRows:
                     second = self._without_placeholders(slot, n, later, sheet[slot])
                     wrong = compared(joint, task, sheet[slot], second)
                     rejected |= {(slot, m) for m, out in ((first, wrong[0]), (n, wrong[1])) if out}
-        # What is left out is not judged once more.
+        # Answers that are left out keep their verdict.
         self._rejected = rejected | (self._rejected & self._received.left_out)
         return Estimate(
-            self._in_place(joint.values),
-            self._in_place(joint.exact),
-            None if joint.stderr is None else self._in_place(joint.stderr),
+            self._by_rows(joint.values),
+            self._by_rows(joint.exact),
+            None if joint.stderr is None else self._by_rows(joint.stderr),
             tuple(sorted({slot for slot, _ in self._rejected})),
         )
 
-    def _in_place(self, values: np.ndarray) -> np.ndarray:
-        """Results (K, B, ...) of all tasks as those of the rows, (m, ...)."""
+    def _by_rows(self, values: np.ndarray) -> np.ndarray:
+        """Results (K, B, ...) of tasks in the order of the rows, (m, ...)."""
         rows = values.reshape(-1, *values.shape[2:])[: self._rows]
-        return rows if self._place is None else rows[self._place]
+        return rows if self._places is None else rows[self._places]
 
 
 class Rejections:
@@ -435,11 +434,11 @@ class Rejections:
     """
 
     def __init__(self) -> None:
-        self._by = np.zeros(0, np.int32)
+        self._by = np.zeros(0, np.int32)  # the only worker of each row: see `count_rejected`
         self._counts: dict[Hashable, list[int]] = {}
 
     def add(self, chunk: EncodedRows, rows: np.ndarray | slice, exact: np.ndarray) -> None:
-        """Count the answers to a chunk that holds these rows of the job, of which some are exact, bool."""
+        """Count the answers to a chunk with these rows of the job, of which some are ``exact`` (m,) bool."""
         by = chunk.count_rejected(exact, self._counts)
         end = rows.stop if isinstance(rows, slice) else int(rows.max()) + 1
         if end > len(self._by):
@@ -449,12 +448,12 @@ class Rejections:
 
     @property
     def workers(self) -> frozenset[Hashable]:
-        """Those of whose answers more than a tenth are rejected."""
+        """Workers of whose answers more than a tenth are rejected."""
         counts = self._counts.items()
-        return frozenset(w for w, (answers, wrong) in counts if wrong > _FREQUENT * answers)
+        return frozenset(w for w, (answers, wrong) in counts if wrong > _REJECTED_SHARE * answers)
 
     def unsupported(self, rows: int) -> np.ndarray:
-        """Rows (m,) bool that have the answer of such a worker, and no other."""
+        """Rows (m,) bool that only one of these workers has answered."""
         workers = self.workers
         found = np.zeros(rows, dtype=bool)
         if workers:
@@ -463,7 +462,7 @@ class Rejections:
         return found
 
 
-_NOTHING = Sheet((), np.empty((0, 0)))
+_EMPTY = Sheet((), np.empty((0, 0)))
 
 
 def _check_decodable(code: Code, encoding: Encoding, dtype: np.dtype[Any]) -> None:
@@ -480,7 +479,7 @@ def _check_decodable(code: Code, encoding: Encoding, dtype: np.dtype[Any]) -> No
 
 
 def _checked(found: Any, code: Code, shape: tuple[int, ...]) -> Estimate:
-    """What a code has decoded; raises `InvalidArgument` unless it is as `Estimate` says, for answers of shape (B, *y)."""
+    """What a code has decoded, for answers of ``shape`` (B, *y); raises `InvalidArgument` if it is no valid `Estimate`."""
     groups, every = (code.tasks, shape[0]), (code.tasks, *shape)
     if not isinstance(found, Estimate):
         wrong = f"a {type(found).__name__}, and must return a codedmap.contracts.Estimate"
@@ -494,13 +493,13 @@ def _checked(found: Any, code: Code, shape: tuple[int, ...]) -> Estimate:
         wrong = "a stderr that is not above 0 for each value that is not exact"
     else:
         return replace(
-            found, stderr=None if found.stderr is None else _of_rows(np.asarray(found.stderr))
+            found, stderr=None if found.stderr is None else _writable(np.asarray(found.stderr))
         )
     raise InvalidArgument(f"decode of {type(code).__name__} returned {wrong}")
 
 
-def _of_rows(stderr: np.ndarray) -> np.ndarray:
-    """Standard errors that may be changed: (K, B), if they are the same for all outputs of a row by `for_all_entries`."""
+def _writable(stderr: np.ndarray) -> np.ndarray:
+    """A copy of standard errors (K, B, *y), or (K, B) of them if `for_all_entries` made them the same for all outputs."""
     outputs = stderr.ndim - 2
     same = stderr.size and outputs and not any(stderr.strides[2:])
     return np.array(stderr.reshape(*stderr.shape[:2], -1)[:, :, 0] if same else stderr)

@@ -1,6 +1,6 @@
-"""What a job is and what is known of its calls; the events that a scheduler is handed, and the decisions that it gives back.
+"""Jobs and calls as a scheduler knows them, the events that it is handed, and the decisions that it gives back.
 
-Without arrays, clocks and threads, as the scheduler.
+Like the scheduler they know no arrays, clocks or threads.
 """
 
 from __future__ import annotations
@@ -37,20 +37,21 @@ class Job:
     """What is to be run, as far as scheduling goes."""
 
     groups: int
-    """Of tasks; without a code a group is one row."""
+    """Groups of tasks to compute; without a code a group is one row."""
     before: int = 0
-    """Further ones, done before: they count where a rule asks for the whole job."""
+    """Groups done by an earlier job: they count where a rule asks for the whole job."""
     hedge: float | None = 0.05
-    """Extra calls, as a share of the others, for late ones; None: no hedges. At least 8 a job."""
+    """Most hedges, as a share of the other calls, and at least 8 a job; None: no hedges."""
     retries: int = 2
     """How often a row that runs alone may crash, and be sent again, before it can be FAILED."""
     call_timeout: float = math.inf
+    """Seconds after which a call that still runs is lost."""
     stop: StoppingRule | None = None
-    """Evaluated over the whole job; None: every row."""
+    """Evaluated over the whole job; None: every row is computed."""
     ahead: int = 1
-    """Calls that are sent to a worker while it runs another."""
+    """Most calls that are sent to a worker while it runs another."""
     size: int | None = None
-    """Groups in a call; None: by what was seen."""
+    """Groups in a call; None: chosen by the times of calls."""
     slots: int = 1
     """N, calls that are made of each group."""
     patience: float = 0.0
@@ -58,11 +59,12 @@ class Job:
     memory: float = math.inf
     """Bytes that payload and answer of a call may take together."""
     batches: bool = False
-    """Whether a call may take a time of its own, however few groups it has: ``fn`` computes them together."""
+    """Whether ``fn`` computes groups together, so that a call may take fixed seconds besides those of each group."""
     more: bool = False
     """Whether there may be more groups than are known: they are asked for by `More`, and come as `Added`."""
     stderr: Callable[[int, bool], float | None] = lambda chunk, last: None
-    """The largest standard error in a chunk, or of the whole job without a code; and whether it is the last time to ask."""
+    """Called with the number of a chunk, and whether no answer of it can follow: its largest standard error. Without a
+    code: that of the job."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,17 +78,17 @@ class Call:
     kind: Kind
     piece: Piece = field(repr=False)
     started: float = math.nan
-    """When its worker was free for it, in seconds of the job."""
+    """When its worker was free for it, in seconds of the job; NaN before."""
     wanted: bool = True
     """Whether its answer is still of use."""
     sent: float = 0.0
     """When it was sent to its worker, in seconds of the job."""
     ahead: bool = False
-    """Whether its worker had another call then."""
+    """Whether its worker had another call when it was sent."""
     limit: float = math.inf
     """Seconds after which its worker computes no further group, and answers with those that it has."""
     step: int = 1
-    """Groups that are computed together between two looks at the limit."""
+    """Groups that are computed together before the limit is looked at again."""
 
     @property
     def groups(self) -> int:
@@ -95,12 +97,12 @@ class Call:
 
     @property
     def chunk(self) -> int:
-        """As `Piece`."""
+        """As in `Piece`."""
         return self.piece.chunk
 
     @property
     def slot(self) -> int:
-        """As `Piece`."""
+        """As in `Piece`."""
         return self.piece.slot
 
 
@@ -114,11 +116,11 @@ class Joined(NamedTuple):
     worker: Hashable
     domain: Hashable = None
     more: bool = False
-    """Whether more has happened by now: nothing is decided before the last event."""
+    """Whether another event is at hand: nothing is decided before the last one."""
 
 
 class Left(NamedTuple):
-    """A worker is gone; its calls are reported by `CallFailed` each."""
+    """A worker is gone; each of its calls is reported by `CallFailed`."""
 
     now: float
     worker: Hashable
@@ -130,17 +132,17 @@ class Answered(NamedTuple):
     now: float
     call: int
     seconds: float
-    """That ``fn`` took, without what it took to send and receive."""
+    """Seconds that ``fn`` took, without sending and receiving."""
     raised: tuple[int, ...] = ()
     """Groups of the call, counted from its first, for which ``fn`` raised."""
     more: bool = False
     """As in `Joined`."""
     began: float | None = None
-    """When its worker was sent it, if that is known: calls of other jobs may have been before it."""
+    """When its worker was given it, if that is known: calls of other jobs may have come before it."""
     nbytes: int = 0
-    """Of its payload and its answer."""
+    """Bytes of its payload and its answer."""
     done: int | None = None
-    """Groups that it has computed, from its first, if it has ended at its limit."""
+    """How many groups it has computed, from its first on, if it ended early, at its limit."""
 
 
 class CallFailed(NamedTuple):
@@ -158,19 +160,19 @@ class Tick(NamedTuple):
 
     now: float
     began: tuple[tuple[int, float], ...] = ()
-    """Calls that began later than their worker was free of this job's, because of calls of others; ``now`` if not yet."""
+    """Calls that began later than their worker was free of this job's calls, and when; ``now`` if they have not begun."""
     stopped: float = 0.0
-    """Seconds, at most, for which the system had stopped this program, and perhaps its workers too: none is late for that."""
+    """Most seconds for which the system had stopped this program, and perhaps its workers: they make no call late."""
     waiting: frozenset[int] = frozenset()
-    """Calls that their workers were sent, and have not begun because of what is not the engine's."""
+    """Calls that wait at their workers for tasks that the engine has not sent."""
     free: frozenset[Hashable] = frozenset()
-    """Workers that have no call at all, where calls wait for those of others and this is known."""
+    """Workers that have no call of any job; only if calls wait behind other jobs, and if it is known."""
     opening: frozenset[int] = frozenset()
-    """Calls whose workers have none of others: they are being started, or open what ``fn`` is."""
+    """Calls that have not begun although no other job is before them: their worker is starting, or opens ``fn``."""
 
 
 class Added(NamedTuple):
-    """What `More` has come to: the job has so many groups more."""
+    """The groups that `More` has asked for."""
 
     now: float
     groups: int
@@ -179,14 +181,14 @@ class Added(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """The driver wants no more."""
+    """The driver ends the job."""
 
     now: float
     outcome: Outcome
 
 
 class Decoded(NamedTuple):
-    """What `Decode` has come to."""
+    """The outcome of `Decode`."""
 
     now: float
     chunk: int
@@ -197,7 +199,7 @@ class Decoded(NamedTuple):
     rejected: frozenset[Hashable] = frozenset()
     """Workers that get no hedges, and no retries if there are others."""
     outcome: Outcome | None = None
-    """If it is another than that of `Decode`."""
+    """The outcome of the chunk, if it is another than that of `Decode`."""
 
 
 Event = Joined | Left | Answered | CallFailed | Tick | Added | Stop | Decoded
@@ -227,7 +229,7 @@ class Abandon(NamedTuple):
 
 
 class Take(NamedTuple):
-    """The answer of this call counts; ``raised`` as in `Answered`."""
+    """The answer of this call counts."""
 
     call: Call
 
@@ -248,11 +250,11 @@ class Decode(NamedTuple):
     chunk: int
     outcome: Outcome
     final: bool
-    """Whether no further answer can come: what there is has to do."""
+    """Whether no further answer can come, so that these must be enough."""
 
 
 class More(NamedTuple):
-    """Find at least so many groups more, if there are, and report `Added`; it is decided once until then."""
+    """Find at least so many groups more, if there are any, and report `Added`; not asked again before that."""
 
     groups: int
 
@@ -268,10 +270,11 @@ Decision = Start | Withdraw | Abandon | Take | FailRows | Decode | More | Ended
 
 @dataclass(slots=True, eq=False)
 class Lineage:
-    """Crashes of a call of several groups, and of its halves, of whose groups one may be the cause."""
+    """Crashes of a call of several groups, and of its halves, which one of the groups may have caused."""
 
     crashes: int = 0
     suspected: bool = False
+    """Whether a group of it is suspected: see `scheduler`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -281,21 +284,22 @@ class Piece:
     begin: int
     end: int
     chunk: int = 0
-    """With a code: which groups are decoded together."""
+    """With a code: the number of the chunk, whose groups are decoded together."""
     slot: int = 0
-    """With a code: which of the payloads of these groups."""
+    """With a code: which of the payloads of these groups is computed."""
     copies: list[Call] = field(default_factory=list)
-    """In flight and wanted."""
+    """Its calls in flight that are wanted."""
     held: set[Hashable] = field(default_factory=set)
     """Workers that have, or had, a copy."""
     lineage: Lineage | None = None
-    """Of the calls that held these groups and others, if one has crashed."""
+    """The crashes of calls that held these groups and others, if there are any."""
     crashes: int = 0
-    """Of calls that held this one group."""
+    """Crashes of calls that held this one group alone."""
     excused: int = 0
-    """Of these, on workers that have never answered and had crashed before."""
+    """Those of these crashes on workers that have never answered and had crashed before."""
     never_begun: int = 0
+    """How many of its calls were lost before they began."""
     again: bool = False
     """Whether it waits to be sent again although a copy is in flight."""
     partial: tuple[Call, tuple[int, ...]] | None = None
-    """An answer in which groups raised, while another copy may still answer for these."""
+    """An answer with groups that raised, and which, while another copy may still answer for these."""

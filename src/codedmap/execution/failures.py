@@ -9,7 +9,7 @@ from ..engines.transport.failure import Failure
 
 
 class Failures(dict[int, BaseException]):
-    """By row or slot; pickled as exceptions come from workers, because Python cannot unpickle every one."""
+    """Exceptions by row or slot; pickled as workers send them, because Python cannot unpickle every exception."""
 
     def __reduce__(self) -> Any:
         return _unpacked, ({number: Failure.of(error) for number, error in self.items()},)

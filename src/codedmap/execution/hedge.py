@@ -10,7 +10,7 @@ from ..contracts.arguments import check_whole, is_real
 from ..contracts.stopping import StoppingRule, asks_stderr, best_case
 from ..errors import InvalidArgument
 
-_SHARE = 0.05
+_SHARE = 0.05  # of the calls, that are hedged at most by default
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +78,14 @@ class Hedge:
 
 
 def checked_hedge(hedge: Any) -> Hedge | None:
-    """The argument of a door; raises `InvalidArgument` if it is neither a `Hedge` nor None."""
+    """The argument of an entry point; raises `InvalidArgument` if it is neither a `Hedge` nor None."""
     if hedge is None or isinstance(hedge, Hedge):
         return hedge
     raise InvalidArgument(f"hedge={hedge!r} must be a codedmap.Hedge, such as Hedge(), or None")
 
 
 def check_begins(hedge: Hedge, slots: int) -> None:
-    """Raise `InvalidArgument` if ``after`` is a rule that would wait for the last of so many answers, or for ever."""
+    """Raise `InvalidArgument` if ``after`` is a rule that does not hold before all ``slots`` are answered, if ever."""
     rule = hedge.after
     if rule is None or isinstance(rule, float):
         return

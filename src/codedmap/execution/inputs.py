@@ -1,4 +1,4 @@
-"""The rows of a job, however they are given, and batches of them."""
+"""The rows of a job, in any form that `map` takes, and batches of them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..errors import InvalidArgument
 from ..results.trees import as_numpy, as_objects
 
 _REAL = re.compile(r"(float\d*|double|u?int(8|16|32|64)|bool(ean)?)(\[pyarrow\])?")
-"""Types of columns that are numbers."""
+"""Names of the types of columns that hold real numbers."""
 
 
 @runtime_checkable
 class RowSource(Protocol):
     """Rows that are read when they are needed.
 
-    A source whose number of rows is known in the end only has more: ``ended``, whether ``rows`` is the number of all;
-    ``read(rows)``, a future by which at least so many rows more are read, unless it ends before; ``add(read)``, which takes
-    what that has come to, and returns how many rows; and ``done(at)``, for rows that are not needed any more.
+    A source whose number of rows is known only at the end has more: ``ended``, whether ``rows`` is the number of all;
+    ``read(rows)``, a future that reads at least so many rows more, unless the source ends before; ``add(read)``, which
+    takes the result of that future and returns its number of rows; ``done(at)``, for rows that are not needed any more.
     """
 
     rows: int
     form: Any
-    """What a row looks like, as JSON can hold it."""
+    """The dtype and shape of a row, or its columns, as JSON can hold them."""
 
     def take(self, at: slice | np.ndarray) -> Any:
         """Some rows, in memory."""
@@ -38,9 +38,9 @@ class RowSource(Protocol):
 class InputRows:
     """Inputs of one length: an array, a list, a pandas or polars frame, a `RowSource`, or a tuple of these.
 
-    By default the numbers of a row have the names of a frame's columns, or a number. ``items``: whether ``fn`` takes single
-    inputs; numbers of a list or range are then those of Python, and not of NumPy, whose whole numbers overflow. ``like``:
-    the same rows, by which others are estimated, if not by these.
+    ``names``: those of the numbers of a row, by default the columns of a frame, or "input 0" and so on. ``items``: whether
+    ``fn`` takes single inputs; it then gets numbers of a list or range as those of Python, since whole numbers of NumPy
+    overflow. ``like``: the same rows in another form, from which missing rows are estimated.
 
     Raises `InvalidArgument` if there are no rows, several inputs differ in length, or it is none of these.
     """
@@ -59,11 +59,11 @@ class InputRows:
         """Whether ``fn`` takes several arguments."""
         given = inputs if self.several else (inputs,)
         self._parts = [_part(part) for part in given]
-        self._batched = [
-            one
-            if items and isinstance(one, list | range) and getattr(part, "ndim", 0) == 1
+        self._batched = [  # the parts of which batches are made
+            original
+            if items and isinstance(original, list | range) and getattr(part, "ndim", 0) == 1
             else part
-            for one, part in zip(given, self._parts, strict=True)
+            for original, part in zip(given, self._parts, strict=True)
         ]
         if not self._parts:
             raise InvalidArgument("inputs=() is an empty tuple: give at least one array")
@@ -85,13 +85,13 @@ class InputRows:
 
     @property
     def rows(self) -> int:
-        """How many there are, as far as is known."""
+        """How many rows there are, as far as is known."""
         first = self._parts[0]
         return first.rows if isinstance(first, RowSource) else len(first)
 
     @property
     def form(self) -> list[Any]:
-        """What a row looks like, as JSON can hold it."""
+        """For each part as in `RowSource`."""
         return [_form(part) for part in self._parts]
 
     def batch(self, at: slice | np.ndarray) -> tuple[Any, ...]:
@@ -117,18 +117,18 @@ class InputRows:
 
     @property
     def _seen(self) -> InputRows:
-        """The rows by which others are estimated."""
+        """The rows in the form from which others are estimated."""
         return self if self._like is None else self._like
 
     @property
     def numbers(self) -> int | None:
-        """How many real numbers a row is, in arrays or columns of frames; None if some of it is not a number."""
+        """How many real numbers a row holds, in arrays or columns of frames; None if it holds anything else."""
         counts = [_numbers(form) for form in self._seen.form]
         return None if None in counts else sum(count for count in counts if count is not None)
 
     @property
     def encoding(self) -> str:
-        """Which inputs are no numbers, and how they may become some, for a message."""
+        """The end of a message on inputs that are not numbers: which these are, and how they can be encoded."""
         if all(isinstance(part, list) and isinstance(part[0], dict) for part in self._seen._parts):
             return "A list of dicts of numbers is estimated as a data frame: give pandas.DataFrame(inputs)"
         which = "them" if self._odd is None else repr(self._odd)
@@ -148,16 +148,16 @@ class InputRows:
 
     @property
     def stackable(self) -> bool:
-        """Whether they are in memory as one array or list, as codes that copy take them."""
+        """Whether all rows are in memory as one array or list, as codes that copy rows take them."""
         part = self._parts[0]
         return len(self._parts) == 1 and isinstance(part, np.ndarray | list)
 
     def in_memory_of(self, array: Any) -> bool:
-        """Whether this array has memory in common with them."""
+        """Whether this array has memory in common with the inputs."""
         if not isinstance(array, np.ndarray):
             return False
-        given = (getattr(part, "_array", part) for part in self._parts)  # of a memory map
-        return any(isinstance(one, np.ndarray) and np.shares_memory(array, one) for one in given)
+        parts = (getattr(part, "_array", part) for part in self._parts)  # of a memory map
+        return any(isinstance(part, np.ndarray) and np.shares_memory(array, part) for part in parts)
 
     @property
     def row_bytes(self) -> int:
@@ -166,7 +166,7 @@ class InputRows:
         return max(1, self.dtype.itemsize * int(np.prod(self.form[0][1], dtype=np.int64)))
 
     def names(self, count: int) -> list[str]:
-        """The names of the numbers of a row, of which there are so many."""
+        """Names for so many numbers of a row."""
         forms, names = self._seen.form, self._seen._names
         frames = [[name for name, _ in form] for form in forms if isinstance(form[0], list)]
         names = names or (frames[0] if len(frames) == len(forms) == 1 else [])
@@ -262,7 +262,7 @@ def _form(part: Any) -> list[Any]:
 
 
 def _take(part: Any, at: slice | np.ndarray) -> Any:
-    # First what takes no time to tell: whether a protocol is met takes longer than to take the rows.
+    # The quick tests come first: whether a protocol is met takes longer than taking the rows.
     if isinstance(part, np.ndarray):
         return part[at]
     if isinstance(part, list | range):

@@ -18,7 +18,7 @@ _SHOWING = 0.1  # the share of the time that results before the last may take
 
 
 async def in_thread(make: Callable[[], T]) -> T:
-    """What is made, in a thread of its own: those of the event loop may all be busy, or wait for this."""
+    """What ``make`` returns, run in a thread of its own: those of the event loop may all be busy, or wait for this."""
     thread = ThreadPoolExecutor(1)
     try:
         return await asyncio.get_running_loop().run_in_executor(thread, copy_context().run, make)
@@ -30,11 +30,11 @@ class MapJob(LiveJob):
     """A job of `map`."""
 
     def so_far(self) -> MapResult | None:
-        """What is known while the job goes on, or None if that is nothing, or is written elsewhere."""
+        """The result so far, while the job goes on; None if nothing is known, or answers are written to a store."""
         raise NotImplementedError
 
     def result(self) -> MapResult:
-        """What the job came to."""
+        """The result of the job, which has ended."""
         raise NotImplementedError
 
     def then(self) -> MapJob | None:
@@ -79,11 +79,11 @@ class MapJob(LiveJob):
                 yield result
 
     async def _aresult(self) -> MapResult:
-        """The result, made in another thread, which has ended when this has."""
+        """The result, made in another thread, which has ended when this returns or raises."""
         made = asyncio.ensure_future(in_thread(self.result))
         try:
             return await asyncio.shield(made)
-        except asyncio.CancelledError:  # what it writes to must not be closed meanwhile
+        except asyncio.CancelledError:  # the store that it writes to must not be closed meanwhile
             await asyncio.wait([made])
             raise
 
@@ -121,6 +121,6 @@ class _Improved:
         return True
 
     def result(self) -> MapResult | None:
-        """What is known by now, if it is anything."""
+        """The result so far, as `MapJob.so_far`."""
         with self._budget:
             return self._job.so_far()

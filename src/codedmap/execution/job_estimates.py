@@ -15,16 +15,16 @@ from .chunk_rows import ChunkRows
 from .inputs import InputRows
 from .missing import Effort, Estimates, estimate_missing, warn_other_answers
 
-_FEWEST = 2  # answers from which others are estimated
-_SHORTEST = 0.1  # seconds for estimates from all answers, which are no better in less
-_NUMBERS = 1 << 22  # in payloads that are mixtures, of those that are used at a time
+_FEWEST = 2  # least answers from which others are estimated
+_SHORTEST = 0.1  # seconds; in less, estimates from all answers are no better than those of chunks
+_NUMBERS = 1 << 22  # most numbers in the mixtures of a chunk that are used
 _KEPT = 1000  # answers to mixtures, and to rows of other chunks, that are kept to estimate from
 
 
 class JobEstimates:
     """Estimates rows from answers of the whole job, and from those ``known`` before.
 
-    ``pooled``: whether the code leaves its estimates to the job; ``filling``: and rows of which its groups tell nothing.
+    ``pooled``: whether the code leaves its estimates to the job; ``filling``: also rows whose group has no answer.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class JobEstimates:
         self._answers = _Answers(self._known)
 
     def add(self, chunk: ChunkRows, exact: np.ndarray | None, values: np.ndarray) -> None:
-        """Keep answers of a finished chunk: those to mixtures, and the ``values`` of its ``exact`` rows, if given."""
+        """Keep answers of a finished chunk: those to mixtures, and the ``values`` of its ``exact`` rows if these are given."""
         if exact is not None:
             self._answers.add(self._inputs.array(chunk.rows)[exact], values[exact])
         self._answers.add(*chunk.encoded.mixtures(_NUMBERS))
@@ -51,12 +51,12 @@ class JobEstimates:
         return np.asarray((status == Status.ESTIMATED) & ~chunk.encoded.answered())
 
     def unknown(self, chunk: ChunkRows, status: np.ndarray) -> np.ndarray:
-        """Rows (m,) bool of a chunk of which nothing is known, and that answers of others may tell of."""
+        """Rows (m,) bool of a chunk that are missing, and can be estimated from answers of other chunks."""
         unknown = (status == Status.MISSING) & self.filling
         return np.asarray(unknown & ~chunk.encoded.answered() if unknown.any() else unknown)
 
     def of_chunk(self, chunk: ChunkRows, estimate: Estimate, status: np.ndarray) -> list[Estimates]:
-        """Quick estimates of rows of a chunk from its answers and those of finished ones; the same until there are more."""
+        """Quick estimates of rows of a chunk from its answers and those of finished chunks; kept until it has more answers."""
         if not self.pooled:
             return []
         if chunk.found[0] != chunk.taken:
@@ -113,19 +113,19 @@ class JobEstimates:
 
 
 def _too_few(exact: int, more: tuple[np.ndarray, np.ndarray] | None) -> bool:
-    """Whether so many rows, and more answers, say nothing of others."""
+    """Whether so many exact rows, and ``more`` answers, are too few to estimate others."""
     return exact + (0 if more is None else len(more[0])) < _FEWEST
 
 
 def _as_they_are(rows: np.ndarray, answers: Callable[[np.ndarray], Any]) -> Iterator[Estimates]:
-    """The answers to rows (e,) int, with nothing known of their errors."""
+    """The answers to rows (e,) int as estimates with infinite standard errors."""
     if len(rows):
         values = answers(rows)
         yield Estimates(rows, values, np.full_like(values, np.inf))
 
 
 class _Answers:
-    """Points and answers there: known beforehand, of mixtures, or of rows of other chunks; only some, if there are many."""
+    """Points and answers: known beforehand, of mixtures, or of rows of other chunks. Of many a random sample is kept."""
 
     def __init__(self, known: Iterable[Known]) -> None:
         self._parts = [(one.inputs, one.answers) for one in known]
@@ -136,8 +136,8 @@ class _Answers:
         self._parts = self._alike(_real((points, answers)))
         if sum(len(part) for part, _ in self._parts) > 2 * _KEPT:
             all_points, all_answers = map(np.concatenate, zip(*self._parts, strict=True))
-            some = self._rng.permutation(len(all_points))[:_KEPT]
-            self._parts = [(all_points[some], all_answers[some])]
+            kept = self._rng.permutation(len(all_points))[:_KEPT]
+            self._parts = [(all_points[kept], all_answers[kept])]
 
     def joined(self, *more: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """All points (n, p) and answers (n, q), and further ones; None if there are none."""
@@ -149,18 +149,18 @@ class _Answers:
     def _alike(
         self, more: list[tuple[np.ndarray, np.ndarray]]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Further parts before those that there are, without known ones that have other answers."""
+        """Further parts, then those that are kept; drops and warns of kept ones with another number of outputs."""
         parts = [*more, *self._parts]
         columns = [answers.shape[1] for _, answers in parts]
-        odd = next((count for count in columns if count != columns[0]), None)
-        if odd is not None:
-            warn_other_answers(odd, columns[0])
+        other = next((count for count in columns if count != columns[0]), None)
+        if other is not None:
+            warn_other_answers(other, columns[0])
             self._parts = [part for part in self._parts if part[1].shape[1] == columns[0]]
         return [*more, *self._parts]
 
 
 def _real(*pairs: tuple[np.ndarray, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of points (n, *x) and answers (n, *y) as rows of numbers; none that are not real, or empty."""
+    """Pairs of points (n, *x) and answers (n, *y) as rows of real numbers; leaves out others, and empty pairs."""
     return [
         (flat[0], flat[1])
         for pair in pairs

@@ -13,7 +13,7 @@ from ..errors import NotEnoughAnswers
 from ..results.status import Status
 from .inputs import InputRows
 
-_BLOCKS = 4096  # runs of rows that are started in a random order, where they are read from or written to a file
+_BLOCKS = 4096  # blocks of rows whose order is random if rows or answers are in a file
 
 
 def runs_of(at: slice | np.ndarray) -> list[tuple[int, int]]:
@@ -29,16 +29,16 @@ def runs_of(at: slice | np.ndarray) -> list[tuple[int, int]]:
 
 
 def named_rows(runs: Sequence[tuple[int, int]]) -> str:
-    """Rows by their numbers, those of the first five runs."""
+    """Rows by their numbers, for messages; only the first five runs."""
     numbers = [f"{b:,} to {e - 1:,}" if e > b + 1 else f"{b:,}" for b, e in runs[:5]]
     more = ", ..." * (len(runs) > 5)
     return f"row{'s' * (sum(e - b for b, e in runs) > 1)} {', '.join(numbers)}{more}"
 
 
 class Order:
-    """Which of the rows that are wanted, (m,) bool, has which place in a job.
+    """The order of the rows of a job that are wanted, (m,) bool.
 
-    With a seed the order is random, but for blocks of rows that stay together.
+    With a seed the order of blocks of rows is random; rows of a block stay together.
     """
 
     def __init__(self, wanted: np.ndarray, *, block: int = 1, seed: int | None = None) -> None:
@@ -51,7 +51,7 @@ class Order:
 
     @property
     def count(self) -> int:
-        """How many rows are computed, as far as is known."""
+        """How many rows are wanted, as far as they are read."""
         return int(self._places[-1])
 
     def extend(self, begin: int, wanted: np.ndarray) -> None:
@@ -79,10 +79,10 @@ class Order:
 
 
 class JobRows(Order):
-    """Rows by their places in a job, which computes those that are not done.
+    """The rows of a job, their status, and the order in which those that are MISSING are computed.
 
-    Answers are kept in a `Store`, by default in memory. ``shuffled``: whether rows are started in a random order;
-    ``status`` (m,) is what is known of rows that were computed before.
+    Answers are kept in a `Store`, by default in memory. ``shuffled``: whether rows are started in a random order.
+    ``status`` (m,): that of an earlier job.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class JobRows(Order):
             self.status = np.full(inputs.rows, Status.MISSING, np.int8)
         else:
             self.status = store.status
-        self._room = self.status  # that grows by doubling
+        self._room = self.status  # an array that grows by doubling; the status is its beginning
         block = max(1, inputs.rows // _BLOCKS) if inputs.lazy or store is not None else 1
         wanted = self.status == Status.MISSING
         super().__init__(wanted, block=block, seed=0 if shuffled else None)
@@ -109,7 +109,7 @@ class JobRows(Order):
 
     @property
     def ended(self) -> bool:
-        """Whether no more can come."""
+        """Whether all rows are read."""
         return self.inputs.growing is None or self.inputs.growing.ended
 
     def check_read(self, outcome: Outcome) -> None:
@@ -121,17 +121,17 @@ class JobRows(Order):
             )
 
     def done(self, at: slice | np.ndarray) -> None:
-        """The inputs of rows are not needed any more."""
+        """Note that the inputs of these rows are not needed any more."""
         if self.inputs.growing is not None:
             self.inputs.growing.done(at)
 
     def read(self, rows: int) -> Future[Any]:
-        """Have so many rows more of an iterator read, unless it ends before; `add` takes what it comes to."""
+        """Begin to read so many rows more of an iterator, unless it ends before; `add` takes the result."""
         reading: Future[Any] = self.inputs.growing.read(rows)
         return reading
 
     def add(self, read: Any) -> None:
-        """Take rows that were read."""
+        """Add rows that were read."""
         source, begin = self.inputs.growing, len(self.status)
         assert source is not None
         end = begin + source.add(read)
@@ -147,7 +147,7 @@ class JobRows(Order):
 
 
 def _runs(wanted: np.ndarray, block: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Where runs of wanted rows begin and end; none goes on from one ``block`` of rows to the next."""
+    """Where runs of wanted rows begin and end; no run crosses the border of two blocks."""
     begins = wanted & ~np.r_[False, wanted[:-1]]
     if block is not None:
         begins[::block] = wanted[::block]

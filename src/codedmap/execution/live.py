@@ -29,17 +29,17 @@ from .task import raised_by_fn
 
 T = TypeVar("T")
 
-_LOOKING = 0.05  # of the time, for standard errors while calls run
+_STDERR_SHARE = 0.05  # of the time of a job, for computing standard errors while calls run
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
-_FREED = 0.05  # seconds until calls behind those of others are looked at, and later as long again, or after an answer
-_STOPPED = 0.5  # seconds too late to go on that show that this program was stopped, as by Ctrl-Z
+_POLL = 0.05  # seconds after which it is looked whether a call still waits behind other jobs
+_STOPPED = 0.5  # seconds of delay that show that this program was stopped, as by Ctrl-Z
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
-_SHARE = 0.25  # of memory; there are up to two calls for each worker, and fn needs some
+_MEMORY_SHARE = 0.25  # of memory for a call: a worker has up to two of them, and fn needs some
 
 
 class LiveJob:
-    """A job on an engine; a subclass says what its calls compute, and what their answers are taken for.
+    """A job on an engine; a subclass says what its calls compute, and what is done with their answers.
 
     ``started`` is when `map` was called, by `time.monotonic`; ``show`` is called with the job after each event.
     """
@@ -54,35 +54,35 @@ class LiveJob:
     ) -> None:
         self.scheduler = scheduler
         self.calls: list[CallRecord] = []
-        """That have ended."""
+        """Calls that have ended."""
         self.worker_seconds = 0.0
         self.other_hedges = 0
-        """Of jobs before or after this one, of which it makes the result."""
+        """Hedges of jobs before or after this one that share its result."""
         self.answers = 0
-        """Calls whose answer was taken."""
+        """Calls whose answer counts."""
         self.crashed = 0
         """Calls that ended their worker."""
         self.ended = False
         self.error: BaseException | None = None
         """Why the job cannot go on; raised at its end."""
         self.beside: list[Future[Any]] = []
-        """Further calls, given up at the end as the job's own."""
+        """Calls that the scheduler does not know of, abandoned at the end like the job's own."""
         self.engine, self._show = engine, show
         self._load: Callable[[Any], int] = getattr(engine, "load", _unloaded)
         self.started = time.monotonic() if started is None else started
         self._events: SimpleQueue[tuple[Call | events.More, Future[Any]] | None] = SimpleQueue()
         """Calls that have ended, and groups that were found; None: workers have joined or left."""
-        self._notify: Callable[[], None] = lambda: None
+        self._notify: Callable[[], None] = lambda: None  # called after each event is put
         self._members: dict[int, Member] = {}
-        self._futures: dict[int, Future[Any]] = {}
-        self._calls: dict[int, Call] = {}
-        self._wake: float | None = None
-        self._due = math.inf  # when to go on, if nothing happens before
-        self._ticked = 0.0  # when nothing had happened last
-        self._behind: float | None = None  # when calls were last seen behind those of others
-        self._looking = Budget(self, _LOOKING)
-        self._looked: dict[int, tuple[int, float | None]] = {}
-        """Of each chunk the answers that it had when its standard errors were last looked at, and the largest."""
+        self._futures: dict[int, Future[Any]] = {}  # of calls in flight, by number
+        self._calls: dict[int, Call] = {}  # in flight, by number
+        self._wake: float | None = None  # as `Scheduler.wake`, of the driver itself
+        self._due_at = math.inf  # when to go on, if nothing happens before
+        self._tick_at = 0.0  # when the queue of events was last found empty
+        self._behind_at: float | None = None  # when calls were last seen behind other jobs
+        self._stderr_budget = Budget(self, _STDERR_SHARE)
+        self._stderr_seen: dict[int, tuple[int, float | None]] = {}
+        """For each chunk its number of answers when standard errors were last computed, and the largest of them."""
 
     # What a subclass says ---------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class LiveJob:
         raise NotImplementedError
 
     def place(self, call: Call) -> tuple[range | np.ndarray, int, int]:
-        """The rows, chunk and slot of a call, as `CallRecord` has them; of a payload no row."""
+        """The rows, chunk and slot of a call, as in `CallRecord`; a coded payload has no rows."""
         return range(0), call.chunk, call.slot
 
     def answered(self, call: Call, reply: Reply) -> BaseException | tuple[int, ...]:
@@ -99,7 +99,7 @@ class LiveJob:
         raise NotImplementedError
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
-        """A call has no answer; the loss to report to the scheduler."""
+        """Keep why a call has no answer; returns the loss to report to the scheduler."""
         raise NotImplementedError
 
     def take(self, call: Call) -> None:
@@ -114,25 +114,25 @@ class LiveJob:
         raise NotImplementedError
 
     def read(self, decision: events.More) -> Future[Any]:
-        """Have more groups found."""
+        """Begin to find more groups."""
         raise NotImplementedError
 
     def more(self, read: Any) -> tuple[int, bool]:
-        """Take what `read` has come to: how many groups more there are, and whether they are the last."""
+        """Add the groups that `read` has found; returns how many they are, and whether they are the last."""
         raise NotImplementedError
 
-    def moved(self) -> None:
-        """Workers have joined or left; the scheduler hears of it next."""
+    def workers_changed(self) -> None:
+        """Called when workers have joined or left, before the events that say so."""
 
     def happened(self) -> None:
-        """An event has been dealt with."""
+        """Called after each event."""
         self._show(self)
 
     # What is known ----------------------------------------------------------------------------------------
 
     @property
     def seconds(self) -> float:
-        """Since `map` was called."""
+        """Seconds since `map` was called."""
         return time.monotonic() - self.started
 
     @property
@@ -152,43 +152,43 @@ class LiveJob:
 
     @property
     def waiting(self) -> list[tuple[Call, float]]:
-        """Calls that have begun and not ended, and for how long they have run."""
+        """Calls that have begun and not ended, and for how many seconds each has run."""
         now = self.seconds
         begun = [call for call in self._calls.values() if call.started <= now]
         return [(call, now - call.started) for call in begun]
 
     @property
     def longest(self) -> tuple[str, float]:
-        """The call that has run longest, by its row if it is alone, or its worker, and for how long."""
+        """The name of the row, or if there are several the worker, of the call that has run longest, and its seconds."""
         if not self.waiting:
             return "", 0.0
-        call, seconds = max(self.waiting, key=lambda one: one[1])
+        call, seconds = max(self.waiting, key=lambda pair: pair[1])
         rows = self.place(call)[0]
         return f"row {rows[0]}" if len(rows) == 1 else f"worker {call.worker}", seconds
 
     @property
     def busy(self) -> bool:
-        """Whether something has happened that has not been dealt with."""
+        """Whether events wait to be handled."""
         return not self._events.empty()
 
     def wake_at(self, seconds: float) -> None:
         """Go on at this time of the job, if nothing happens before."""
         self._wake = seconds if self._wake is None else min(self._wake, seconds)
 
-    def looked_at(
+    def largest_stderr(
         self, chunk: int, answers: int, last: bool, look: Callable[[], float | None]
     ) -> float | None:
-        """The largest standard error of a chunk, looked at if it has other ``answers`` than before, for a small share of the time.
+        """The largest standard error of a chunk, which ``look`` computes if the chunk has other ``answers`` than before.
 
-        None if there is none yet, or no time to look.
+        None if there is none yet, or if it would take more than a small share of the job's time and is not the ``last``.
         """
-        before, worst = self._looked.get(chunk, (0, None))
+        before, worst = self._stderr_seen.get(chunk, (0, None))
         if before != answers:
-            if not (last or self._looking.allows()):
+            if not (last or self._stderr_budget.allows()):
                 return None
-            with self._looking:
+            with self._stderr_budget:
                 worst = look()
-            self._looked[chunk] = answers, worst
+            self._stderr_seen[chunk] = answers, worst
         return worst
 
     # How it runs ------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ class LiveJob:
                     woken.clear()
 
     def _taken_error(self) -> Any:
-        """The error, which with its traceback holds the job, and must not be held by it."""
+        """The error, without a reference to it from the job: its traceback refers to the job."""
         error, self.error = self.error, None
         return error
 
@@ -257,61 +257,46 @@ class LiveJob:
         members = dict(members_of(self.engine))
         before, self._members = self._members, members
         if before.keys() != members.keys():
-            self.moved()
+            self.workers_changed()
         for worker in sorted(before.keys() - members.keys()):
             self._handle(events.Left(self.seconds, worker))
         joined = {worker: member for worker, member in members.items() if worker not in before}
         names = in_order(joined)
         if not getattr(self.scheduler.job, "bound", False):
-            # Those first that have the fewest calls of other jobs: many small jobs would all begin with the same.
+            # Workers with few calls of other jobs come first: otherwise many small jobs would all begin with the same.
             names.sort(key=self._load)
         for place, worker in enumerate(names, start=1):
             domain = joined[worker].domain
             self._handle(events.Joined(self.seconds, worker, domain, more=place < len(joined)))
 
-    def _free(self, now: float, behind: list[float]) -> frozenset[int]:
-        """Workers without any call, if calls have waited for those of others for so long."""
-        self._behind = now if behind else None
-        if self._behind is None:
-            return frozenset()
-        self.wake_at(now + max(_FREED, min(behind)))
-        return frozenset(name for name in self._members if not self._load(name))
-
     def _longest_wait(self) -> float:
-        """Seconds until something is to be done, if nothing happens before."""
+        """Seconds until something is due, if nothing happens before."""
         wait = _LONGEST_WAIT
         for wake in (self.scheduler.wake, self._wake):
             wait = wait if wake is None else min(wait, float(wake - self.seconds))
-        self._due = self.seconds + max(0.0, wait)
+        self._due_at = self.seconds + max(0.0, wait)
         return max(0.0, wait)
 
     def _step(self, wait: float) -> None:
-        """Deal with the next event, or with the time if there is none."""
+        """Handle the next event, or a tick if there is none."""
         happened = []
-        # Events that never cease do not hold up what is due.
-        if self.seconds < max(self._due, self._ticked + _FREED):
+        # What is due is not held up by events that never cease.
+        if self.seconds < max(self._due_at, self._tick_at + _POLL):
             with suppress(Empty):
                 happened = [self._events.get(timeout=wait)]
         now = self.seconds
-        self._ticked = self._ticked if happened else now
-        late = now - self._due
+        self._tick_at = self._tick_at if happened else now
+        late = now - self._due_at
         stopped = late + _LONGEST_WAIT if late > _STOPPED else 0.0
         if stopped or not happened:
-            self._wake = None
-            began, futures = tuple(self._late_beginnings(now)), self._futures.items()
-            waiting = frozenset(n for n, future in futures if getattr(future, "waits", False))
-            unbegun = [self._calls[number] for number, when in began if when == now]
-            loads = {call.number: self._load(call.worker) for call in unbegun}
-            free = self._free(now, [now - call.sent for call in unbegun if loads[call.number] > 1])
-            opening = frozenset(n for n, load in loads.items() if load == 1) - waiting
-            self._handle(events.Tick(now, began, stopped, waiting, free, opening))
+            self._tick(now, stopped)
         if not happened:
             return
-        if self._behind is not None:
-            self.wake_at(self._behind + _FREED)
+        if self._behind_at is not None:
+            self.wake_at(self._behind_at + _POLL)
         if happened[0] is None:
             self._update_members()
-            # The event before announced another, and workers may be those that there were.
+            # An event before this one may have said that more follow, and no member may have changed.
             self._handle(events.Tick(self.seconds))
             return
         what, future = happened[0]
@@ -320,7 +305,23 @@ class LiveJob:
         else:
             self._handle(self._event(what, future))
 
+    def _tick(self, now: float, stopped: float) -> None:
+        """Report the time to the scheduler, and which calls have not begun; ``stopped`` as in `Tick`."""
+        self._wake = None
+        began, futures = tuple(self._late_beginnings(now)), self._futures.items()
+        waiting = frozenset(n for n, future in futures if getattr(future, "waits", False))
+        unbegun = [self._calls[number] for number, when in began if when == now]
+        loads = {call.number: self._load(call.worker) for call in unbegun}
+        waited = [now - call.sent for call in unbegun if loads[call.number] > 1]  # behind others
+        self._behind_at = now if waited else None
+        if waited:
+            self.wake_at(now + max(_POLL, min(waited)))
+        free = frozenset(n for n in self._members if not self._load(n)) if waited else frozenset()
+        opening = frozenset(n for n, load in loads.items() if load == 1) - waiting
+        self._handle(events.Tick(now, began, stopped, waiting, free, opening))
+
     def _late_beginnings(self, now: float) -> Iterator[tuple[int, float]]:
+        """See `Tick.began`."""
         for number, call in self._calls.items():
             when = self._begun(self._futures[number], now)
             if when is not None and when > call.started:
@@ -347,7 +348,7 @@ class LiveJob:
         match decision:
             case events.Start(call):
                 if not call.ahead and self._load is not _unloaded:
-                    self.wake_at(self.seconds + _FREED)  # it may be behind those of others
+                    self.wake_at(self.seconds + _POLL)  # it may be behind other jobs
                 future = self.submit(call)
                 self._calls[call.number], self._futures[call.number] = call, future
                 self._await(call, future)
@@ -380,7 +381,7 @@ class LiveJob:
         future.add_done_callback(ended)
 
     def _event(self, call: Call, future: Future[Any]) -> Event:
-        """What the end of a call means, noted in the table of calls."""
+        """The event that the end of a call is; notes the call in the table of calls."""
         del self._futures[call.number], self._calls[call.number]
         now = self.seconds
         error = CancelledError() if future.cancelled() else future.exception()
@@ -429,14 +430,14 @@ class Budget:
     """Keeps work that is not urgent, done in its ``with`` block, within a share of the time of a job."""
 
     def __init__(self, job: LiveJob, share: float) -> None:
-        # The job has one itself, and answers must not wait for the collector.
+        # The job refers to this, and its answers must not wait for the garbage collector.
         self._job = weakref.proxy(job)
         self._share = share
         self._spent = 0.0
         self._began = 0.0
 
     def allows(self) -> bool:
-        """Whether to do it now: always when no call is running. If not, the job wakes up to do it."""
+        """Whether to do it now, as always when no call is running. If not, the job wakes up when there is time."""
         again = self._spent / self._share
         if not self._job.running or self._job.seconds >= again:
             return True
@@ -451,7 +452,7 @@ class Budget:
 
 
 def weakly(method: Callable[..., T]) -> Callable[..., T]:
-    """A method that does not hold its job, as what the job's scheduler asks: answers must not wait for the collector."""
+    """A method without a reference to its job, for the job's scheduler: answers must not wait for the garbage collector."""
     held: Any = weakref.WeakMethod(method)
 
     def ask(*arguments: Any) -> T:
@@ -462,11 +463,11 @@ def weakly(method: Callable[..., T]) -> Callable[..., T]:
 
 
 def _unwatched(callback: Callable[[], None]) -> None:
-    """Of an engine whose workers neither join nor leave."""
+    """The ``watch`` of an engine whose workers neither join nor leave."""
 
 
 def _unloaded(worker: int) -> int:
-    """Of an engine that does not say how many calls a worker has."""
+    """The ``load`` of an engine that does not say how many calls a worker has."""
     return 0
 
 
@@ -489,12 +490,12 @@ def in_order(members: Mapping[int, Member]) -> list[int]:
 
 
 def call_memory(engine: Engine) -> float:
-    """Bytes that payload and answer of a call may take, of what each worker may use and of what is free here."""
+    """Bytes that payload and answer of a call may take: a share of what is free here, and of what a worker may use."""
     free, limit = free_memory(), getattr(engine, "memory_limit", None)
     here = math.inf if free is None else free / max(1, engine.workers)
-    return _SHARE * min(here, limit or math.inf)
+    return _MEMORY_SHARE * min(here, limit or math.inf)
 
 
 def patience_of(engine: Engine) -> float:
-    """Seconds for which a job waits for a worker when all have left: some if others may join."""
+    """Seconds for which a job waits for a worker when all have left: none if no other can join."""
     return _PATIENCE if hasattr(engine, "members") else 0.0

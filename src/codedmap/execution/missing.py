@@ -22,24 +22,25 @@ from .inputs import InputRows
 from .live import LiveJob
 
 COMPUTING = 0.9
-"""Of a deadline; the rest is for estimates."""
-_SAMPLE = 4096  # answered rows, where they are in a file
-_BLOCK = 1 << 17  # rows estimated at a time,
-_NUMBERS = 1 << 22  # and numbers, where they are written to a file
-_CORES = 4  # at most, for outputs that are estimated at the same time
-_SPARE = 0.1  # of the time of a job without a deadline, for estimates;
-_SHORT, _MOST = 0.25, 0.5  # or as much of it as this, of short jobs, up to so many seconds
-_STARVED = 0.5  # of that time, in which the processor did other work
-_GROUP = 0.1  # seconds for outputs that are finite in the same rows,
-_QUICK = 1.0  # and for all if it is to be quick
-_TESTED = 4000  # rows by which it is tested whether losses depend on the inputs,
-_LEAST_TESTED = 500  # or so many, of very many numbers,
-_TESTING = 2.0  # and seconds that there must be for more than a quick look
+"""Share of a deadline in which rows are computed; the rest is for estimates."""
+_SAMPLE = 4096  # answered rows that are used where answers are in a file
+_BLOCK = 1 << 17  # most rows estimated at a time
+_NUMBERS = 1 << 22  # most numbers estimated at a time where they are written to a file
+_CORES = 4  # most outputs that are estimated at the same time
+_SPARE = 0.1  # of the time of a job without a deadline, for estimates
+_SHORT = 0.25  # the same of short jobs
+_MOST = 0.5  # most seconds for estimates of short jobs
+_STARVED = 0.5  # share of that time in which the processor did not work for this program
+_GROUP = 0.1  # seconds that a group of outputs needs, if each is estimated by itself
+_QUICK = 1.0  # most seconds for all such groups in quick estimates
+_TESTED = 4000  # rows by which it is tested whether losses depend on the inputs
+_LEAST_TESTED = 500  # the same if each row holds very many numbers
+_TESTING = 2.0  # seconds that must be left for a thorough test of that
 
 
 Effort = Literal["quick", "thorough", "spare"]
-"""How estimates are made: quickly; as well as can be in the time that is left; or so if the time that is left is enough
-for better estimates than quick ones, and quickly otherwise, however long that takes."""
+"""How estimates are made. "quick"; "thorough": as well as possible in the time that is left; "spare": thorough if there
+is time enough for better estimates than quick ones, else quick, however long that takes."""
 
 
 class Estimates(NamedTuple):
@@ -53,13 +54,13 @@ class Estimates(NamedTuple):
     """Like ``values``: above 0."""
 
     def of(self, wanted: np.ndarray) -> Estimates:
-        """Those of the rows that are wanted, (m,) bool."""
-        some = wanted[self.rows]
-        values, stderr = (map_leaves(lambda leaf: leaf[some], one) for one in self[1:])
-        return Estimates(self.rows[some], values, stderr)
+        """The estimates of the rows that are wanted, (m,) bool."""
+        kept = wanted[self.rows]
+        values, stderr = (map_leaves(lambda leaf: leaf[kept], tree) for tree in self[1:])
+        return Estimates(self.rows[kept], values, stderr)
 
     def largest(self, outputs: Mapping[str, float] | None = None) -> float:
-        """Of all standard errors; or, with what outputs may have by their names, of the shares of these."""
+        """The largest standard error; with the tolerances of ``outputs``, as a multiple of the output's tolerance."""
         if outputs is None:
             return max(float(leaf.max()) for leaf in leaves(self.stderr))
         names = list(self.stderr) if isinstance(self.stderr, dict) else None
@@ -88,10 +89,10 @@ def estimate_missing(
     sample: bool = False,
     more: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Iterator[Estimates]:
-    """Estimate rows that are missing from exact ones, some at a time.
+    """Estimate rows that are missing from exact ones, a block of rows at a time.
 
-    Nothing if nothing can be estimated: the inputs are not numbers, an output is not a number, there is none, or too few
-    rows are exact. Rows whose inputs are not finite are left out.
+    Yields nothing if nothing can be estimated: inputs or outputs are not numbers, there are no outputs, or too few rows
+    are exact. Rows whose inputs are not finite are left out.
 
     Parameters
     ----------
@@ -99,12 +100,12 @@ def estimate_missing(
     exact, missing : ndarray of int
         Numbers of rows, ascending. Those that failed because of their inputs are neither.
     answers : callable
-        The answers of some rows.
+        Called with the numbers of rows: their answers.
     time_left : callable
-        Seconds until estimates should be there.
+        Seconds until estimates should be made.
     effort : "quick", "thorough" or "spare"
     sample : bool
-        Whether to use some of the answers only, so that they need not fit into memory.
+        Whether to use only a sample of the answers, so that they need not all fit into memory.
     more : tuple of ndarray, optional
         Further points (n, d), and answers (n, q) there.
     """
@@ -132,9 +133,9 @@ def estimate_missing(
         rows = missing[begin : begin + block]
         wanted = inputs.points(rows)
         later = 1.0 - len(rows) / (len(missing) - begin)
-        there = np.isfinite(wanted).all(axis=1)
-        if not there.all():
-            rows, wanted = rows[there], wanted[there]
+        finite_inputs = np.isfinite(wanted).all(axis=1)
+        if not finite_inputs.all():
+            rows, wanted = rows[finite_inputs], wanted[finite_inputs]
         if not len(rows):
             continue
         left = _part(time_left, later)
@@ -142,17 +143,17 @@ def estimate_missing(
         thorough = effort == "thorough"
         if effort == "spare":
             size = len(points), len(rows)
-            needed = sum(seconds_to_do_better(*size, len(one)) for one in groups)
+            needed = sum(seconds_to_do_better(*size, len(group)) for group in groups)
             thorough = left() >= needed
             left = left if thorough else lambda: math.inf
         numbers = []
-        for at, together in enumerate(groups):
-            several = [len(one) for one in groups[at:]]
-            used = finite[:, together].all(axis=1)
+        for at, group in enumerate(groups):
+            sizes = [len(later_group) for later_group in groups[at:]]
+            used = finite[:, group].all(axis=1)
             all_used = len(groups) == 1 and used.all()
-            some = flat if all_used else flat[np.ix_(used, together)]
-            make = partial(estimates, points[used], some, wanted, each=on_cores)
-            part = _part(left, 1.0 - several[0] / sum(several))
+            known = flat if all_used else flat[np.ix_(used, group)]
+            make = partial(estimates, points[used], known, wanted, each=on_cores)
+            part = _part(left, 1.0 - sizes[0] / sum(sizes))
             made = (
                 _in_spare_time(make, part)
                 if effort == "spare" and thorough
@@ -168,7 +169,7 @@ def estimate_missing(
 
 
 def _in_spare_time(make: Callable[..., Any], time_left: Callable[[], float]) -> Any:
-    """Thorough estimates; quick ones where the processor did other work most of the time, in which little was found."""
+    """Thorough estimates; quick ones if the processor mostly did other work, so that the thorough ones are poor."""
     before, begun = time_left(), time.process_time()
     made = make(time_left=time_left)
     starved = time.process_time() - begun < _STARVED * (before - time_left())
@@ -176,16 +177,16 @@ def _in_spare_time(make: Callable[..., Any], time_left: Callable[[], float]) -> 
 
 
 def _part(time_left: Callable[[], float], later: float) -> Callable[[], float]:
-    """The time of a part of the work, if that for what comes later is such a share of what is left now."""
+    """The seconds left for a part of the work, if this share of what is left now is for ``later`` parts."""
     now = time_left()
     until = later * now if now < math.inf else 0.0
     return lambda: time_left() - until
 
 
 def _groups(finite: np.ndarray, seconds: float, quick: bool) -> list[np.ndarray]:
-    """Outputs that are estimated together, from the answers (n, q) bool of which all are finite.
+    """Groups of outputs that are estimated together, from the rows in which all of them are finite, (n, q) bool.
 
-    Those that are finite in the same rows; or all, if there is no time for so many groups and most rows are finite.
+    A group is finite in the same rows. All outputs are one group if there is no time for so many and most rows are finite.
     """
     groups = alike(finite)
     seconds = min(seconds, _QUICK) if quick else seconds
@@ -195,28 +196,26 @@ def _groups(finite: np.ndarray, seconds: float, quick: bool) -> list[np.ndarray]
 
 
 def alike(marks: np.ndarray) -> list[np.ndarray]:
-    """Columns of marks (n, q) bool that are equal, together."""
+    """Groups of equal columns of marks (n, q) bool."""
     if not marks.size:
         return []
     if marks.all():
         return [np.arange(marks.shape[1])]
     _, which = np.unique(marks, axis=1, return_inverse=True)
     which = which.reshape(-1)
-    return [np.flatnonzero(which == one) for one in range(which.max() + 1)]
+    return [np.flatnonzero(which == group) for group in range(which.max() + 1)]
 
 
 def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-    """As `map`, in threads, a few at the same time if there are as many cores."""
+    """As the builtin `map`, in at most four threads, one a core."""
     pool = ThreadPoolExecutor(min(cores(), _CORES))
-    done = list(
-        pool.map(fn, *arguments)
-    )  # where one raises, such as for Ctrl-C, others are not waited for
-    pool.shutdown()
+    done = list(pool.map(fn, *arguments))
+    pool.shutdown()  # not after an exception, such as by Ctrl-C: it would wait for the other threads
     return done
 
 
 def time_for_estimates(live: LiveJob, deadline: float | None) -> tuple[Effort, Callable[[], float]]:
-    """How rows are estimated at the end of a job, and the seconds left for it: to the deadline, or a share of its time."""
+    """How rows are estimated at the end of a job, and the seconds left for it: until the deadline, or a share of its time."""
     if deadline is not None:
         return "thorough", lambda: deadline - live.seconds
     end = live.seconds + max(_SPARE * live.seconds, min(_SHORT * live.seconds, _MOST))
@@ -229,10 +228,9 @@ def warn_of_losses(
     answers: Callable[[np.ndarray], Any],
     time_left: Callable[[], float],
 ) -> None:
-    """Warn if which rows are missing depends on their inputs, as it does where these decide how long a call takes.
+    """Warn if which rows are missing depends on their inputs, as it does if these decide how long a call takes.
 
-    Rows whose answers, those of some rows by their numbers, are not finite count as missing: outputs that are not finite
-    are not estimated from them.
+    Rows with ``answers`` that are not finite count as missing: no estimates are made from them.
     """
     most = min(_TESTED, max(_LEAST_TESTED, _NUMBERS // max(1, inputs.numbers or 1)))
     rows = np.sort(np.random.default_rng(0).permutation(len(status))[:most])
@@ -256,14 +254,14 @@ def warn_of_losses(
 
 
 def warn_other_answers(known: int, given: int) -> None:
-    """Warn that known answers have so many numbers a row, and those of ``fn`` others."""
+    """Warn that ``known`` answers have another number of numbers a row than ``given`` ones, those of ``fn``."""
     warn_caller(
         f"known answers have {many(known, 'number')} a row, and those of fn {given}: they are not used"
     )
 
 
 def as_rows(columns: Sequence[np.ndarray], rows: int) -> np.ndarray | None:
-    """Answers of several parts as rows of numbers (n, q); None if some are none, and cannot be estimated."""
+    """Answers of several parts as rows of numbers (n, q); None if some are not numbers, and cannot be estimated."""
     if not columns or any(column.dtype.kind not in "biuf" for column in columns):
         return None
     parts = [column.reshape(rows, -1) for column in columns]
@@ -275,7 +273,7 @@ def _as_floats(leaf: np.ndarray) -> np.ndarray:
 
 
 def _narrowed(part: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Numbers in the type of others, none of them infinite because of it."""
+    """Numbers in the type of others, clipped to its finite range."""
     if part.dtype == like.dtype:
         return part
     limits = np.finfo(like.dtype)

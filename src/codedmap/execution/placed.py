@@ -1,4 +1,4 @@
-"""What each worker of a code keeps, and jobs that call it there: sums and matrix products."""
+"""Values that workers of a code keep, and jobs that call them there: sums and matrix products."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from .events import Call, Decode, Decoded, Loss
 from .failures import Failures
 from .live import LiveJob, in_order, patience_of, weakly
 
-_POLLED = 0.05  # seconds
+_POLLED = 0.05  # seconds after which it is looked again for workers
 
 
 class Placed:
-    """A value of its own on each worker of a code; where the engine has fewer workers, some keep several.
+    """A value for each worker of a code, kept on a worker of the engine; if there are fewer, some keep several.
 
-    ``again`` makes the value of a worker once more, when it was lost.
+    ``again`` makes the value of a worker of the code once more, after it was lost.
     """
 
     def __init__(self, engine: Engine, values: Iterable[Any], again: Callable[[int], Any]) -> None:
         self.engine = engine
-        """Where the values are."""
+        """The engine whose workers keep the values."""
         self._again = again
         self._living = in_order(members_of(engine))
         until = time.monotonic() + patience_of(engine)
-        while not self._living and time.monotonic() < until:  # they may be replaced just now
+        while not self._living and time.monotonic() < until:  # others may be about to join
             time.sleep(_POLLED)
             self._living = in_order(members_of(engine))
         if not self._living:
             raise EngineError(f"all workers of {engine!r} have left: start some")
-        self._where: list[int] = []
+        self._where: list[int] = []  # see `where`
         self.kept: list[Kept] = []
-        """What stands for each value; some may be known to be lost."""
+        """The reference to each value; some may be known to be lost."""
         for number, value in enumerate(values):
             self._where.append(self._living[number % len(self._living)])
             self.kept.append(engine.keep(self._where[number], value))
@@ -52,7 +52,7 @@ class Placed:
         return self._where[worker]
 
     def move(self) -> None:
-        """Have other workers of the engine keep the values of those that have left, or have more than their share."""
+        """Move values from workers of the engine that have left, or keep more than their share, to others."""
         living = members_of(self.engine)
         if living.keys() == set(self._living):
             return
@@ -65,12 +65,12 @@ class Placed:
             else:
                 moved.append(worker)
         for worker in moved if load else ():
-            self._where[worker] = other = min(load, key=load.__getitem__)
-            load[other] += 1
+            self._where[worker] = least = min(load, key=load.__getitem__)
+            load[least] += 1
             self.kept[worker].lost = True
 
     def on(self, worker: int) -> Kept:
-        """What stands for this worker's value; sends it there once more if it was lost."""
+        """The reference to this worker's value, which is sent once more if it was lost."""
         if self.kept[worker].lost:
             self.kept[worker] = self.engine.keep(self._where[worker], self._again(worker))
         return self.kept[worker]
@@ -80,16 +80,16 @@ R = TypeVar("R")
 
 
 class PlacedJob(LiveJob, Generic[R]):
-    """One call of each worker of a code, on what it keeps, until the stopping rule is satisfied.
+    """One call of each worker of a code, on the value that it keeps, until the stopping rule is satisfied.
 
-    The decoder takes answers (``add``), and says what can be made of those of some workers (``decodable``, ``estimable``,
-    ``worst``: the largest standard error of a result from the answers so far). With ``throw`` a result that is neither
+    The decoder takes answers (``add``), and says whether those of some workers give the result (``decodable``) or an
+    estimate of it (``estimable``), and its largest standard error (``worst``). With ``throw`` a result that is neither
     exact nor good enough for the stopping rule is an error; ``partial`` as for `CodedJob`.
     """
 
     scheduler: ChunkScheduler
     costly = False
-    """Whether what was lost is placed again only if nothing can be decoded without."""
+    """Whether a lost value is placed again only if nothing can be decoded without it."""
 
     def __init__(
         self,
@@ -104,8 +104,8 @@ class PlacedJob(LiveJob, Generic[R]):
         self.placed, self.decoder = placed, decoder
         self._stop, self._throw = stop, throw
         self._failures: dict[int, BaseException] = {}
-        self._repaired: dict[int, None] = {}
-        self._taken = 0
+        self._repaired: dict[int, None] = {}  # workers whose value was placed again
+        self._taken = 0  # answers
         self._result: R | None = None
         placed.move()
         most = max(Counter(map(placed.where, range(len(placed)))).values())
@@ -129,15 +129,15 @@ class PlacedJob(LiveJob, Generic[R]):
         super().__init__(ChunkScheduler(job), placed.engine, show=show)
 
     def send(self, kept: Kept) -> Future[Any]:
-        """Send a call of what a worker keeps, whose answer is a `Reply`."""
+        """Send a call of a kept value, whose answer is a `Reply`."""
         raise NotImplementedError
 
     def finish(self, outcome: Outcome, seen: Progress, *, last: bool) -> bool:
-        """Make the result, or raise; False: further answers are needed, and may come, unless these are the ``last``."""
+        """Make the result, or raise; returns False if it needs further answers, and these are not the ``last``."""
         raise NotImplementedError
 
     def record(self, outcome: Outcome, seen: Progress) -> dict[str, Any]:
-        """What results say of how calls have ended."""
+        """The fields of results that say how calls have ended."""
         return {
             "answered": tuple(sorted(seen.answered)),
             "abandoned": tuple(sorted(seen.running - self._failures.keys())),
@@ -154,7 +154,7 @@ class PlacedJob(LiveJob, Generic[R]):
         assert self._result is not None
         return self._result
 
-    def moved(self) -> None:
+    def workers_changed(self) -> None:
         self.placed.move()
 
     def _worst(self, chunk: int, last: bool) -> float | None:
@@ -164,10 +164,10 @@ class PlacedJob(LiveJob, Generic[R]):
             answered = frozenset(self.scheduler.chunks[chunk].answered)
             return self.decoder.worst() if self.decoder.estimable(answered) else None
 
-        return self.looked_at(chunk, self._taken, last, look)
+        return self.largest_stderr(chunk, self._taken, last, look)
 
     def submit(self, call: Call) -> Future[Any]:
-        """Call what the worker keeps; if it was lost, it is placed again."""
+        """Call the value that the worker keeps; if it was lost, it is placed again."""
         if self.placed.kept[call.slot].lost:
             self._repaired[call.slot] = None
         self._failures.pop(call.slot, None)
@@ -181,7 +181,7 @@ class PlacedJob(LiveJob, Generic[R]):
         return ()
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
-        """Keep the reason; a call of what was lost is made again, if it is needed."""
+        """Keep the reason; a call whose value was lost is made again, if it is needed."""
         if isinstance(error, KeptLost):
             self.placed.kept[call.slot].lost = True
             if self.costly or call.slot in self._repaired:

@@ -1,4 +1,4 @@
-"""Answers as they are received, those to hedges among them, and what a second answer changes in an estimate."""
+"""Answers as they are received, also to hedges, and what a second answer changes in an estimate."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Received:
     """
 
     def __init__(self, payloads: int) -> None:
-        self._payloads = payloads  # slots below it are of payloads, others of own inputs
-        self._answers: dict[int, list[Any]] = {}
-        self._sheet: tuple[Sheet, tuple[int, ...]] | None = None
-        self._workers: dict[tuple[int, int], int] = {}
-        self._hedges: set[tuple[int, int]] = set()
+        self._payloads = payloads  # N; slots from N on are those of own inputs
+        self._answers: dict[int, list[Any]] = {}  # by slot
+        self._sheet: tuple[Sheet, tuple[int, ...]] | None = None  # see `sheet`
+        self._workers: dict[tuple[int, int], int] = {}  # of answers
+        self._hedges: set[tuple[int, int]] = set()  # answers to hedges and retries
         self.several: set[int] = set()
         """Slots with more than one answer."""
         self.left_out: set[tuple[int, int]] = set()
@@ -51,7 +51,7 @@ class Received:
             self._sheet = Sheet(slots, block), others
             if all(given[slot].dtype == block.dtype for slot in slots):
                 for slot, row in self._sheet[0].items():
-                    self._answers[slot][0] = row  # so that they are in memory once
+                    self._answers[slot][0] = row  # so that it is in memory only once
         return self._sheet
 
     def count(self, slot: int) -> int:
@@ -69,7 +69,7 @@ class Received:
     def leave_out(self, rejected: Set[tuple[int, int]]) -> bool:
         """Leave out answers to hedges whose worker has another answer rejected; True if any is new.
 
-        An answer that is the only rejected one of its worker is handled where it was rejected.
+        The only rejected answer of a worker stays: where it was rejected it is not used anyhow.
         """
         new = {
             hedge
@@ -81,10 +81,10 @@ class Received:
 
 
 def of_own_answers(own: Mapping[int, Any], tasks: int, groups: int) -> Estimate:
-    """The estimate from answers (B, *y) to tasks' own inputs alone: as `blanked` for other tasks. Raises as `usable_answers`."""
+    """The estimate from answers (B, *y) to tasks' own inputs alone: `blanked` for other tasks. Raises as `usable_answers`."""
     kept, _ = usable_answers(own, groups)
-    some = next(iter(kept.values()), np.zeros(groups))
-    values = np.zeros((tasks, *some.shape), some.dtype)
+    first = next(iter(kept.values()), np.zeros(groups))
+    values = np.zeros((tasks, *first.shape), first.dtype)
     exact = np.zeros((tasks, groups), dtype=bool)
     for task, answer in kept.items():
         values[task], exact[task] = answer, True
@@ -95,7 +95,7 @@ def of_own_answers(own: Mapping[int, Any], tasks: int, groups: int) -> Estimate:
 def overlaid(estimate: Estimate, task: int, answer: Any) -> bool:
     """Put an answer (B, *y) to a task's own input into an estimate; True if the answer is rejected.
 
-    It is rejected if it has another form, or by `compared` with a row that is exact already.
+    It is rejected if it has another form, or if `compared` rejects it where a row is exact already.
     """
     array = convert_like(answer, estimate.values[task])
     if array is None:
@@ -107,16 +107,15 @@ def overlaid(estimate: Estimate, task: int, answer: Any) -> bool:
         estimate.stderr[task, unknown] = 0.0
     if not known.any():
         return False
-    # Where no answer was known the two are equal now.
+    # Where no answer was known before, the two are equal now.
     return compared(estimate, task, estimate.values[task].copy(), array)[1]
 
 
 def compared(estimate: Estimate, task: int, first: Any, second: Any) -> tuple[bool, bool]:
-    """Compare a second answer to a task's own inputs with the first: which of the two are rejected.
+    """Compare a second answer (B, *y) to a task's own inputs with the first; returns which of the two are rejected.
 
-    As with copies: where the two differ the row is no longer exact, and its standard error is at
-    least their difference; where one of them is not finite the other is taken. The estimate, made with the first
-    answer (B, *y) only, is changed.
+    The estimate, which was made with the first answer, is changed as for copies: where the two differ, the row is no
+    longer exact, and its standard error is at least their difference. Where one is not finite, the other is taken.
     """
     second = convert_like(second, first)
     if second is None:

@@ -18,49 +18,49 @@ from . import events
 from .call_times import CallTimes
 from .events import Call, Decision, Event, Job, Kind, Lineage, Loss, Piece
 
-# How many groups a call has.
-_SECONDS = 0.05  # a call takes at least this long,
-_OVERHEADS = 50  # and so many times its overhead,
-_LONG = 0.2  # but for that no longer than this: rows wait for slow ones of their call
-_DRIVER = 0.004  # least seconds of a call for each worker, because one driver serves all of them
-_BYTES = 32 << 20  # most bytes of payload and answer; for more, malloc takes new memory each time
-_SHARES = 8  # a call leaves so many others for each worker, so that all end together,
-_LEAST_OVERHEADS = 10  # unless it would take less than so many overheads
-_AHEAD = 20  # overheads: rows that take less, or less than such a call, are sent ahead
-_OWN = 4  # a call of a batch takes so many times what it takes by itself, at least
-_TRIED = 4  # groups of every other call, until it is known what a call takes by itself
-_ERRORS = 2.0  # standard errors of that time which are not relied on
-_GROWTH = 8  # a call has so many times the groups of the largest one answered so far, at most
-_LIMIT = 2  # times what it was to take, after which a call ends with the rows that it has computed,
-_NOISE = 0.01  # seconds, at least
-_ON_TIME = 2  # overheads before the end of the job in which it answers
-_STEPS = 8  # in which a batch is computed, to look at the time between,
-_TOGETHER = 1e-4  # seconds, unless its rows take less
-_MANY = 1 << 62  # groups, more than any job has
+# The size of a call, in groups. A call takes fixed seconds, and seconds for each of its groups (`CallTimes.fit`).
+_MIN_SECONDS = 0.05  # least seconds of a call
+_OVERHEADS = 50  # least overheads of a call, unless these are longer than _LONG
+_LONG = 0.2  # seconds: fast rows wait for slow ones of their call
+_DRIVER_SECONDS = 0.004  # least seconds of a call for each worker: one driver serves them all
+_MOST_BYTES = 32 << 20  # of payload and answer; for more, malloc takes new memory each time
+_SHARES = 8  # calls for each worker that are left at least, so that all workers end together
+_LEAST_OVERHEADS = 10  # least overheads of a call, also at the end of the job
+_AHEAD_OVERHEADS = 20  # rows that take fewer overheads are sent ahead to busy workers
+_FIXED_RATIO = 4  # the groups of a batch take from 1/4 to 4 times the fixed seconds of its call
+_TRIAL_GROUPS = 4  # groups of every other batch, while the fixed seconds are not known
+_FIXED_ERRORS = 2.0  # standard errors that are subtracted from the fixed seconds, to be cautious
+_GROWTH = 8  # most groups of a call, as a multiple of the largest call answered so far
+_LIMIT_FACTOR = 2  # a call ends early after this many times the expected seconds
+_LEAST_LIMIT = 0.01  # least seconds after which a call ends early
+_MARGIN_OVERHEADS = 2  # overheads between the latest end of a call and the end of the job
+_STEPS = 8  # parts in which a batch is computed, so that it can end early
+_SHORT_ROW = 1e-4  # seconds: batches of rows that take less are computed whole
+_UNBOUNDED = 1 << 62  # groups, more than any job has
 
 # Whether a row has caused its crashes, or workers crash whatever they compute. A call of several rows that crashes is halved
 # and sent again, until the row is alone (`Lineage` counts the crashes of all that was cut from one call). A row alone is sent
 # again `retries` times. After that it has failed once so many crashes are unlikely by chance, where the chance of one is
 # taken from all other calls. Not counted are crashes on workers that have never answered and crashed before (excused), and
 # crashes of rows that may themselves be the cause (suspected).
-_UNLIKELY = 1e-6  # the chance from which on a row is to blame
-_SUSPECT = 2  # crashes of a row alone from which on it is suspected, until it answers,
-_ENOUGH = 100  # and waits until so many calls have ended, which show how many crash by chance,
-_NONE = 20  # or so many without any answer: if all of them have crashed, it is no chance
-_OUTLASTS = 2  # a call that runs so many times as long as any that crashed shows: not all crash
-MOST_CRASHES = 20  # of one row, however often other calls crash
-_NEVER_BEGUN = 20  # times that a call may not have begun; then its worker counts as crashed
+_CHANCE = 1e-6  # a row has failed if its crashes have a smaller chance than this
+_SUSPECT = 2  # crashes of a row alone after which it is suspected, until it answers
+_ENOUGH_CALLS = 100  # ended calls that show the chance of a crash; suspected rows wait for them
+_ENOUGH_UNANSWERED = 20  # the same if no call was answered: if all of them crash, it is no chance
+_LONGER = 2  # a call that runs this many times as long as any that crashed shows that not all crash
+MOST_CRASHES = 20  # a row that crashes this often has failed, however often other calls crash
+_NEVER_BEGUN = 20  # a call that is lost this often before it begins counts as crashed
 
 # Late calls.
-_LEAST_HEDGES = 8  # that a job may make
-_SPARED = 0.5  # share of the hedges that are kept for calls that are later, the fewer are left
-_LATEST = 8.0  # times as late as for the first hedge, at most
-_COPIES = 4  # of a row that run without an answer: rather the row hangs than all of their workers,
-_RARER = 16.0  # and each further copy waits so many times as long
-_LATE_AGAIN = 4  # times what makes a call late, at most, for which copies of a call that failed are waited for
-_QUEUED = 2.0  # seconds that a call waits for other jobs before another worker may have it,
-_OPENED = 2  # and so many times what it took elsewhere for what fn is to be opened,
-_OPENING = 600.0  # or as long if that is not known: another worker would begin with it anew
+_LEAST_HEDGES = 8  # hedges that each job may make
+_SPARED_SHARE = 0.5  # share of the hedges that is kept for calls that are much later
+_MOST_PATIENCE = 8.0  # how many times as late a call must be for the last hedge as for the first
+_COPIES = 4  # copies in flight from which hedges of a row are rare: the row hangs, not its workers
+_RARER = 16.0  # how many times as long as before each further copy is waited for
+_COPY_WAIT = 4  # a failed call waits for its copies at most this many times what makes calls late
+_QUEUED = 2.0  # seconds that a call waits behind other jobs before another worker may have it
+_OPENED = 2  # longest overheads of first calls that it waits while its worker opens ``fn``
+_OPENING = 600.0  # seconds that it waits for that if no call has been answered yet
 
 
 @dataclass(slots=True, eq=False)
@@ -69,13 +69,13 @@ class _Worker:
     calls: deque[Call] = field(default_factory=deque)
     """In flight; the first is running."""
     crashes: int = 0
-    """Of its calls; where it has never answered and crashed before, its next crash says nothing of the row."""
+    """How many of its calls crashed. A second crash of a worker that has never answered says nothing of the row."""
     ready: bool = False
     """Whether it has answered a call; the first takes longer, because it imports what ``fn`` needs."""
     failed: bool = False
     """Whether a call has failed there and none was answered since."""
     taken_until: float = -math.inf
-    """By what is not this job's: a call of the job has waited there."""
+    """When it is expected to be free of other jobs, for which a call of this job has waited there."""
 
 
 class Scheduler:
@@ -89,35 +89,35 @@ class Scheduler:
         self.wake: float | None = None
         """When the next `Tick` is needed, if nothing else happens."""
         self.outcome: Outcome | None = None
-        self._more, self._asked = job.more, False  # groups may come, and are on their way
+        self._more, self._asked = job.more, False  # whether more groups may come, and are asked for
         self._next = 0  # the first group that no call has held
-        self._left = job.groups  # neither answered nor failed
-        self._failed = 0
-        self._waiting: deque[Piece] = deque()
+        self._unfinished = job.groups  # groups neither answered nor failed
+        self._failed = 0  # groups
+        self._waiting: deque[Piece] = deque()  # pieces to be sent; without a code, again
         self._workers: dict[Hashable, _Worker] = {}
-        self._idle: dict[Hashable, None] = {}
-        self._single: dict[Hashable, None] = {}  # with room for a call sent ahead
-        self._calls: dict[int, Call] = {}
-        self._ahead: dict[int, Call] = {}
-        self._withdrawn: set[int] = set()  # calls taken back, until they begin or end
+        self._idle: dict[Hashable, None] = {}  # workers without a call
+        self._with_room: dict[Hashable, None] = {}  # busy workers that may be sent a call ahead
+        self._calls: dict[int, Call] = {}  # in flight, by number
+        self._ahead: dict[int, Call] = {}  # those sent ahead that have not begun
+        self._withdrawn: set[int] = set()  # those taken back, until they begin or end
         self._hedged: dict[int, Call] = {}  # hedges in flight and wanted
-        self._late: dict[tuple[int, int], deque[Call]] | None = None
-        """Once nothing is left to start: calls by their groups and copies, the first to begin first."""
-        self._timeouts: deque[tuple[float, int]] = deque()  # in order of time
-        self._doubts: list[tuple[float, int, Call, Loss]] = []
+        self._hedge_queues: dict[tuple[int, int], deque[Call]] | None = None
+        """Calls by their groups and copies, in the order in which they began; None until nothing is left to start."""
+        self._timeouts: deque[tuple[float, int]] = deque()  # when calls time out, in order
+        self._copy_waits: list[tuple[float, int, Call, Loss]] = []
         """In order of time: until when copies of a call that failed are waited for."""
         self._times = CallTimes(batches=job.batches)
-        self._first_overhead = 0.0  # seconds; the most of a worker's first call so far
-        self._answered = 0
-        self._crashed = self._excused = 0
+        self._first_overhead = 0.0  # seconds; the longest overhead of a worker's first call
+        self._answered = 0  # calls
+        self._crashed = self._excused = 0  # calls
         self._longest_crash = 0.0  # seconds until a call crashed
         self._suspected = 0  # crashes of groups that seem to cause them
-        self._alone: float | None = None  # since when there has been no worker
-        self._out: list[Decision] = []
-        self._now = 0.0
+        self._empty_since: float | None = None  # when the last worker left
+        self._out: list[Decision] = []  # that follow from the event in hand
+        self._now = 0.0  # its time
 
     def handle(self, event: Event) -> list[Decision]:
-        """What is to be done now that this has happened."""
+        """Take in an event; the decisions that follow from it."""
         out: list[Decision] = []
         self._out, self._now = out, event.now
         if self.outcome is not None:
@@ -130,24 +130,24 @@ class Scheduler:
             case events.Tick():
                 self._on_tick(event)
             case events.Joined():
-                self._joined(event)
+                self._on_joined(event)
             case events.Left():
-                self._gone(event)
+                self._on_left(event)
             case events.Decoded():
-                self._decoded(event)
+                self._on_decoded(event)
             case events.Added():
-                self._added(event)
+                self._on_added(event)
             case events.Stop():
                 self._finish(event.outcome)
         if self.outcome is None and not getattr(event, "more", False):
-            self._go_on(event.now)
+            self._decide(event.now)
         return out
 
     @property
     def progress(self) -> tuple[int, int, int, int]:
         """Groups answered, failed, in calls that run, and hedges in flight."""
         running = sum(w.calls[0].groups for w in self._workers.values() if w.calls)
-        done = self.job.groups - self._left - self._failed
+        done = self.job.groups - self._unfinished - self._failed
         return done, self._failed, running, len(self._hedged)
 
     @property
@@ -155,24 +155,24 @@ class Scheduler:
         """Least seconds of a call that were not spent in ``fn``."""
         return self._times.overhead
 
-    def _decoded(self, event: events.Decoded) -> None:
+    def _on_decoded(self, event: events.Decoded) -> None:
         raise AssertionError("without a code nothing is decoded")
 
     # Events -------------------------------------------------------------------------------------------
 
-    def _joined(self, event: events.Joined) -> None:
+    def _on_joined(self, event: events.Joined) -> None:
         if event.worker not in self._workers:
             self._workers[event.worker] = _Worker(event.domain)
             self._idle[event.worker] = None
 
-    def _gone(self, event: events.Left) -> None:
+    def _on_left(self, event: events.Left) -> None:
         self._workers.pop(event.worker, None)
         self._idle.pop(event.worker, None)
-        self._single.pop(event.worker, None)
+        self._with_room.pop(event.worker, None)
 
-    def _added(self, event: events.Added) -> None:
+    def _on_added(self, event: events.Added) -> None:
         self.job = replace(self.job, groups=self.job.groups + event.groups)
-        self._left += event.groups
+        self._unfinished += event.groups
         self._more, self._asked = not event.last, False
 
     def _on_answer(self, event: events.Answered) -> None:
@@ -203,14 +203,14 @@ class Scheduler:
             self._accept(call, event.raised, event.now)
 
     def _share_rest(self, piece: Piece, begin: int) -> None:
-        """A call has ended at its limit: what it has not computed is shared out among all workers."""
+        """Share out among all workers the groups that a call, which ended early, has not computed."""
         self._drop_copies(piece)
         size = -(-(piece.end - begin) // max(1, len(self._workers)))
         for end in range(piece.end, begin, -size):
             self._waiting.appendleft(Piece(max(begin, end - size), end, lineage=piece.lineage))
 
     def _accept(self, call: Call, raised: tuple[int, ...], now: float) -> None:
-        """A wanted call has answered."""
+        """Count the answer of a wanted call, or wait for copies if groups of it ``raised``."""
         piece = call.piece
         if raised and piece.copies:
             piece.partial = call, raised
@@ -219,12 +219,13 @@ class Scheduler:
             self._take(piece, call, raised)
 
     def _take(self, piece: Piece, call: Call, raised: tuple[int, ...]) -> None:
+        """Count the answer of this call; groups that ``raised`` have failed."""
         self._drop_copies(piece)
         if piece.crashes - piece.excused >= _SUSPECT:
             self._suspected -= piece.crashes - piece.excused
             self._suspect(piece.lineage, suspected=False)
         self._out.append(events.Take(call))
-        self._left -= call.groups
+        self._unfinished -= call.groups
         for group in raised:
             self._fail(call, call.begin + group, call.begin + group + 1, Loss.RAISED)
 
@@ -242,7 +243,7 @@ class Scheduler:
                     if not withdrawn or math.isnan(call.started):
                         piece.held.discard(call.worker)
                     elif call.worker in self._workers:  # it may be stuck
-                        self._taken(call.worker, call, event.now)
+                        self._mark_taken(call.worker, call, event.now)
                     self._requeue(call, event.now)
                 return
             loss = Loss.CRASHED
@@ -254,40 +255,40 @@ class Scheduler:
         elif loss is Loss.RAISED and not math.isnan(call.started):
             self._times.add_raised(call.groups, event.now - call.started)
         if call.wanted:
-            self._lost(call, loss, event.now)
+            self._on_loss(call, loss, event.now)
 
-    def _lost(self, call: Call, loss: Loss, now: float) -> None:
+    def _on_loss(self, call: Call, loss: Loss, now: float) -> None:
         call.piece.copies.remove(call)
-        self._lose(call, loss)
-        if self._unresolved(call.piece):
+        self._retry_or_fail(call, loss)
+        if self._awaits_copy(call.piece):
             self._wait_for_copies(call, loss, now)
 
     def _wait_for_copies(self, call: Call, loss: Loss, now: float) -> None:
-        """Another copy may answer where this call did not: wait for it as long again as it has run, within limits.
+        """Wait for copies of a call that failed: as long again as the first of them has run, within limits.
 
-        After a timeout those that run have their own, and copies made later no more.
+        After a timeout: until all copies that run now have timed out as well.
         """
         begun = [c.started for c in call.piece.copies if c.started <= now] or [now]
         if loss is Loss.TIMED_OUT:
             until = max(begun) + self.job.call_timeout
         else:
             late = self._times.late(call.groups)
-            until = now + min(max(now - min(begun), late), _LATE_AGAIN * late)
-        insort(self._doubts, (until, call.number, call, loss))
+            until = now + min(max(now - min(begun), late), _COPY_WAIT * late)
+        insort(self._copy_waits, (until, call.number, call, loss))
 
     def _wait_no_longer(self, call: Call, loss: Loss) -> None:
-        """Where a row crashed its call is made again, and its copies may still answer; otherwise they are given up."""
+        """The time to wait for copies is over. A row alone that crashed is sent again beside them; others give them up."""
         piece = call.piece
-        # A call that is made again whole would crash for ever by the same row of it.
+        # Several rows are halved: whole, they would crash for ever by the same row.
         if loss is not Loss.CRASHED or (call.groups > 1 and self.job.retries):
             self._drop_copies(piece, at_once=loss is Loss.TIMED_OUT)
-            self._lose(call, loss)
+            self._retry_or_fail(call, loss)
         elif not piece.again:
             piece.again = True
             self._waiting.append(piece)
 
     def _drop_copies(self, piece: Piece, *, at_once: bool = False) -> None:
-        """Nothing that computes this piece is wanted any more."""
+        """Give up all calls of this piece."""
         for copy in piece.copies:
             self._give_up(copy, at_once=at_once)
         piece.copies.clear()
@@ -295,20 +296,21 @@ class Scheduler:
             piece.again = False
             self._waiting.remove(piece)
 
-    def _unresolved(self, piece: Piece) -> bool:
-        """Whether a copy in flight decides what this comes to."""
+    def _awaits_copy(self, piece: Piece) -> bool:
+        """Whether a copy in flight may still answer for this."""
         return bool(piece.copies)
 
     def _requeue(self, call: Call, now: float) -> None:
-        """A call had not begun: another worker may make it, unless a copy is in flight that answers."""
+        """Let another worker make a call that had not begun; first wait for its copies, if there are any in flight."""
         piece = call.piece
         if piece.copies:
-            self._may_be_late(piece)
+            self._queue_for_hedge(piece)
             self._wait_for_copies(call, Loss.CRASHED, now)
         elif not piece.again:
             self._waiting.appendleft(piece)
 
     def _note_crash(self, call: Call) -> None:
+        """Count a crash, for its row and for the chance of crashes."""
         piece, worker = call.piece, self._workers.get(call.worker)
         if worker is not None:
             worker.crashes += 1
@@ -318,14 +320,11 @@ class Scheduler:
                 self._excused += 1
                 return
         self._crashed += 1
-        if call.groups == 1:
-            self._crashed_alone(piece)
-        else:
+        if call.groups > 1:
             piece.lineage = piece.lineage or Lineage()
             piece.lineage.crashes += 1
             self._suspected += piece.lineage.suspected
-
-    def _crashed_alone(self, piece: Piece) -> None:
+            return
         piece.crashes += 1
         counted = piece.crashes - piece.excused
         if counted >= _SUSPECT:
@@ -339,10 +338,10 @@ class Scheduler:
 
     def _on_tick(self, event: events.Tick) -> None:
         timeout = self.job.call_timeout
-        # Where calls have failed, such as by a setup, another would.
+        # A worker on which calls have failed, such as by its setup, is not offered others.
         free = {n for n in event.free if n in self._workers and not self._workers[n].failed}
         for number, when in event.began:
-            self._began(number, when)
+            self._correct_start(number, when)
             if when == event.now:
                 self._take_back(number, event, free)
             else:
@@ -360,17 +359,17 @@ class Scheduler:
                 self._timeouts.append((event.now + timeout, number))
             elif call is not None and call.wanted and call.started + timeout <= event.now:
                 self._give_up(call, at_once=True)
-                self._lost(call, Loss.TIMED_OUT, event.now)
-        while self._doubts and self._doubts[0][0] <= event.now:
-            _, _, call, loss = self._doubts.pop(0)
-            if self._unresolved(call.piece):
+                self._on_loss(call, Loss.TIMED_OUT, event.now)
+        while self._copy_waits and self._copy_waits[0][0] <= event.now:
+            _, _, call, loss = self._copy_waits.pop(0)
+            if self._awaits_copy(call.piece):
                 self._wait_no_longer(call, loss)
 
     def _take_back(self, number: int, event: events.Tick, free: set[Hashable]) -> None:
-        """A call has not begun, and perhaps never will.
+        """Withdraw a call that has not begun, and perhaps never will, if another worker may have it.
 
-        If it waits for one of another job, one of the ``free`` workers may have it, and no other then. Where none is known to be
-        free, or its own function is being opened, any other may have it after a time, later each time.
+        If it waits behind another job, one of the ``free`` workers has it at once. If none is known to be free, or if its
+        worker is opening ``fn``, any other has it after a time, which doubles each time.
         """
         call, now = self._calls.get(number), event.now
         if call is None or number in self._withdrawn or not call.wanted:
@@ -381,15 +380,15 @@ class Scheduler:
         early = now - call.sent < patience * 2 ** min(call.piece.never_begun, _NEVER_BEGUN)
         if early and (opening or not free):
             return
-        may = [name for name in self._idle if self._may_take(name, call.piece)]
-        taker = next((name for name in may if name in free and not opening), None)
+        able = [name for name in self._idle if self._may_take(name, call.piece)]
+        taker = next((name for name in able if name in free and not opening), None)
         if taker is not None:
             free.remove(taker)
             for name in self._idle.keys() - event.free:
-                self._taken(name, call, now)
+                self._mark_taken(name, call, now)
         elif early:
             return
-        if may or any(self._may_take(name, call.piece) for name in self._computing(event)):
+        if able or any(self._may_take(name, call.piece) for name in self._computing(event)):
             self._withdrawn.add(number)
             self._out.append(events.Withdraw(call))
 
@@ -400,24 +399,24 @@ class Scheduler:
             if worker.calls and worker.calls[0].number not in waiting:
                 yield name
 
-    def _taken(self, name: Hashable, call: Call, now: float) -> None:
-        """A worker has calls of others: it is taken for as long again as this call has waited."""
+    def _mark_taken(self, name: Hashable, call: Call, now: float) -> None:
+        """Expect a worker to be busy with other jobs for as long again as this call has waited there."""
         worker = self._workers[name]
         worker.taken_until = max(worker.taken_until, 2 * now - call.sent)
 
     def _may_take(self, name: Hashable, piece: Piece) -> bool:
-        """Whether a worker may compute this, which is on its way to another."""
+        """Whether a worker may compute this: it has not had it before, or all workers have."""
         return name not in piece.held or piece.held.issuperset(self._workers)
 
-    def _began(self, number: int, when: float) -> None:
-        """A call begins only now."""
+    def _correct_start(self, number: int, when: float) -> None:
+        """Note that a call began later than when its worker was free of this job's calls."""
         call = self._calls.get(number)
         if call is None or math.isnan(call.started):
             return
         call.started = when
         if self.job.call_timeout < math.inf:
             insort(self._timeouts, (when + self.job.call_timeout, number))
-        for late in (self._late or {}).values():
+        for late in (self._hedge_queues or {}).values():
             if call in late:
                 late.remove(call)
                 insort(late, call, key=lambda c: c.started)
@@ -425,7 +424,7 @@ class Scheduler:
     # Calls --------------------------------------------------------------------------------------------
 
     def _end(self, number: int, now: float) -> Call | None:
-        """A call that is no longer in flight; the next one of its worker begins."""
+        """Take a call out of flight, and begin the next one of its worker; None if it was not in flight."""
         call = self._calls.pop(number, None)
         if call is None:
             return None
@@ -438,17 +437,17 @@ class Scheduler:
             worker.calls.remove(call)
             if running and worker.calls:
                 self._begin(worker.calls[0], now)
-            self._set_room(call.worker, worker)
+            self._note_room(call.worker, worker)
         return call
 
-    def _set_room(self, name: Hashable, worker: _Worker) -> None:
+    def _note_room(self, name: Hashable, worker: _Worker) -> None:
         """Note whether a worker is idle, or may be sent a call ahead."""
         self._idle.pop(name, None)
-        self._single.pop(name, None)
+        self._with_room.pop(name, None)
         if not worker.calls:
             self._idle[name] = None
         elif len(worker.calls) <= self.job.ahead and worker.calls[0].wanted:
-            self._single[name] = None
+            self._with_room[name] = None
 
     def _begin(self, call: Call, now: float) -> None:
         call.started = now
@@ -456,7 +455,7 @@ class Scheduler:
         self._withdrawn.discard(call.number)
         if self.job.call_timeout < math.inf:
             self._timeouts.append((now + self.job.call_timeout, call.number))
-        self._late_as_others(call).append(call)
+        self._hedge_queue(call).append(call)
 
     def _start(self, piece: Piece, name: Hashable, now: float, kind: Kind) -> None:
         call = Call(self.started, name, piece.begin, piece.end, kind, piece, sent=now)
@@ -474,22 +473,22 @@ class Scheduler:
             self._begin(call, now)
         else:
             call.ahead, self._ahead[call.number] = True, call
-        self._set_room(name, worker)
+        self._note_room(name, worker)
         self._out.append(events.Start(call))
 
     def _give_up(self, call: Call, *, at_once: bool = False) -> None:
         call.wanted = False
         self._hedged.pop(call.number, None)
-        self._single.pop(call.worker, None)  # it is busy for longer than its calls are wanted
+        self._with_room.pop(call.worker, None)  # it is not known when it will be free
         self._out.append(events.Abandon(call, at_once))
 
-    def _lose(self, call: Call, loss: Loss) -> None:
-        """A wanted call will not answer: wait for a copy, send its groups again, or fail them."""
+    def _retry_or_fail(self, call: Call, loss: Loss) -> None:
+        """Wait for copies of a lost call, send its groups again, or fail them."""
         piece, retries = call.piece, self.job.retries
         blamed = loss is Loss.CRASHED and self._to_blame(piece)
         if piece.copies and not blamed:
             if loss is not Loss.RAISED:
-                self._may_be_late(piece)
+                self._queue_for_hedge(piece)
             return
         self._drop_copies(piece)
         if piece.partial is not None:
@@ -504,27 +503,27 @@ class Scheduler:
         elif loss is Loss.CRASHED and not blamed:
             self._waiting.append(piece)
         else:
-            self._left -= call.groups
+            self._unfinished -= call.groups
             self._fail(call, piece.begin, piece.end, loss)
 
-    def _may_be_late(self, piece: Piece) -> None:
-        """What still runs after a copy was lost is hedged again when it is late."""
+    def _queue_for_hedge(self, piece: Piece) -> None:
+        """Have the copies that still run, after another has ended, hedged when they are late."""
         for copy in piece.copies:
             if not math.isnan(copy.started):
-                insort(self._late_as_others(copy), copy, key=lambda call: call.started)
+                insort(self._hedge_queue(copy), copy, key=lambda call: call.started)
 
-    def _late_as_others(self, call: Call) -> deque[Call]:
-        """Calls that are late after the same time as this one; none is noted while groups are left to start."""
-        if self._late is None:
+    def _hedge_queue(self, call: Call) -> deque[Call]:
+        """The queue of running calls that are late after as long as this one; not kept while groups are left to start."""
+        if self._hedge_queues is None:
             return deque()
-        return self._late.setdefault((call.groups, len(call.piece.copies)), deque())
+        return self._hedge_queues.setdefault((call.groups, len(call.piece.copies)), deque())
 
     def _to_blame(self, piece: Piece) -> bool:
         """Whether the groups of a call that has crashed are the cause, and not its worker."""
         if not self.job.retries:
             crashes = piece.lineage.crashes if piece.lineage else piece.crashes
             return not piece.copies or crashes >= MOST_CRASHES
-        if piece.end - piece.begin > 1:  # then it is halved
+        if piece.end - piece.begin > 1:  # if it is to blame, it is halved although copies run
             return piece.lineage is not None and piece.lineage.crashes > self.job.retries
         if piece.crashes <= self.job.retries:
             return False
@@ -535,11 +534,11 @@ class Scheduler:
             return not self._outlasting()
         crashed = self._crashed - self._suspected
         share: float = crashed / (self._answered + crashed)
-        return counted > self.job.retries and share**counted < _UNLIKELY
+        return counted > self.job.retries and share**counted < _CHANCE
 
     def _outlasting(self) -> bool:
-        """Whether a call runs for longer than those that crashed: then it is some workers that crash, not all calls."""
-        since = self._now - _OUTLASTS * self._longest_crash
+        """Whether a call has run much longer than those that crashed: then not all calls crash, but some workers do."""
+        since = self._now - _LONGER * self._longest_crash
         running = (worker.calls[0] for worker in self._workers.values() if worker.calls)
         return any(call.started <= since and not call.piece.crashes for call in running)
 
@@ -549,9 +548,10 @@ class Scheduler:
 
     # What to do next ----------------------------------------------------------------------------------
 
-    def _go_on(self, now: float) -> None:
+    def _decide(self, now: float) -> None:
+        """End the job, or start calls and set when to wake up."""
         stop = self.job.stop
-        if self._left == 0 and not self._more:
+        if self._unfinished == 0 and not self._more:
             self._finish(Outcome.COMPLETE if self._failed else Outcome.EXACT)
             return
         outcome = None if stop is None else stop.verdict(self._seen(now))
@@ -561,15 +561,15 @@ class Scheduler:
         if self._without_workers(now):
             self._finish(Outcome.NONE_RUNNING)
             return
-        if self._alone is not None:
-            self.wake = sooner(self._due_stop(now), self._alone + self.job.patience)
+        if self._empty_since is not None:
+            self.wake = sooner(self._due_stop(now), self._empty_since + self.job.patience)
             return
-        self._free_from_stuck(now)
+        self._withdraw_from_stuck(now)
         self._send(now)
         self._ask_for_more()
         wake = self._due_stop(now)
         if self._idle and self._next == self.job.groups and not self._more:
-            wake = sooner(wake, self._hasten(now))
+            wake = sooner(wake, self._send_hedges(now))
         elif self._waiting and not self._idle:
             self._make_room()
         self.wake = sooner(wake, self._due_tick())
@@ -581,18 +581,17 @@ class Scheduler:
         return None if after is None else now + after
 
     def _due_tick(self) -> float | None:
-        """When a call has run too long, or a copy been waited for long enough."""
-        first = [waiting[0][0] for waiting in (self._timeouts, self._doubts) if waiting]
-        return min(first, default=None)
+        """When the next call times out, or the next wait for copies ends."""
+        return min((due[0][0] for due in (self._timeouts, self._copy_waits) if due), default=None)
 
     def _without_workers(self, now: float) -> bool:
         """Whether there has been no worker, and no call, for longer than the job is to wait."""
         if self._workers or self._calls:
-            self._alone = None
+            self._empty_since = None
             return False
-        if self._alone is None:
-            self._alone = now
-        return now >= self._alone + self.job.patience
+        if self._empty_since is None:
+            self._empty_since = now
+        return now >= self._empty_since + self.job.patience
 
     def _ask_for_more(self) -> None:
         """Ask for groups, unless each worker could be given another call."""
@@ -612,7 +611,7 @@ class Scheduler:
             False,
             lambda: self.job.stderr(0, not self._calls),
             rows=self.job.before + self.job.groups,
-            done=self.job.before + self.job.groups - self._left,
+            done=self.job.before + self.job.groups - self._unfinished,
             slower_in=lambda times: self._slower_in(times, now),
         )
 
@@ -638,12 +637,13 @@ class Scheduler:
         self._out.append(events.Ended(outcome))
 
     def _send(self, now: float) -> None:
-        """Give calls to workers that are idle, then ahead to those that have one."""
-        for room in (self._idle, self._single):
-            if room is self._single and not self._sends_ahead():
+        """Start calls on idle workers, then send calls ahead to busy ones."""
+        for names in (self._idle, self._with_room):
+            ahead = names is self._with_room
+            if ahead and not self._sends_ahead():
                 return
-            for name in list(room) if self._waiting or self._next < self.job.groups else ():
-                if room is self._single and self._stuck(name, now):
+            for name in list(names) if self._waiting or self._next < self.job.groups else ():
+                if ahead and self._stuck(name, now):
                     continue
                 if self._workers[name].taken_until > now and self._some_free(now):
                     continue
@@ -656,15 +656,16 @@ class Scheduler:
                     return
 
     def _some_free(self, now: float) -> bool:
-        """Whether a worker is not taken by what is not this job's."""
+        """Whether any worker is free of other jobs."""
         return any(worker.taken_until <= now for worker in self._workers.values())
 
     def _piece_for(self, name: Hashable, now: float) -> Piece | None:
-        """What this worker computes next: what is sent again first, but not where it was before."""
+        """What this worker computes next: pieces that wait before new groups, but none that it has had."""
         # A row that may have caused its crashes waits until it is known how many calls crash by chance.
         ended = self._answered + self._crashed + self._excused
-        early = ended < (_ENOUGH if self._answered else _NONE) and self._next < self.job.groups
+        enough = _ENOUGH_CALLS if self._answered else _ENOUGH_UNANSWERED
         none_left = self._next == self.job.groups
+        early = ended < enough and not none_left
         for at, piece in enumerate(self._waiting):
             if early and piece.crashes >= _SUSPECT:
                 continue
@@ -679,10 +680,10 @@ class Scheduler:
         self._next = begin + self._size()
         return Piece(begin, self._next)
 
-    def _free_from_stuck(self, now: float) -> None:
-        """Take back what was sent ahead to a worker that is stuck, for whichever is free next.
+    def _withdraw_from_stuck(self, now: float) -> None:
+        """Withdraw a call that was sent ahead to a stuck worker, for the next worker that is free.
 
-        Only the first in order of sending is looked at: mostly the call before it has begun first, too.
+        Only the call sent first is looked at: mostly the one before it, on its worker, began first as well.
         """
         for number, call in self._ahead.items():
             if number not in self._withdrawn:
@@ -712,11 +713,11 @@ class Scheduler:
         return None if after == math.inf else math.nextafter(after, math.inf)
 
     def _size(self, *, unbounded: bool = False) -> int:
-        """Groups of the next call: what takes long enough, and less towards the end of the job.
+        """Groups of the next call: many compared with its overhead, and fewer towards the end of the job.
 
-        ``unbounded``: if there were any number of them.
+        ``unbounded``: as if the job had no end.
         """
-        left = _MANY if unbounded else self.job.groups - self._next
+        left = _UNBOUNDED if unbounded else self.job.groups - self._next
         if self.job.size is not None:
             return min(self.job.size, left)
         times = self._times
@@ -724,7 +725,7 @@ class Scheduler:
             return 1
         workers = len(self._workers)
         enough = max(min(_OVERHEADS * times.overhead, _LONG), _LEAST_OVERHEADS * times.overhead)
-        seconds = max(_SECONDS, enough, _DRIVER * workers)
+        seconds = max(_MIN_SECONDS, enough, _DRIVER_SECONDS * workers)
         seconds = min(seconds, self.job.call_timeout / 4)
         fair = left if self._more else -(-left * self.job.slots // (_SHARES * workers))
         if times.mean * fair < _LEAST_OVERHEADS * times.overhead:
@@ -732,84 +733,84 @@ class Scheduler:
         most = min(_GROWTH * times.largest, fair)
         if times.mean * most > seconds:
             most = int(seconds / times.mean)
-        most = min(most, int(_BYTES / max(times.nbytes, 1.0)))
+        most = min(most, int(_MOST_BYTES / max(times.nbytes, 1.0)))
         if self.job.batches and not unbounded:
-            most = max(most, self._together(left))
+            most = max(most, self._batch_size(left))
         if times.nbytes * most > self.job.memory:
             most = int(self.job.memory / times.nbytes)
         return min(left, max(1, most))
 
     def _limit(self, groups: int) -> tuple[float, int]:
-        """Seconds after which a call ends with what it has computed, and how many groups are computed at a time."""
-        times, step, call, each = self._times, 1, 0.0, self._times.mean
+        """Seconds after which a call ends early, and how many groups it computes at a time."""
+        times, step, fixed, each = self._times, 1, 0.0, self._times.mean
         if self.job.batches:
-            call, each = times.fit() or (0.0, 0.0)
+            fixed, each = times.fit() or (0.0, 0.0)
             step = groups
-            if each > _TOGETHER:  # and what a call takes by itself is to take little of each part
-                step = max(math.ceil(groups / _STEPS), math.ceil(_STEPS * call / each))
+            if each > _SHORT_ROW:  # each step costs the fixed seconds again
+                step = max(math.ceil(groups / _STEPS), math.ceil(_STEPS * fixed / each))
         if step >= groups or self.job.size is not None:
             return math.inf, 1
-        usual = _LIMIT * (call + each * groups)
-        return max(_NOISE, _LEAST_OVERHEADS * times.overhead, usual), step
+        limit = _LIMIT_FACTOR * (fixed + each * groups)
+        return max(_LEAST_LIMIT, _LEAST_OVERHEADS * times.overhead, limit), step
 
     def _time_left(self, worker: _Worker, step: int) -> float:
-        """Seconds that a worker's next call may take to answer before the stopping rule may end the job."""
+        """Seconds that a worker's next call may run to answer before the stopping rule may end the job."""
         due, times = self._due_stop(self._now), self._times
         if due is None:
             return math.inf
-        # Other calls come before it, and it ends up to one step after its limit.
+        # The worker's other calls come first, and the call ends up to one step after its limit.
         groups = sum(call.groups for call in worker.calls) + step
-        left = due - self._now - groups * times.mean - _ON_TIME * times.overhead
+        left = due - self._now - groups * times.mean - _MARGIN_OVERHEADS * times.overhead
         return max(0.0, left)
 
     def _sends_ahead(self) -> bool:
-        """Whether calls may go to workers that still run one: long rows would gain little, and wait for slow ones."""
+        """Whether busy workers are sent calls ahead. Long rows would gain little by it, and might wait for slow ones."""
         times, workers = self._times, len(self._workers)
         if self._answered < workers:
             return False  # the first answers are those of short rows
-        first = self.started < _TRIED * workers
+        first = self.started < _TRIAL_GROUPS * workers
         if first and self.job.batches and self.job.size is None and times.fit() is None:
-            return False  # what a call takes by itself may soon be known, and this one would be too small
-        return times.mean < max(_SECONDS, _AHEAD * times.overhead)
+            return False  # once the fixed seconds are known, which is soon, calls are larger
+        return times.mean < max(_MIN_SECONDS, _AHEAD_OVERHEADS * times.overhead)
 
-    def _together(self, left: int) -> int:
-        """Groups of a call that takes most of its time for them, and not for itself."""
+    def _batch_size(self, left: int) -> int:
+        """Groups of a batch, whose fixed seconds are to be a small part of its time."""
         times = self._times
-        fit = times.fit(_ERRORS)
+        fit = times.fit(_FIXED_ERRORS)
         workers = len(self._workers)
         if fit is None:
-            # Calls of two sizes show whether calls take a time of their own.
-            most = min(_TRIED, -(-left // workers) - 1) if self.started % 2 else 1
-            call, group = 0.0, times.mean
+            # Calls of two sizes show whether calls take fixed seconds.
+            most = min(_TRIAL_GROUPS, -(-left // workers) - 1) if self.started % 2 else 1
+            fixed, group = 0.0, times.mean
         else:
-            call, group = fit
-            own = min(call / group, left) if group else left
+            fixed, group = fit
+            worth = min(fixed / group, left) if group else left  # groups that take as long
             # To share out what is left in ever smaller parts would take longer than what these save.
-            most = max(-(-left // workers), math.ceil(own / _OWN))
-            most = min(most, math.ceil(_OWN * own), _GROWTH * times.largest, left)
+            most = max(-(-left // workers), math.ceil(worth / _FIXED_RATIO))
+            most = min(most, math.ceil(_FIXED_RATIO * worth), _GROWTH * times.largest, left)
         timeout = self.job.call_timeout / 4
-        return most if call + group * most <= timeout else 1
+        return most if fixed + group * most <= timeout else 1
 
-    def _hasten(self, now: float) -> float | None:
-        """With nothing left to start, send late calls again; returns when the next one is late."""
+    def _send_hedges(self, now: float) -> float | None:
+        """With nothing left to start, hedge late calls; returns when the next one is late."""
         if self._withdrawn:
             return None
         stuck = self._next_stuck(now) if self._ahead or self._waiting else None
         if self.job.hedge is None:
             return stuck
-        if self._late is None:
-            self._late = {}
+        if self._hedge_queues is None:
+            self._hedge_queues = {}
             for running in sorted(self._calls.values(), key=lambda call: call.started):
-                self._late_as_others(running).append(running)
+                self._hedge_queue(running).append(running)
         budget = self._budget(self.job.hedge)
         while self._idle and self.hedges < budget:
-            due, late = self._latest(patience_after(self.hedges, budget))
+            due, late = self._first_late(patience_after(self.hedges, budget))
             if late is None or due is None or due > now:
                 return sooner(due, stuck)
-            name = self._other(late.piece, now)
+            name = self._worker_for_hedge(late.piece, now)
             if name is None:
                 return self._next_stuck(now)
-            self._late_as_others(late).popleft()
+            self._hedge_queue(late).popleft()
             self._hedge(late.piece, name, now)
         return stuck
 
@@ -823,10 +824,10 @@ class Scheduler:
         hedge = piece.copies[-1]
         self._hedged[hedge.number] = hedge
 
-    def _latest(self, patience: float) -> tuple[float | None, Call | None]:
-        """The running call that is late first, and when; ``patience`` as `patience_after` gives it."""
+    def _first_late(self, patience: float) -> tuple[float | None, Call | None]:
+        """When the next running call is late, and which it is; ``patience``: see `patience_after`."""
         first: tuple[float, Call] | None = None
-        for (groups, copies), calls in (self._late or {}).items():
+        for (groups, copies), calls in (self._hedge_queues or {}).items():
             while calls and (
                 calls[0].number not in self._calls
                 or not calls[0].wanted
@@ -834,13 +835,13 @@ class Scheduler:
             ):
                 calls.popleft()
             if calls:
-                due = calls[0].started + rarer(copies) * patience * self._times.late(groups)
+                due = calls[0].started + patience_for(copies) * patience * self._times.late(groups)
                 if first is None or due < first[0]:
                     first = due, calls[0]
         return first or (None, None)
 
-    def _other(self, piece: Piece, now: float) -> Hashable | None:
-        """An idle worker without a copy, of another failure domain if there is one; one that lost a copy if all others are stuck."""
+    def _worker_for_hedge(self, piece: Piece, now: float) -> Hashable | None:
+        """An idle worker that has had no copy, best of another failure domain; if all others are stuck, any idle one."""
         domains = {self._workers[w].domain for w in piece.held if w in self._workers} - {None}
         found = None
         for name in self._idle:
@@ -853,28 +854,29 @@ class Scheduler:
         return found
 
     def _make_room(self) -> None:
-        """End hedges that hold workers which calls sent again need."""
+        """Give up hedges, the last first, on workers that calls which are sent again need."""
         room = len(self._waiting)
         for hedge in list(self._hedged.values())[::-1]:
             if room and len(hedge.piece.copies) > 1:
                 room -= 1
                 hedge.piece.copies.remove(hedge)
                 self._give_up(hedge)
-                self._may_be_late(hedge.piece)
+                self._queue_for_hedge(hedge.piece)
 
 
 def patience_after(hedges: int, budget: float) -> float:
-    """How many times as late a call must be: more the fewer hedges are left, or none is left for calls that never end."""
-    left = (1.0 - hedges / budget) / _SPARED
-    return 1.0 / min(max(left, 1.0 / _LATEST), 1.0)
+    """How many times as late a call must be for a hedge. It grows as hedges run out, to leave some for calls that never end."""
+    left = (1.0 - hedges / budget) / _SPARED_SHARE
+    return 1.0 / min(max(left, 1.0 / _MOST_PATIENCE), 1.0)
 
 
-def rarer(copies: int) -> float:
-    """How many times as long a call is waited for of which so many copies run."""
+def patience_for(copies: int) -> float:
+    """How many times as long a call is waited for if so many copies of it run."""
     return _RARER ** max(0, copies - _COPIES + 1)
 
 
 def sooner(first: float | None, second: float | None) -> float | None:
+    """The earlier of two times, either of which may be unknown."""
     if first is None or second is None:
         return second if first is None else first
     return min(first, second)

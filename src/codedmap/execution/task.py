@@ -27,11 +27,14 @@ from ..engines.transport.serve import OnlyHere, Terminated
 from ..errors import CodedmapError, InvalidAnswer
 from ..results.trees import Rows, as_numpy, check_parts, leaf_rows, map_leaves, stacked
 
-_LONGEST = 100_000  # bytes of output that a call sends back
+_LONGEST = 100_000  # most bytes of output that a call sends back
 _SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_}
-_running = threading.local()
+_running = threading.local()  # its ``depth`` is above 0 in a thread that runs a call
 _STREAMS = "stdout", "stderr"
-_ENDS = KeyboardInterrupt, Terminated  # whatever else ``fn`` raises costs its row
+_ENDS = (
+    KeyboardInterrupt,
+    Terminated,
+)  # these end the call; whatever else ``fn`` raises costs its row
 Computed = tuple[Any, dict[int, Failure], int | None]  # as in `Reply`: values, raised and done
 
 
@@ -41,7 +44,7 @@ def in_worker() -> bool:
 
 
 def raised_by_fn(error: BaseException) -> bool:
-    """Whether ``fn`` has raised this, such as for an engine of its own, and not what runs it."""
+    """Whether ``fn`` has raised this, perhaps from an engine of its own, and not the engine that runs it."""
     return getattr(error, "_of_fn", False)
 
 
@@ -63,8 +66,8 @@ class Itemwise:
 def itemwise(fn: Callable[..., Any]) -> Itemwise:
     """Lift a function of one input to one of a batch, as `map` needs it.
 
-    The inputs of a batch are computed one after another. One that raises costs only itself, and those behind a slow one
-    are computed elsewhere.
+    The inputs of a batch are computed one after another. An input for which ``fn`` raises costs only itself, and those
+    behind a slow input are computed elsewhere.
 
     Examples
     --------
@@ -76,7 +79,7 @@ def itemwise(fn: Callable[..., Any]) -> Itemwise:
 
 
 def is_itemwise(fn: Any) -> bool:
-    """Whether a function, or one that is kept on the workers, is lifted."""
+    """Whether a function is lifted by `itemwise`, perhaps as a `Resident`."""
     return isinstance(fn.fn if isinstance(fn, Resident) else fn, Itemwise)
 
 
@@ -88,9 +91,9 @@ class Batch:
     """The arguments of ``fn``."""
     rows: int
     numbers: range | np.ndarray
-    """Of the rows among all inputs."""
+    """The numbers of the rows among all inputs."""
     halve: Literal["", "first", "all"] = ""
-    """Which rows to look for if ``fn`` raises, by halves: the first that it raises for, or all."""
+    """Which rows for which ``fn`` raises are found by halving the batch: none, the first, or all."""
     limit: float = math.inf
     """Seconds after which no further row is computed."""
     step: int = 1
@@ -115,7 +118,7 @@ class RowsTask:
     """Whether an answer must have a row for each input; if not, it is sent back as it is."""
 
     def __call__(self, batch: Batch) -> Reply:
-        # Everywhere alike; in an engine of threads fn sees the caller's own memory.
+        # In an engine of threads fn sees the caller's own memory; other engines are alike in this.
         for part in batch.parts:
             if isinstance(part, np.ndarray):
                 part.flags.writeable = False
@@ -139,7 +142,9 @@ class RowsTask:
                 error._of_fn = True  # type: ignore[union-attr]
             if not batch.halve:
                 raise
-            return self._by_halves(batch, error)
+            if batch.rows == 1:
+                return None, {0: Failure.of(error)}, None
+            return self._in_parts(batch, -(-batch.rows // 2))
         here = not self.capture  # fn may write its next answer into this one before it is received
         if not self.checked:
             array = as_array(values) if here else None
@@ -149,14 +154,8 @@ class RowsTask:
         values = map_leaves(partial(_in_order, batch), values)
         return map_leaves(own_copy, values) if here else values, {}, None
 
-    def _by_halves(self, batch: Batch, error: BaseException) -> Computed:
-        """Answers to the rows for which ``fn`` does not raise, and why it does for the others."""
-        if batch.rows == 1:
-            return None, {0: Failure.of(error)}, None
-        return self._in_parts(batch, -(-batch.rows // 2))
-
     def _in_parts(self, batch: Batch, step: int) -> Computed:
-        """So many rows at a time, until the limit."""
+        """Compute ``step`` rows at a time, until the limit of the batch."""
         answers, raised, done = Rows(batch.rows), dict[int, Failure](), None
         until = time.perf_counter() + batch.limit
         for begin in range(0, batch.rows, step):
@@ -204,7 +203,7 @@ def _reply(compute: Callable[[], Computed], *, capture: bool) -> Reply:
 
 @dataclass(frozen=True, slots=True)
 class TaskOf:
-    """How a function is made a task, for `Resident.on`; equal if tasks are made alike."""
+    """Makes a function a task, for `Resident.on`; equal if it makes equal tasks."""
 
     capture: bool
     checked: bool
@@ -246,7 +245,7 @@ def _one_by_one(
 
 
 def _alike(answers: Mapping[int, Any]) -> tuple[list[Any], dict[int, Failure]]:
-    """Of answers by place those that most are like, and why each other is not like them."""
+    """The answers of the form that most have, and for every other, by its place, why it does not fit them."""
     groups: list[list[int]] = [[]]
     odd = {place: _differs(answer, answer) for place, answer in answers.items()}
     for place in (place for place, error in odd.items() if error is None):
@@ -264,6 +263,7 @@ def _alike(answers: Mapping[int, Any]) -> tuple[list[Any], dict[int, Failure]]:
 
 
 def _differs(usual: Any, other: Any) -> InvalidAnswer | None:
+    """Why two answers cannot be stacked; None if they can."""
     try:
         stacked([usual, other])
     except InvalidAnswer as error:
@@ -272,7 +272,7 @@ def _differs(usual: Any, other: Any) -> InvalidAnswer | None:
 
 
 def _stream(seed: int, row: int) -> np.random.Generator:
-    """The random numbers of a row, the same in every call that computes it."""
+    """The random generator of a row, the same in every call that computes it."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(row),)))
 
 
@@ -304,8 +304,8 @@ def _plain(values: Any) -> Any:
 
 
 def _kept(answer: Any) -> Any:
-    """The answer to one input, apart from what ``fn`` may write the next one into."""
-    kind = type(answer)  # the usual ones first, because a row may take microseconds
+    """A copy of the answer to one input: ``fn`` may write its next answer into the same memory."""
+    kind = type(answer)  # the usual types first, because a row may take microseconds
     if kind in _SCALARS:
         return answer
     if kind is np.ndarray:
@@ -324,7 +324,7 @@ def _own(leaf: Any) -> Any:
 
 
 def own_copy(value: Any) -> Any:
-    """A copy of an array, list, tuple, dict or set, and of those in it; anything else as it is."""
+    """A deep copy of an array, list, tuple, dict or set; anything else as it is."""
     if isinstance(value, np.ndarray):
         made = value.copy()
         if value.dtype == object and value.ndim:
@@ -334,11 +334,11 @@ def own_copy(value: Any) -> Any:
     kind = type(value)
     if kind is list:
         plain = {*map(type, value)} <= _SCALARS
-        return value.copy() if plain else [own_copy(one) for one in value]
+        return value.copy() if plain else [*map(own_copy, value)]
     if kind is tuple or (isinstance(value, tuple) and hasattr(kind, "_make")):
         return getattr(kind, "_make", tuple)(map(own_copy, value))
     if kind is dict:
-        return {name: own_copy(one) for name, one in value.items()}
+        return {name: own_copy(entry) for name, entry in value.items()}
     return value.copy() if kind is set else value
 
 
@@ -351,10 +351,10 @@ def _named(answer: Any) -> Any:
 
 
 class _Output(io.BytesIO):
-    """What ``fn`` prints and warns. Programs to which it gives this as their output print to that of the worker."""
+    """What ``fn`` prints and warns. Programs that it gives this as their output print to the output of the worker."""
 
     left_out = 0
-    """Bytes."""
+    """Bytes that were written and not kept."""
 
     def write(self, data: Any) -> int:
         """Write what there is room for; the rest is counted."""
@@ -376,7 +376,7 @@ class _Output(io.BytesIO):
 
 
 class _Text(io.TextIOWrapper):
-    """Stands for the outputs of the process until it is over; calls in other threads begin and end meanwhile."""
+    """Replaces the outputs of the process until a call is over; calls in other threads may begin and end meanwhile."""
 
     def __init__(self, output: _Output) -> None:
         super().__init__(

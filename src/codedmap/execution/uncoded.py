@@ -1,4 +1,4 @@
-"""Jobs without a code: rows, which are exact or have failed, and estimates of those that have no answer."""
+"""Jobs without a code: rows are exact or have failed, and those without an answer may be estimated."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ from .missing import (
 from .scheduler import Scheduler
 from .task import Batch, Itemwise, RowsTask, TaskOf, is_itemwise, raised_by_fn
 
-_ENOUGH = 20  # answers from which standard errors are believed
-_FEW = 2  # answers from which anything is estimated
-_SOME = 1000  # rows that are looked at before all, or in place of all
-_NUMBER = 1e-7  # seconds to read a number of the inputs, or to estimate one and write it, however cheaply,
-_WRITING = 0.5  # but at most this share of a deadline for all
+_ENOUGH_ANSWERS = 20  # least answers for standard errors that a rule may trust
+_LEAST_ANSWERS = 2  # least answers from which others are estimated
+_SAMPLE = 1000  # rows that are tested before all rows, or in place of them
+_NUMBER_SECONDS = 1e-7  # to read a number of the inputs, or to estimate and write one
+_WRITING_SHARE = 0.5  # most of a deadline that is reserved for that
 
 
 class KeptTasks:
-    """The function of a job on each worker, where it is sent at its first call; ``checked`` as for `RowsTask`."""
+    """The function of a job on each worker, which is sent it with its first call; ``checked`` as for `RowsTask`."""
 
     def __init__(
         self,
@@ -76,32 +76,32 @@ class KeptTasks:
         capture = not getattr(engine, "in_process", False)
         self.task = RowsTask(plain, dict(kwargs or {}), seed, capture, checked)
         stays = resident is not None and not kwargs and seed is None
-        self._made = TaskOf(capture, checked) if stays else None
+        self._task_of = TaskOf(capture, checked) if stays else None
         self._resident = resident if resident is not None and stays else Resident(self.task, engine)
 
     def checking(self) -> KeptTasks:
-        """The same function, whose answers are checked."""
+        """The same function, with its answers checked."""
         return KeptTasks(self._fn, self._engine, kwargs=self.task.kwargs, seed=self.task.seed)
 
     def on(self, worker: Any) -> Kept:
         """What stands for the task on this worker."""
-        return self._resident.on(worker, self._made)
+        return self._resident.on(worker, self._task_of)
 
 
 _RECORD = 'go on without such rows with on_error="record"'
 
 
 class RowsJob(MapJob):
-    """Rows on an engine, for whose workers the ``job`` is completed.
+    """A job of rows on an engine; what the ``job`` lacks is set for the rows and the engine.
 
-    ``started`` is when `map` was called, by `time.monotonic`, and ``deadline`` when estimates should be made, in seconds
-    after it. ``show`` is called with the `LiveJob` after each event. From ``known`` answers rows are estimated too.
-    Answers are kept in the ``store``, by default in memory. Rows are started in a random order if ``shuffled``, by
-    default if the job may stop early. Rows that are EXACT by ``status`` (m,) are not computed.
+    ``started`` is when `map` was called, by `time.monotonic`, and ``deadline`` by when estimates should be made, in
+    seconds after it. ``show`` is called with the `LiveJob` after each event. Rows are estimated from ``known`` answers
+    as well. Answers are kept in the ``store``, by default in memory. Rows are started in a random order if ``shuffled``,
+    by default if the job may stop early. Rows that are EXACT by ``status`` (m,) are not computed.
     """
 
     otherwise = _RECORD
-    """What can be done about a row that has failed but to correct it."""
+    """The next step for a row that has failed, if its error cannot be corrected."""
 
     def __init__(
         self,
@@ -121,31 +121,31 @@ class RowsJob(MapJob):
     ) -> None:
         self._deadline = deadline
         self._sized = deadline is None or inputs.numbers is None
-        """Whether it is known how many numbers are estimated, or none are."""
+        """Whether time for estimates is reserved, which takes the first answer; or none is needed."""
         self._known = known
         self._tasks, self._stop, self._store, self._record = tasks, job.stop, store, record
-        # What is missing when a job stops early must not be the last rows, or every estimate extrapolates.
+        # If a job stopped early with its last rows missing, every estimate would extrapolate.
         shuffled = job.stop is not None if shuffled is None else shuffled
         self._rows = rows = JobRows(inputs, store, shuffled=shuffled, status=status)
         self._tolerance = tolerance_of(job.stop)
         self._found: list[Estimates] = []
-        """Of rows that were missing when standard errors were last looked at."""
+        """Those of missing rows, from when standard errors were last computed."""
         self.values = Rows(inputs.rows)
-        """Answers in memory; nothing where there is a store."""
+        """Answers in memory; empty where there is a store."""
         self.failures: dict[int, BaseException] = {}
         self.last_loss: WorkerLost | None = None
         """Why a call was lost with its worker: the last crash, if there was one."""
-        self._replies: dict[int, Reply] = {}
+        self._replies: dict[int, Reply] = {}  # by call, as are the next two
         self._errors: dict[int, BaseException] = {}
-        self._checksums: dict[int, str] = {}
+        self._checksums: dict[int, str] = {}  # of the inputs
         self._sent: dict[Any, Kept] = {}  # what stands for the function, by worker
-        self._with_fn: set[int] = set()  # calls that came with it
-        self._odd: set[int] = set()  # rows with an answer that cannot stand beside others
+        self._with_fn: set[int] = set()  # calls with which the function was sent
+        self._odd_rows: set[int] = set()  # rows with an answer that does not fit those of others
         job = replace(
             job,
             groups=rows.count,
             before=len(rows.status) - rows.count,
-            # Where each worker has a queue, as in no executor, a call may wait for the one that runs.
+            # Workers with a queue of their own, unlike those of an executor, can be sent a call ahead.
             ahead=int(isinstance(engine, QueueEngine) or hasattr(engine, "members")),
             patience=patience_of(engine),
             memory=call_memory(engine),
@@ -162,13 +162,13 @@ class RowsJob(MapJob):
             self._leave_time(self._deadline)
 
     def _leave_time(self, deadline: float) -> None:
-        """Stop earlier where inputs and answers are so many numbers that the rest of the time is too short to estimate any."""
+        """Stop earlier if inputs and answers are so many numbers that the time reserved for estimates is too short."""
         status = self._rows.status
         answer = leaves(self._read(np.flatnonzero(status == Status.EXACT)[:1]))
         if any(leaf.dtype.kind not in "biuf" for leaf in answer):
-            return  # and is not estimated
+            return  # such answers are not estimated
         each = sum(leaf.size for leaf in answer) + (self._rows.inputs.numbers or 0)
-        needed = min(_NUMBER * len(status) * each, _WRITING * deadline)
+        needed = min(_NUMBER_SECONDS * len(status) * each, _WRITING_SHARE * deadline)
         if needed > (1.0 - COMPUTING) * deadline and self._stop is not None:
             self._stop = self._stop | Deadline(deadline - needed)
             self.scheduler.job = replace(self.scheduler.job, stop=self._stop)
@@ -178,14 +178,14 @@ class RowsJob(MapJob):
         return self._result(Outcome.WAITING) if self._store is None else None
 
     def result(self) -> MapResult:
-        """What the job came to; raises `NotEnoughAnswers` if rows are missing and no stopping rule allows it."""
+        """The result of the job; raises `NotEnoughAnswers` if rows are missing and no stopping rule allows it."""
         status = self._rows.status
         outcome, missing = self._ended(partial=self._record), status == Status.MISSING
         self._rows.check_read(outcome)
         effort, time_left = time_for_estimates(self, self._deadline)
         estimates: Iterable[Estimates] = ()
         if outcome is Outcome.TOLERANCE:
-            # Since it was looked at them, rows may have been answered or have failed.
+            # Rows may have been answered, or have failed, since they were estimated.
             estimates = [found.of(missing) for found in self._found if missing[found.rows].any()]
         elif missing.any() and self._stop is not None:
             estimates = self._estimated(np.flatnonzero(missing), effort, time_left)
@@ -196,28 +196,27 @@ class RowsJob(MapJob):
             for found in estimates:
                 self._store.put_estimates(found.rows, found.values, found.stderr)
             values, stderr = self._store.finish()
-            result = self._made(values, stderr, status, outcome)
+            result = self._build(values, stderr, status, outcome)
         left = int((result.status == Status.MISSING).sum())
         if left and self._stop is not None and (reason := self._not_estimated(before)):
             warn_caller(
                 f"{many(left, 'row')} without an answer {'is' if left == 1 else 'are'} MISSING: not estimated, because {reason}"
             )
-        elif self._in_vain() and (reason := self._not_estimated(before)):
+        elif self._never_estimated() and (reason := self._not_estimated(before)):
             warn_caller(f"no standard error was looked at, because {reason}")
         if (result.status == Status.ESTIMATED).any():
             warn_of_losses(self._rows.inputs, before, self._read, time_left)
         return result
 
-    def _in_vain(self) -> bool:
-        """Whether standard errors were asked for, and no row was ever estimated though answers had come."""
-        enough = (self._rows.status == Status.EXACT).sum() >= _ENOUGH
+    def _never_estimated(self) -> bool:
+        """Whether standard errors were asked for, and no row was ever estimated though there were enough answers."""
+        enough = (self._rows.status == Status.EXACT).sum() >= _ENOUGH_ANSWERS
         return self._tolerance is not None and bool(enough) and not self._found
 
     def _ended(self, *, partial: bool = False) -> Outcome:
         """Why the job has ended.
 
-        If rows are missing and no stopping rule allows it, this raises `NotEnoughAnswers`; if what there is shall be
-        returned, it warns.
+        If rows are missing and no stopping rule allows it, this raises `NotEnoughAnswers`; with ``partial`` it warns.
         """
         outcome, missing = self.scheduler.outcome, self._rows.status == Status.MISSING
         assert outcome is not None
@@ -237,19 +236,20 @@ class RowsJob(MapJob):
 
     @property
     def _last_loss(self) -> BaseException | None:
-        """Why a call was lost with its worker, or else a worker, perhaps before the job."""
+        """Why a call was lost with its worker; or why the engine lost a worker, perhaps before the job."""
         return self.last_loss or getattr(self.engine, "last_loss", None)
 
     def _worst(self, chunk: int, last: bool) -> float | None:
         """The largest standard error of the rows that are missing; None if there is none yet, or no time to look."""
-        return self.looked_at(chunk, self.answers, last, self._look_at_missing)
+        return self.largest_stderr(chunk, self.answers, last, self._worst_of_missing)
 
-    def _look_at_missing(self) -> float | None:
+    def _worst_of_missing(self) -> float | None:
+        """See `_worst`. A sample shows whether it is worth while to estimate all."""
         status, self._found = self._rows.status, []
         missing = np.flatnonzero(status == Status.MISSING)
-        if (status == Status.EXACT).sum() < _ENOUGH:
+        if (status == Status.EXACT).sum() < _ENOUGH_ANSWERS:
             return None
-        worst = self._largest(missing[:: -(-len(missing) // _SOME) or 1])
+        worst = self._largest(missing[:: -(-len(missing) // _SAMPLE) or 1])
         if worst is not None and worst <= (self._tolerance.largest if self._tolerance else 0.0):
             worst = self._largest(missing)
         return worst
@@ -281,23 +281,22 @@ class RowsJob(MapJob):
         )
 
     def _not_estimated(self, status: np.ndarray) -> str:
-        """Why rows that are missing cannot be estimated from those that are exact, and the next step; empty if they can."""
+        """Why missing rows cannot be estimated from exact ones, and the next step; empty if they can."""
         inputs = self._rows.inputs
-        answered, missing = (
-            np.flatnonzero(status == one)[:_SOME] for one in (Status.EXACT, Status.MISSING)
-        )
+        answered = np.flatnonzero(status == Status.EXACT)[:_SAMPLE]
+        missing = np.flatnonzero(status == Status.MISSING)[:_SAMPLE]
         if not inputs.numbers:
             return f"the inputs are not numbers. {inputs.encoding}"
         read = self._read(answered) if len(answered) else ()
         columns = leaves(read)
-        other = [number for number, one in enumerate(columns) if one.dtype.kind not in "biuf"]
-        if other:
-            dtype = columns[other[0]].dtype
+        unreal = [place for place, leaf in enumerate(columns) if leaf.dtype.kind not in "biuf"]
+        if unreal:
+            dtype = columns[unreal[0]].dtype
             kinds = "real and imaginary parts" if dtype.kind == "c" else "numbers"
             named = isinstance(read, dict) and len(read) == len(columns)
-            which = f"{list(read)[other[0]]!r} is" if named else "they are"
+            which = f"{list(read)[unreal[0]]!r} is" if named else "they are"
             return f"the answers are not all real numbers: {which} of dtype {dtype}. Let fn return {kinds}"
-        if len(answered) < _FEW:
+        if len(answered) < _LEAST_ANSWERS:
             rows = "only one row was answered" if len(answered) else "no row was answered"
             gone, last = self.scheduler.outcome is Outcome.NONE_RUNNING, self._last_loss
             lost = "" if last is None else f". The last worker was lost with: {last}"
@@ -307,11 +306,10 @@ class RowsJob(MapJob):
                 else f"in {self.seconds:.2g} s, which includes the start of workers, and waiting for what else runs there. "
                 f"Allow more time, or give an engine that has started, and is free{lost}"
             )
-        those = (rows for rows in (answered, missing) if len(rows))
-        if not all(np.isfinite(inputs.points(rows)).all() for rows in those):
+        if not all(np.isfinite(inputs.points(at)).all() for at in (answered, missing) if len(at)):
             return "inputs are NaN or infinite. Give numbers, or leave these rows out"
-        finite = [np.isfinite(one.reshape(len(one), -1)).sum(axis=0) for one in columns]
-        if min(count.min(initial=_FEW) for count in finite) < _FEW:
+        finite = [np.isfinite(leaf.reshape(len(leaf), -1)).sum(axis=0) for leaf in columns]
+        if min(count.min(initial=_LEAST_ANSWERS) for count in finite) < _LEAST_ANSWERS:
             return "answers are NaN or infinite. Let fn return numbers"
         return ""
 
@@ -337,9 +335,9 @@ class RowsJob(MapJob):
             map_leaves(partial(_put, found.rows), values, found.values)
             map_leaves(partial(_put, found.rows), stderr, found.stderr)
             status[found.rows] = Status.ESTIMATED
-        return self._made(values, stderr, status, outcome)
+        return self._build(values, stderr, status, outcome)
 
-    def _made(self, values: Any, stderr: Any, status: np.ndarray, outcome: Outcome) -> MapResult:
+    def _build(self, values: Any, stderr: Any, status: np.ndarray, outcome: Outcome) -> MapResult:
         return MapResult(
             values=values,
             stderr=stderr,
@@ -368,47 +366,47 @@ class RowsJob(MapJob):
         return self.engine.submit(worker, task, batch)
 
     def place(self, call: Call) -> tuple[range | np.ndarray, int, int]:
-        """Each call is a chunk of its own."""
+        """As in `LiveJob`; each call is a chunk of its own."""
         return self._numbers(call), call.number, 0
 
     def answered(self, call: Call, reply: Reply) -> tuple[int, ...] | BaseException:
-        """Keep a reply; which of its rows raised, or have an answer that cannot stand beside others.
+        """Keep a reply; returns which of its rows raised, or have an answer that does not fit those of others.
 
-        An error if it is not known which of them have. Raises `InvalidAnswer` if more rows have such an answer than have not.
+        Returns an error if it is not known which rows these are. Raises `InvalidAnswer` if most rows have such answers.
         """
         if not call.wanted:
             self._checksums.pop(call.number, None)
         else:
             good = call.groups - len(reply.raised)
-            error = self._unlike(reply) if good else None
-            if error is not None and call.groups > 1:  # of which some may be like the others
+            error = self._unlike_others(reply) if good else None
+            if error is not None and call.groups > 1:  # the answers of some of these rows may fit
                 error._of_fn = True  # type: ignore[attr-defined]
                 return error
             if error is not None:
-                if self._record and self._mostly_odd(call):
+                if self._record and self._most_are_odd(call):
                     first = int((self._rows.status == Status.EXACT).argmax())
                     raise InvalidAnswer(
-                        f"row {self._numbers(call)[0]}: {error}. {len(self._odd)} rows are unlike row {first}, which was answered "
+                        f"row {self._numbers(call)[0]}: {error}. {len(self._odd_rows)} rows are unlike row {first}, which was answered "
                         "before them: correct fn, or leave that row out if most are unlike it"
                     )
                 reply = replace(reply, values=None, raised={0: Failure.of(error)})
             self._replies[call.number] = reply
         return tuple(sorted(reply.raised))
 
-    def _unlike(self, reply: Reply) -> InvalidAnswer | None:
+    def _unlike_others(self, reply: Reply) -> InvalidAnswer | None:
         try:
             (self.values if self._store is None else self._store).check_alike(reply.values)
         except InvalidAnswer as error:
             return error
         return None
 
-    def _mostly_odd(self, call: Call) -> bool:
-        """Whether more rows have answers that cannot stand beside others than have not: then fn is to blame."""
-        self._odd.update(self._numbers(call))  # also of copies and of halves
-        return len(self._odd) > int((self._rows.status == Status.EXACT).sum())
+    def _most_are_odd(self, call: Call) -> bool:
+        """Count the rows of a call as odd; whether more rows are odd than are exact: then ``fn`` is to blame."""
+        self._odd_rows.update(self._numbers(call))  # a set: copies and halves hold the same rows
+        return len(self._odd_rows) > int((self._rows.status == Status.EXACT).sum())
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
-        """Keep the reason; raises `EngineError` or `InvalidAnswer` if no other worker could do better."""
+        """Keep the reason; raises `EngineError` or `InvalidAnswer` if every other worker would fail as well."""
         own = raised_by_fn(error)
         if isinstance(error, BrokenExecutor) and not own:
             raise EngineError(
@@ -416,11 +414,11 @@ class RowsJob(MapJob):
                 "ProcessPoolExecutor ends all its calls; use codedmap.engines.Local, where it costs one"
             ) from error
         if isinstance(error, InvalidAnswer) and not own:
-            if not self._record or self._mostly_odd(call):
+            if not self._record or self._most_are_odd(call):
                 raise InvalidAnswer(f"{named_rows(runs_of(self._at(call)))}: {error}") from error
         elif isinstance(error, EngineError) and not own:
             raise error
-        crashed = isinstance(self.last_loss, WorkerCrashed)  # which says more than others
+        crashed = isinstance(self.last_loss, WorkerCrashed)  # the most informative loss
         if isinstance(error, WorkerCrashed if crashed else WorkerLost) and not own:
             self.last_loss = error
         self._errors[call.number] = error
@@ -428,7 +426,7 @@ class RowsJob(MapJob):
         return loss
 
     def take(self, call: Call) -> None:
-        """Rows are exact, except those that raised."""
+        """Store the answers of a call, whose rows are exact, except those that raised."""
         reply = self._replies[call.number]
         inputs = self._checksums.pop(call.number, None)
         good = call.groups - len(reply.raised)
@@ -520,8 +518,8 @@ class RowsJob(MapJob):
         return error
 
 
-def _put(rows: np.ndarray, leaf: np.ndarray, guesses: np.ndarray) -> None:
-    leaf[rows] = guesses
+def _put(rows: np.ndarray, leaf: np.ndarray, estimates: np.ndarray) -> None:
+    leaf[rows] = estimates
 
 
 def row_failed(
@@ -534,7 +532,7 @@ def row_failed(
     given: str = "",
     together: str = "",
 ) -> RowFailed:
-    """The error that names a row which failed in this call, or those ``together``; ``given``: see `given_as`."""
+    """The error that names a row which failed in this call, or the rows ``together``; ``given``: see `given_as`."""
     which = "one of these inputs (with retries=1 it is found which)" if together else "this input"
     step = f"Correct fn or {which}" + batches_made_from(given, [error])
     if not itemwise and not isinstance(error, InvalidArgument):  # such as of an OnnxModel

@@ -1,4 +1,4 @@
-"""The scheduler in virtual time: drawn times in place of workers."""
+"""The scheduler in virtual time: calls take drawn times, and no worker runs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .scheduler import Scheduler
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What a call comes to in virtual time."""
+    """How a call ends in virtual time."""
 
     seconds: float
-    """Until it ends; infinite if it never does by itself."""
+    """Seconds until it ends; infinite if it never ends by itself."""
     loss: Loss | None = None
-    """Why it has no answer, if so."""
+    """Why it has no answer; None if it has one."""
     raised: tuple[int, ...] = ()
     """As in `Answered`."""
     done: int | None = None
@@ -30,7 +30,7 @@ class Ending:
 
 @dataclass(slots=True)
 class Timeline:
-    """What a job in virtual time came to."""
+    """The outcome and the course of a job in virtual time."""
 
     outcome: Outcome
     seconds: float
@@ -39,8 +39,9 @@ class Timeline:
     begun: list[int] = field(default_factory=list)
     """Groups of each call that a worker began."""
     taken: list[Call] = field(default_factory=list)
+    """Calls whose answer counts."""
     times: list[float] = field(default_factory=list)
-    """When each of these ended."""
+    """When each call in ``taken`` ended."""
     failed: list[events.FailRows] = field(default_factory=list)
 
 
@@ -61,15 +62,15 @@ def run_virtually(
     ----------
     job : Job
     workers : int or iterable
-        Workers from the beginning.
+        Workers at the start, by number or name.
     ending : callable
-        Of a call that begins now, and the time in seconds of the job: what it comes to.
+        Called with a call that begins, and the time in seconds of the job: how it ends.
     changes : iterable of Joined, Left
         In order of time.
     overhead, grace : float
-        Seconds from the answer of a call until its worker can begin the next, and for which an abandoned call still runs.
+        Seconds after an answer until its worker can begin the next call, and seconds that an abandoned call still runs.
     more : callable, optional
-        Of how many groups are asked for: the seconds until there are more, how many, and whether these are the last.
+        Called with how many groups are asked for: the seconds until there are more, how many, and whether they are the last.
     watch : callable, optional
         Called with the scheduler, each event and the decisions that followed.
     """
@@ -98,21 +99,21 @@ class _Clock:
     def __post_init__(self) -> None:
         self.result = Timeline(Outcome.NONE_RUNNING, 0.0, 0, 0)
         self._now = 0.0
-        self._order = 0
+        self._order = 0  # of the last event
         self._events: list[tuple[float, int, Event, Call | None]] = []
         self._queues: dict[Hashable, deque[Call]] = {}
-        self._valid: dict[int, int] = {}  # for each call in flight the event that ends it
-        self._ends: dict[int, float] = {}
+        self._latest_event: dict[int, int] = {}  # for each call in flight the event that ends it
+        self._end_times: dict[int, float] = {}  # of running calls
 
     def push(self, at: float, event: Event, call: Call | None = None) -> None:
-        """Have an event happen; one of a call replaces the one that was to end it."""
+        """Add an event; one that ends a call replaces an earlier one that was to end it."""
         self._order += 1
         heapq.heappush(self._events, (at, self._order, event, call))
         if call is not None:
-            self._valid[call.number] = self._order
+            self._latest_event[call.number] = self._order
 
     def run(self) -> None:
-        """Let events happen until the job has ended, or nothing can happen any more."""
+        """Report events until the job has ended, or none is left."""
         scheduler, coming = self.scheduler, self._events
         while scheduler.outcome is None:
             wake = scheduler.wake
@@ -122,11 +123,11 @@ class _Clock:
                     self._report(event)
                     if isinstance(event, events.Left):
                         self._leave(event.worker)
-                elif self._valid.get(call.number) == order:
-                    del self._valid[call.number]
-                    self._ends.pop(call.number, None)
+                elif self._latest_event.get(call.number) == order:
+                    del self._latest_event[call.number]
+                    self._end_times.pop(call.number, None)
                     self._report(event)
-                    self._next(call)
+                    self._begin_next(call)
             elif wake is not None:
                 self._now = max(self._now, wake)
                 self._report(events.Tick(self._now))
@@ -178,22 +179,22 @@ class _Clock:
             if end.loss is None
             else events.CallFailed(at, call.number, end.loss)
         )
-        self._ends[call.number] = at
+        self._end_times[call.number] = at
         self.push(at, event, call)
 
     def _drop(self, call: Call, grace: float) -> None:
-        """Lose a call that has not begun at once, and one that runs and is not wanted after the grace."""
+        """Lose a call: at once if it has not begun, after the grace if it runs and is not wanted."""
         queue = self._queues.get(call.worker)
         if queue is None or call not in queue:
             return
         if queue[0] is not call:
             queue.remove(call)
             self.push(self._now, events.CallFailed(self._now, call.number, Loss.NOT_STARTED), call)
-        elif not call.wanted and self._now + grace < self._ends[call.number]:
+        elif not call.wanted and self._now + grace < self._end_times[call.number]:
             at = self._now + grace
             self.push(at, events.CallFailed(at, call.number, Loss.ABANDONED), call)
 
-    def _next(self, call: Call) -> None:
+    def _begin_next(self, call: Call) -> None:
         queue = self._queues.get(call.worker)
         if queue and queue[0] is call:
             queue.popleft()
