@@ -1,4 +1,4 @@
-"""Answers of the workers: those of the majority's shape and type, side by side in one array."""
+"""Answers of the workers: those of the most frequent shape and kind, in one array."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..errors import WAIT, InvalidAnswer, InvalidArgument, NotEnoughAnswers, man
 from .arguments import MOST_AXES
 
 LARGEST_IN_FLOAT = 2**53
-"""The largest number up to which float64 holds every integer."""
-_REAL = "biuf"
+"""float64 holds every integer up to this number."""
+_REAL = "biuf"  # kinds of dtypes
 _MASKED = object()
-"""In place of an array with masked entries, which have no value."""
+"""Stands for an array with masked entries, which have no value."""
 
 
 class Sheet(dict[int, np.ndarray]):
-    """Answers by slot, ascending, of equal shape and side by side in one array, (slots, B, *y)."""
+    """Answers by slot, ascending, of equal shape: rows of one array, ``block`` (slots, B, *y)."""
 
     def __init__(self, slots: tuple[int, ...], block: np.ndarray) -> None:
         super().__init__(zip(slots, block, strict=True))
@@ -32,7 +32,7 @@ class Sheet(dict[int, np.ndarray]):
 def all_finite(array: np.ndarray) -> bool:
     """Whether no entry is NaN or infinite, in one pass and without a mask of the array's size."""
     with np.errstate(invalid="ignore", over="ignore"):
-        # NaN and infinity survive a sum. A sum of finite numbers may overflow: look closer then.
+        # NaN and infinity survive a sum. A sum of finite numbers may overflow: then each is tested.
         return cmath.isfinite(array.sum()) or bool(np.isfinite(array).all())
 
 
@@ -52,7 +52,7 @@ def check_slots(answers: Any, workers: int) -> None:
 def matrix(
     answers: Mapping[int, Any], rows: int
 ) -> tuple[tuple[int, ...], np.ndarray, tuple[int, ...]]:
-    """Slots of usable answers, these as one array (slots, rows, ...), and the slots of the others; raises as `usable_answers`."""
+    """Slots of usable answers, the answers (slots, rows, ...), and slots of the other ones; raises as `usable_answers`."""
     if isinstance(answers, Sheet):
         return answers.slots, answers.block, ()
     kept, others = usable_answers(answers, rows)
@@ -62,10 +62,10 @@ def matrix(
 
 
 class _Form(NamedTuple):
-    """What answers need to have in common to be decoded together."""
+    """What answers must have in common to be decoded together."""
 
     kind: str
-    """The kind of the dtype, the same for all real numbers, or its fields; without an array the name of the type."""
+    """The kind of the dtype, the same for all real numbers; or its fields; or, if there is no array, the type's name."""
     shape: tuple[int, ...] | None
     """None without an array."""
 
@@ -81,7 +81,7 @@ class _Form(NamedTuple):
 
 
 class TwoForms(NotEnoughAnswers):
-    """As many workers answered with one shape and kind as with another."""
+    """Two shapes or kinds of answers are equally frequent."""
 
 
 def usable_answers(
@@ -91,9 +91,9 @@ def usable_answers(
 
     A function may return integers for one payload and floats for another, as lists often do. Real
     numbers get the most frequent dtype, and are rounded where it is coarser; they get a wider one
-    where it cannot hold some of them, as beyond its range. Raises `InvalidAnswer` if most workers did
-    not send one array with ``rows`` rows, which is an error of ``fn``, and `NotEnoughAnswers` if two
-    usable forms are equally frequent.
+    where it cannot hold some of them, such as those beyond its range. Raises `InvalidAnswer` if most
+    workers did not send one array with ``rows`` rows, which is an error of ``fn``, and
+    `NotEnoughAnswers` if two usable forms are equally frequent.
     """
     arrays = {slot: as_array(answers[slot]) for slot in sorted(answers)}
     forms = {slot: _form_of(array) for slot, array in arrays.items()}
@@ -135,30 +135,30 @@ def may_be_rounded(array: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
         if array.dtype.kind != "f" or not array.size:
             return bool((np.abs(array) >= LARGEST_IN_FLOAT).any())
-        # Not by `abs`, whose copy takes three times as long where arrays are large; NaN is passed over.
+        # `abs` would copy, which takes three times as long for large arrays. These two pass over NaN.
         largest = np.fmax.reduce(array, axis=None), -np.fmin.reduce(array, axis=None)
         return max(map(float, largest)) >= LARGEST_IN_FLOAT
 
 
 def unrounded(array: np.ndarray, given: Any) -> np.ndarray:
-    """The array that a list was made, of objects if that has rounded whole numbers, or made text of what is none."""
+    """The array of a given list; of objects if NumPy has rounded whole numbers, or made text of what is not text."""
     if hasattr(given, "dtype"):
         return array
     if array.dtype.kind in "SU":
         exact, kind = np.array(given, dtype=object), str if array.dtype.kind == "U" else bytes
-        return array if all(isinstance(one, kind) for one in exact.flat) else exact
+        return array if all(isinstance(entry, kind) for entry in exact.flat) else exact
     if array.dtype.kind not in "fc" or not may_be_rounded(array):
         return array
     exact = np.array(given, dtype=object)
-    # Python's numbers are compared as they are; NumPy's whole ones would be rounded for it.
-    numbers = [one.item() if isinstance(one, np.generic) else one for one in exact.flat]
-    made = zip(numbers, array.astype(object).flat, strict=True)
-    same = all(one == two or two != two for one, two in made)  # noqa: PLR0124  NaN is not itself
+    # Whole numbers of NumPy would be rounded to be compared with floats, those of Python are not.
+    numbers = [x.item() if isinstance(x, np.generic) else x for x in exact.flat]
+    pairs = zip(numbers, array.astype(object).flat, strict=True)
+    same = all(x == y or y != y for x, y in pairs)  # noqa: PLR0124  NaN is not itself
     return array if same else exact
 
 
 def array_of_numbers(given: Any) -> np.ndarray | None:
-    """The array that a list of numbers or of equal rows is; None if it is ragged, or has anything else in it."""
+    """The array of a list of numbers, or of rows of them; None if it is ragged, or holds anything else."""
     if has_text(given):
         return None
     try:
@@ -169,7 +169,7 @@ def array_of_numbers(given: Any) -> np.ndarray | None:
 
 
 def has_text(given: Any) -> bool:
-    """Whether there is text in a list, or in lists in it: NumPy would make every entry as wide as the longest."""
+    """Whether a list, or lists in it, hold text: NumPy would make every entry as wide as the longest."""
     kinds = set(map(type, given))
     if any(issubclass(kind, str | bytes) for kind in kinds):
         return True
@@ -190,18 +190,18 @@ def _in_one_dtype(arrays: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
     count = Counter(array.dtype for array in arrays.values())
     most = max(count.values())
     usual = np.result_type(*(dtype for dtype, votes in count.items() if votes == most))
-    made = {slot: cast_values(array, usual) for slot, array in arrays.items()}
-    odd = [slot for slot, array in made.items() if array is None]
-    if odd:
-        wide = np.result_type(usual, *(arrays[slot].dtype for slot in odd))
+    cast = {slot: cast_values(array, usual) for slot, array in arrays.items()}
+    lost = [slot for slot, array in cast.items() if array is None]
+    if lost:
+        wide = np.result_type(usual, *(arrays[slot].dtype for slot in lost))
         floats = any(array.dtype.kind == "f" for array in arrays.values())
-        if wide.kind == "f" and not floats:  # of int64 and uint64
+        if wide.kind == "f" and not floats:  # NumPy's common dtype of int64 and uint64
             wide = np.dtype(object)
         wider = {slot: cast_values(array, wide) for slot, array in arrays.items()}
         mixable = not (floats and wide.hasobject)
         if mixable and all(array is not None for array in wider.values()):
-            made = wider
-    return {slot: array for slot, array in made.items() if array is not None}
+            cast = wider
+    return {slot: array for slot, array in cast.items() if array is not None}
 
 
 def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
@@ -210,26 +210,29 @@ def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
         return array
     with np.errstate(all="ignore"):
         try:
-            made = array.astype(dtype)
-            again = made.astype(array.dtype)
-        except (OverflowError, ValueError):  # of times, since NumPy 2.5, and as those of no unit
+            cast = array.astype(dtype)
+            back = cast.astype(array.dtype)
+        except (
+            OverflowError,
+            ValueError,
+        ):  # of times: since NumPy 2.5, and of those without a unit
             return None
         if dtype.names and array.dtype.kind == "O":  # records
-            pairs = zip(made.astype(object).flat, array.flat, strict=True)
-            return made if all(_same_fields(tuple(one), tuple(two)) for one, two in pairs) else None
-        held = again == array
+            pairs = zip(cast.astype(object).flat, array.flat, strict=True)
+            return cast if all(_same_fields(tuple(x), tuple(y)) for x, y in pairs) else None
+        held = back == array
         if array.dtype.kind in "fc" and dtype.kind in "fc":
-            off = np.abs(again - array)
+            off = np.abs(back - array)
             held |= (off <= np.finfo(dtype).eps * np.abs(array)) | np.isnan(array)
-        elif {array.dtype.kind, dtype.kind} == set("iu"):  # which wrap around, and back
-            held &= (made < 0) == (array < 0)
+        elif {array.dtype.kind, dtype.kind} == set("iu"):  # these wrap around, and back again
+            held &= (cast < 0) == (array < 0)
         elif array.dtype.kind in "mM":
             held |= np.isnat(array)
-        return made if held.all() else None
+        return cast if held.all() else None
 
 
-def _same_fields(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
-    pairs = zip(one, two, strict=True)
+def _same_fields(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+    pairs = zip(first, second, strict=True)
     return all(np.all((a == b) | ((a != a) & (b != b))) for a, b in pairs)  # noqa: PLR0124  NaN is not itself
 
 
@@ -243,8 +246,8 @@ def _form_of(array: Any) -> _Form:
 
 
 def _whole(array: np.ndarray) -> bool:
-    """Whether objects are whole numbers, as those that no other dtype holds."""
-    return array.dtype == object and all(isinstance(one, Integral) for one in array.flat)
+    """Whether an array of objects holds only whole numbers, such as those beyond int64."""
+    return array.dtype == object and all(isinstance(entry, Integral) for entry in array.flat)
 
 
 def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
@@ -280,14 +283,14 @@ def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
 
 
 def rounding(values: np.ndarray) -> np.ndarray:
-    """Rounding (K, B) of values (K, B, *y) in their dtype; no standard error is smaller."""
+    """Rounding errors (K, B) of values (K, B, *y) in their dtype; no standard error is smaller."""
     limits = np.finfo(values.dtype if values.dtype.kind in "fc" else np.float64)
     size = np.abs(np.nan_to_num(values.reshape(*values.shape[:2], -1))).max(axis=2, initial=0)
     return np.asarray((limits.eps * size + limits.tiny).astype(np.float64))
 
 
 def root_mean_square(errors: np.ndarray) -> np.ndarray:
-    """That of numbers that are not below 0, over the last axis; no square overflows, or becomes 0."""
+    """The root mean square over the last axis, of numbers that are at least 0; no square overflows, or becomes 0."""
     unit = errors.max(axis=-1, keepdims=True, initial=0.0)
     unit = np.where(np.isfinite(unit), np.maximum(unit, np.finfo(float).tiny), 1.0)
     return np.asarray(np.sqrt(((errors / unit) ** 2).mean(axis=-1)) * unit[..., 0])

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InvalidArgument
 
 MOST_AXES = 60
-"""Of inputs and answers: NumPy has 64, and groups and slots take some."""
+"""Most axes of inputs and answers: NumPy allows 64, and groups and slots take some."""
 
 
 def check_whole(name: str, value: Any, least: int) -> int:
@@ -18,7 +18,7 @@ def check_whole(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InvalidArgument(f"{name}={value!r} must be a whole number of at least {least}")
     if isinstance(value, np.integer) and not isinstance(value, np.int64):
-        # Codes keep the number as it is, and arithmetic with it would overflow.
+        # Codes keep the given number, and arithmetic with it would overflow.
         raise InvalidArgument(
             f"{name}={value!r} is a number of {value.dtype.itemsize} bytes"
             f"{' without a sign' if value.dtype.kind == 'u' else ''}, with which sums overflow: "
@@ -28,7 +28,7 @@ def check_whole(name: str, value: Any, least: int) -> int:
 
 
 def check_worker(worker: Any, workers: int) -> None:
-    """Raise `InvalidArgument` unless a worker is one of an engine that has had so many."""
+    """Raise `InvalidArgument` unless a worker's number is below ``workers``, that of an engine."""
     if not isinstance(worker, Integral) or not 0 <= int(worker) < workers:
         raise InvalidArgument(
             f"worker={worker!r} does not exist: the workers of this engine are 0 to {workers - 1}"
@@ -46,14 +46,14 @@ def check_number(name: str, value: Any, least: float = 0.0, *, above: bool = Fal
 def set_numbers(
     frozen: Any, *names: str, least: float = 0.0, above: bool = False, of: str = ""
 ) -> None:
-    """`check_number` fields of a frozen dataclass, and make them floats, as they compare and print alike."""
+    """`check_number` fields of a frozen dataclass, and make them floats, so that equal ones compare and print alike."""
     for name in names:
         value = check_number(of + name, getattr(frozen, name), least, above=above)
         object.__setattr__(frozen, name, value)
 
 
 def is_real(value: Any) -> bool:
-    """Whether the value is a real number, and none beyond all floats; True, False and durations are not."""
+    """Whether the value is a real number that a float can hold; True, False and durations are not."""
     if not isinstance(value, Real) or isinstance(value, bool | np.timedelta64):
         return False
     try:

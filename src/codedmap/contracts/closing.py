@@ -11,7 +11,7 @@ class Closing(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """End what was begun."""
+        """Release what is held: processes, connections, files."""
 
     def __enter__(self) -> Self:
         return self
@@ -21,6 +21,6 @@ class Closing(abc.ABC):
             self.close()
         except Exception:
             raise
-        except BaseException:  # Ctrl-C, maybe before anything was closed
+        except BaseException:  # Ctrl-C, perhaps before anything was closed
             self.close()
             raise

@@ -19,11 +19,13 @@ from .sum_code import SumCode
 class Code(Protocol):
     """K tasks in, N payloads out; answers of some in, K estimates out.
 
-    A code may have an attribute ``has_stderr: bool``, False if its estimates have no standard
-    errors. A `Tolerance` is then refused at once, else only after the first estimate. With an attribute
-    ``job_estimates`` that is true, rows without an answer of their own are estimated in the end from all answers of
-    the job, to mixtures too, where inputs and answers are real numbers. With a method ``arranged(rows)`` it chooses which
-    rows (m, *x) share a group: the order, (m,) int, in which they are cut into groups; None for the order given.
+    Other attributes are optional:
+
+    * ``has_stderr``: False if its estimates have no standard errors, so that a `Tolerance` is refused at once;
+    * ``job_estimates``: True if rows without an answer of their own are to be estimated in the end, from all answers of
+      the job, also those to mixtures; only real numbers are;
+    * ``arranged(rows)``: a method that chooses which rows (m, *x) share a group. It returns the order, (m,) int, in which
+      they are cut into groups; None for the order given.
     """
 
     @property
@@ -45,12 +47,13 @@ class Code(Protocol):
 class Encoding(Protocol):
     """Inputs encoded by a code, and how to decode the answers.
 
-    It may have more than it must:
+    Other attributes are optional:
 
     * ``raw``: for each slot the task whose own input is its payload, or None for a mixture; and ``salvage(answers)``: an
       `Estimate` of the answers to raw inputs, where all other tasks are NaN, with an infinite standard error;
     * ``payload(slot)``, (B, *x): makes a payload when it is sent, so that not all of them are in memory;
-    * ``judge(answers)``: as `decode`, but lost tasks may get the mean of the answers, with their spread as its error.
+    * ``judge(answers, seconds)``: as `decode`, within so many seconds, but lost tasks may get the mean of the answers,
+      with their spread as its error.
     """
 
     @property
@@ -81,8 +84,8 @@ class Estimate:
     exact: np.ndarray
     """(K, B) bool: answered on its own raw input, and not rejected."""
     stderr: np.ndarray | None
-    """(K, B, *y): standard errors, 0 where exact and above 0 where estimated, or (K, B) if one is for all outputs of a
-    row; None if the code has none."""
+    """(K, B, *y): standard errors, 0 where exact and above 0 where estimated; (K, B) if all outputs of a row have the
+    same; None if the code has none."""
     rejected: tuple[int, ...]
     """Slots with at least one rejected answer."""
 
@@ -114,7 +117,7 @@ def check_mixable(inputs: np.ndarray, mixing: str, copying: str) -> None:
 
 
 def check_interpolable(dtype: np.dtype[Any], mixing: str, copying: str) -> None:
-    """Raise `InvalidAnswer` unless answers are floating point, likewise."""
+    """Raise `InvalidAnswer` unless answers are floating point; ``mixing`` and ``copying`` as in `check_mixable`."""
     if dtype.kind not in "fc":
         raise InvalidAnswer(
             f"answers of dtype {dtype} cannot be interpolated, as {mixing}: return scores instead of "
@@ -132,7 +135,7 @@ def no_code(given: Any, instead: str, name: str = "code") -> InvalidArgument:
 
 
 def check_budget(tasks: int, workers: int, stragglers: int) -> None:
-    """Raise `InvalidArgument` unless K >= 1, N >= 1 and 0 <= S < N are whole numbers, not beyond all memory."""
+    """Raise `InvalidArgument` unless K >= 1, N >= 1 and 0 <= S < N are whole numbers, `NotEnoughMemory` if they are huge."""
     check_whole("tasks", tasks, 1)
     check_whole("workers", workers, 1)
     check_whole("stragglers", stragglers, 0)

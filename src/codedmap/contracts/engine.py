@@ -18,7 +18,7 @@ class Kept:
     worker: int
     """The worker that holds the value."""
     key: Any
-    """By which the engine finds it."""
+    """The engine finds the value by it."""
     lost: bool = False
     """True after the engine has found that the worker died."""
 
@@ -28,14 +28,14 @@ class Kept:
 
 @dataclass(slots=True)  # not frozen: a frozen one takes twice as long to pickle
 class Reply:
-    """The answer to a batch of rows, and how it came about."""
+    """The answer to a batch of rows; where, when and how it was computed."""
 
     values: Any
     """A tree of arrays with a row for each input that did not raise, in order."""
     seconds: float
-    """That ``fn`` took."""
+    """Seconds that ``fn`` took."""
     began: float
-    """When, in seconds since the epoch by the worker's clock."""
+    """When ``fn`` was called, in seconds since the epoch by the worker's clock."""
     host: str
     process: int
     raised: Mapping[int, Any] = field(default_factory=dict)
@@ -43,10 +43,10 @@ class Reply:
     output: str = ""
     """What ``fn`` printed."""
     done: int | None = None
-    """How many inputs were computed, from the first, if the call has ended at its limit before the last."""
+    """How many inputs were computed, from the first on, if the call ended early, at its limit."""
 
     def changed(self, change: Callable[[Any], Any]) -> Reply:
-        """The reply of a worker that returns ``change`` of the right values."""
+        """The reply of a faulty worker, which returns ``change(values)``."""
         return replace(self, values=change(self.values))
 
 
@@ -55,7 +55,7 @@ class Member:
     """A worker of an engine whose workers join and leave."""
 
     domain: Hashable = None
-    """Workers of one domain fail together: a name, or a tuple from the widest group to the narrowest."""
+    """Its failure domain, whose workers fail together: a name, or a tuple from the widest group to the narrowest."""
     host: str = ""
 
 
@@ -68,13 +68,13 @@ class Engine(Protocol):
 
     * ``members()``: a mapping of each living worker's number, which is never used again, to its domain and host (``Member``);
     * ``watch(callback)``: from now on call ``callback()``, in any thread, when ``members()`` has changed;
-    * ``unwatch(callback)``: no more.
+    * ``unwatch(callback)``: stop doing so.
 
-    More is optional:
+    Other attributes are optional:
 
     * ``memory_limit``: bytes of each worker, if they are limited; calls are sized by it;
     * ``end(futures)``: as ``abandon``, but at once; it is used for calls beyond their timeout;
-    * ``load(worker)``: how many calls a worker has, waiting ones included. Small jobs at the same time then begin with
+    * ``load(worker)``: how many calls a worker has, waiting ones included. By it small jobs at the same time begin with
       different workers.
     """
 
@@ -83,14 +83,14 @@ class Engine(Protocol):
         """How many workers there are now."""
 
     def submit(self, worker: int, fn: Any, payload: Any, /) -> Future[Any]:
-        """Compute ``fn(payload)`` on a worker. Either may be a `Kept`, in place of what is kept.
+        """Compute ``fn(payload)`` on a worker. Either may be a `Kept`, which stands for the kept value.
 
         Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` if the worker died during
         the call, `NotStarted` if it died or had left before, or `KeptLost`. It may have further attributes:
 
         * ``begun``: a list to which the time (``time.monotonic()``) is added when the worker is sent the call. Without it,
           a call that waits for those of other jobs counts as late;
-        * ``waits``: true while the worker runs something that is not the engine's before this call. The time is then added
+        * ``waits``: true while the worker runs something that the engine has not sent, before this call. The time is added
           to ``begun`` again when the call begins;
         * ``nbytes``: bytes of the payload and the answer, by which calls are kept within the free memory.
         """
@@ -103,18 +103,18 @@ class Engine(Protocol):
 
 
 class Watched:
-    """What an engine whose workers join and leave has besides `members`."""
+    """``watch`` and ``unwatch`` for an engine whose workers join and leave."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self._watchers: list[Callable[[], object]] = []
 
     def watch(self, callback: Callable[[], object]) -> None:
-        """From now on call this, in any thread, when ``members()`` has changed."""
+        """As in `Engine`."""
         self._watchers.append(callback)
 
     def unwatch(self, callback: Callable[[], object]) -> None:
-        """No more."""
+        """As in `Engine`."""
         with suppress(ValueError):
             self._watchers.remove(callback)
 
@@ -132,7 +132,7 @@ def members_of(engine: Engine) -> Mapping[int, Member]:
 
 
 def engine_for(given: Any) -> str | None:
-    """How an engine is made of something that is none, if that is known."""
+    """The expression that makes an engine of a client, a cluster or Ray; None for anything else."""
     for kind in (given if isinstance(given, type) else type(given)).__mro__:
         package = kind.__module__.partition(".")[0]
         if package == "distributed" and kind.__name__ in ("Client", "ClientExecutor", "Cluster"):
@@ -144,7 +144,7 @@ def engine_for(given: Any) -> str | None:
 
 
 def no_engine(given: Any) -> InvalidArgument:
-    """The error for something that is given as an engine and is none."""
+    """The error for an ``engine`` argument that is not an engine."""
     known = engine_for(given)
     if known is not None:
         return InvalidArgument(f"engine={given!r} is not an engine: give {known}")

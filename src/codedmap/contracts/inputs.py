@@ -27,17 +27,17 @@ _OTHER_KINDS = {
     "ray.ObjectRef": "ray.get({})",
     "xarray.Dataset": "{}.to_dataframe()",
 }
-"""How what is not an array or data frame becomes one."""
+"""How objects that are neither arrays nor data frames are made such."""
 _OTHER_ROWS = {
     "dask.Delayed": "list(dask.compute(*{}))",
     "dask.DelayedLeaf": "list(dask.compute(*{}))",
     "distributed.Future": "client.gather({})",
 }
-"""How a list of what only stands for a value becomes one of values."""
+"""How a list of references is made a list of values."""
 
 
 def check_kind(given: Any, name: str = "inputs") -> None:
-    """Raise `InvalidArgument` for what is like an array or a data frame, and is none."""
+    """Raise `InvalidArgument` for objects that resemble an array or a data frame, and must be made one."""
     full = _kind(given)
     step = _OTHER_KINDS.get(full)
     row = _kind(given[0]) if isinstance(given, list) and given else ""
@@ -61,20 +61,20 @@ def _kind(given: Any) -> str:
 
 
 def check_columns(given: Any, known: Any, name: str = "inputs", other: str = "X0") -> None:
-    """Raise `InvalidArgument` for two data frames with the same columns in another order: columns go by their place."""
-    one, two = (
+    """Raise `InvalidArgument` for two data frames with the same columns in another order: columns are matched by place."""
+    first, second = (
         list(f if isinstance(f, dict) else getattr(f, "columns", ())) for f in (given, known)
     )
-    if one != two and sorted(map(str, one)) == sorted(map(str, two)):
+    if first != second and sorted(map(str, first)) == sorted(map(str, second)):
         raise InvalidArgument(
-            f"{name} and {other} have the same columns in another order, {one} and {two}: give {other}[{name}.columns]"
+            f"{name} and {other} have the same columns in another order, {first} and {second}: give {other}[{name}.columns]"
         )
 
 
 def plain_array(column: Any) -> Any:
-    """A column, or a value of one, as NumPy has it; what it has not as objects.
+    """A column of a data frame, or a value of one, as a NumPy array; of objects where NumPy has no such type.
 
-    It has no times with a zone, and beside a null floats for whole numbers, which may round them.
+    NumPy has no times with a zone. For whole numbers with a null it has floats, which may round them.
     """
     if getattr(column, "tzinfo", None) is not None:
         return column
@@ -88,21 +88,23 @@ def plain_array(column: Any) -> Any:
 
 
 def reordered(first: Any, second: Any) -> bool:
-    """Whether pandas objects have the same labels of rows in another order: rows go by their place."""
-    one: Any = getattr(first, "index", None)
-    two: Any = getattr(second, "index", None)
-    if not hasattr(one, "sort_values") or not hasattr(two, "sort_values"):
+    """Whether pandas objects have the same labels of rows in another order: rows are matched by place."""
+    labels: Any = getattr(first, "index", None)
+    other: Any = getattr(second, "index", None)
+    if not hasattr(labels, "sort_values") or not hasattr(other, "sort_values"):
         return False
-    return len(one) == len(two) and not one.equals(two) and _counts(one) == _counts(two)
+    if len(labels) != len(other) or labels.equals(other):
+        return False
+    return _counts(labels) == _counts(other)
 
 
 def _counts(labels: Any) -> Counter[Any]:
-    """How often there is each label; those that are NaN are equal."""
-    return Counter(None if isinstance(one, float) and one != one else one for one in labels)  # noqa: PLR0124
+    """How often each label occurs; all NaN are equal."""
+    return Counter(None if isinstance(x, float) and x != x else x for x in labels)  # noqa: PLR0124
 
 
 def check_order(parts: Sequence[Any], what: str) -> None:
-    """Raise `InvalidArgument` if pandas objects, of which rows go together by their place, have them in another order."""
+    """Raise `InvalidArgument` if pandas objects have the same rows in another order: rows are matched by place."""
     labelled = [part for part in parts if hasattr(getattr(part, "index", None), "sort_values")]
     if any(reordered(labelled[0], part) for part in labelled[1:]):
         raise InvalidArgument(
@@ -114,7 +116,7 @@ def check_order(parts: Sequence[Any], what: str) -> None:
 def check_unmasked(
     inputs: Any, what: str = "the inputs", error: type[CodedmapError] = InvalidArgument
 ) -> None:
-    """Raise an error if these are an array with masked entries."""
+    """Raise an error if the inputs are an array with masked entries."""
     if np.ma.is_masked(inputs):
         hidden = np.ma.getmaskarray(inputs)
         raise error(
@@ -129,7 +131,7 @@ def array_of(
     error: type[CodedmapError] = InvalidArgument,
     step: str = "All rows must have the same shape",
 ) -> np.ndarray:
-    """What is given as an array; raises an error if it has masked entries or cannot be one."""
+    """The given object as an array; raises an error if it has masked entries or cannot be one."""
     check_unmasked(given, what, error)
     try:
         return np.asarray(given)
@@ -139,7 +141,7 @@ def array_of(
 
 
 def shaped_rows(inputs: Any) -> np.ndarray:
-    """Inputs as an array of rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they are none."""
+    """Inputs as an array of rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they cannot be one."""
     rows = unrounded(array_of(inputs), inputs)
     if rows.ndim == 0:
         raise InvalidArgument(
@@ -158,7 +160,7 @@ def shaped_rows(inputs: Any) -> np.ndarray:
 
 
 def check_finite(rows: np.ndarray, numbers: Sequence[int] | np.ndarray | None = None) -> None:
-    """Raise `InvalidArgument` unless all rows (m, *x) are finite; ``numbers`` are theirs in messages, by default from 0."""
+    """Raise `InvalidArgument` unless all rows (m, *x) are finite. Messages call them by these ``numbers``, by default from 0."""
     if rows.dtype.kind in "fc" and not all_finite(rows):
         broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
         first = int(broken.argmax())

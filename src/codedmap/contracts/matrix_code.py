@@ -13,7 +13,7 @@ from ..errors import WAIT, InvalidAnswer, InvalidArgument, many
 from .arguments import check_whole
 from .memory import check_counts
 
-_DEPENDENT = 1e-9  # relative size below which a number counts as rounding error
+_DEPENDENT = 1e-9  # size below which a number counts as rounding error, relative to the largest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +100,7 @@ def stacked(
     """Workers, ascending, their answers as rows (F, outputs), and the shape of one."""
     workers = sorted(answers)
     shape = answers[workers[0]].shape
-    return workers, np.stack([answers[one] for one in workers]).reshape(len(workers), -1), shape
+    return workers, np.stack([answers[w] for w in workers]).reshape(len(workers), -1), shape
 
 
 def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any]) -> None:
@@ -122,7 +122,7 @@ def check_consistent(given: np.ndarray, again: np.ndarray, dtype: np.dtype[Any])
 def disputed(
     weights: np.ndarray, given: np.ndarray, dtype: np.dtype[Any], least: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """Answers (F, outputs) that belong to a set of contradicting ones, beyond rounding, (F,) bool.
+    """Which answers (F, outputs) belong to sets that contradict one another beyond rounding, (F,) bool.
 
     ``weights`` (F, K) are those of the blocks in the coded block of each answer, ``dtype`` is that of the matrix.
     Differences up to ``least``, (outputs,) or one number, count as rounding, however small the answers are.

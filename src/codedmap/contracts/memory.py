@@ -1,4 +1,4 @@
-"""What the machine and its control groups allow: how many cores, and how much memory, so that what cannot fit is refused at once."""
+"""Cores and memory that the machine and its control groups allow, so that what cannot fit is refused at once."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..errors import NotEnoughMemory, many
 
 _FOLDER = Path("sys/fs/cgroup")
 _V1_FILES = {"memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}
-"""Where version 1 names its files otherwise than version 2: limit, and what is used of it."""
+"""Files of version 1 that are named otherwise than in version 2: the limit, and how much of it is used."""
 
-_LITTLE = 32 << 20  # finding out what is free takes longer than many a small job
-_EACH = 100  # bytes held of each worker and task at least: its number, point, payload and call
+_LITTLE = 32 << 20  # bytes that are not checked: to find what is free takes longer than small jobs
+_EACH = 100  # least bytes for each worker and task: its number, point, payload and call
 
 
 def group_limits(controller: str, root: Path = Path("/")) -> Iterator[tuple[int, int, Path]]:
-    """Of the groups that hold this process, and of those that hold them: what one may use and uses, and the file that says so.
+    """The limit, the use and the file of the limit, for each control group around this process that has a limit.
 
-    None where there is no limit. Files are below ``root``.
+    Files are below ``root``.
     """
     for folder, first_version in _groups(controller, root):
         files = f"{controller}.max", f"{controller}.current"
@@ -35,7 +35,7 @@ def group_limits(controller: str, root: Path = Path("/")) -> Iterator[tuple[int,
 
 
 def _groups(controller: str, root: Path) -> list[tuple[Path, bool]]:
-    """The folders of these groups, and whether each is of version 1."""
+    """The folders of the control groups around this process, and whether each is of version 1."""
     groups = {(_FOLDER, False), (_FOLDER / controller, True)}
     with suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
@@ -43,12 +43,12 @@ def _groups(controller: str, root: Path) -> list[tuple[Path, bool]]:
             if controllers == "" or controller in controllers.split(","):
                 base = _FOLDER / (controller if controllers else "")
                 group = Path(path.lstrip("/"))
-                groups |= {(base / one, bool(controllers)) for one in (group, *group.parents)}
+                groups |= {(base / name, bool(controllers)) for name in (group, *group.parents)}
     return sorted(groups)
 
 
 def cores(root: Path = Path("/")) -> int:
-    """The number of cores that this process may use, also by the quotas of its control groups, whose files are below ``root``."""
+    """Cores that this process may use, within the quotas of its control groups. Files are below ``root``."""
     known = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     allowed = [float(known or 1)]
     for folder, first_version in _groups("cpu", root):
@@ -62,7 +62,7 @@ def cores(root: Path = Path("/")) -> int:
 
 
 def free_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that this process may still use: the machine's, or its control group's; None if unknown. Files are below ``root``."""
+    """Bytes that are free on the machine, and in the control groups of this process; None if unknown. Files: below ``root``."""
     free = _machine(root)
     for limit, used, file in group_limits("memory", root):
         left = limit - used
@@ -73,7 +73,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
 
 
 def _cached(group: Path) -> int:
-    """Bytes of files that a control group holds in memory until it is needed; they count as used."""
+    """Bytes of files that a control group caches in memory: they count as used, and are given up when needed."""
     with suppress(OSError, ValueError):
         pairs = map(str.split, (group / "memory.stat").read_text().splitlines())
         found = {name: int(count) for name, count in pairs}
@@ -83,7 +83,7 @@ def _cached(group: Path) -> int:
 
 
 def check_room(needed: int, what: str, remedy: str) -> None:
-    """Raise `NotEnoughMemory` if this many bytes are not free; ``what`` (plural) takes them, ``remedy`` is a sentence."""
+    """Raise `NotEnoughMemory` if fewer bytes are free than ``what`` (plural) take; ``remedy`` is a sentence."""
     free = None if needed < _LITTLE else free_memory()
     if free is not None and needed > free:
         raise NotEnoughMemory(
@@ -94,7 +94,7 @@ def check_room(needed: int, what: str, remedy: str) -> None:
 def check_counts(workers: int, tasks: int = 0) -> None:
     """Raise `NotEnoughMemory` if a code has more workers and tasks than could be listed.
 
-    Every code calls it when it is made. What they are sent and answer is not known then.
+    Every code calls it when it is made. The sizes of payloads and answers are not known then.
     """
     counted = many(workers, "worker") + (f" and {many(tasks, 'task')}" if tasks else "")
     remedy = "Use fewer of them" if tasks else "Use fewer"
@@ -102,7 +102,7 @@ def check_counts(workers: int, tasks: int = 0) -> None:
 
 
 def check_memory(rows: int, row: int, tasks: int, workers: int) -> None:
-    """Raise `NotEnoughMemory` if payloads for rows of ``row`` bytes, in groups of K, and their transport exceed what is free."""
+    """Raise `NotEnoughMemory` if payloads and their transport would exceed what is free; a row has ``row`` bytes."""
     groups = -(-rows // tasks)
     filled = tasks * groups - rows
     check_room(

@@ -36,7 +36,7 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is known while waiting, the input of stopping rules."""
+    """What is known while waiting: the input of stopping rules."""
 
     asked: frozenset[int]
     """Slots that were sent a payload."""
@@ -45,24 +45,24 @@ class Progress:
     failed: frozenset[int]
     """Slots whose call raised, or whose worker died."""
     seconds: float
-    """Since the first payload was sent."""
+    """Seconds since the first payload was sent."""
     decodable: bool
     """Whether the code can decode from ``answered``."""
     stderr: Callable[[], float | None] = field(default=lambda: None, compare=False, repr=False)
-    """The largest standard error of an estimate from the answers so far. It decodes, for at most 5 %
+    """The largest standard error of an estimate from the answers so far. Calling it decodes, for at most 5 %
     of the elapsed time. None if the code has no standard errors, if nothing can be decoded yet, or if
-    decoding now would exceed that share: the rule is evaluated again as soon as it does not, and when no
+    decoding now would exceed that share: the rule is evaluated again as soon as it would not, and when no
     call is running any more."""
 
     rows: int = 0
-    """Of the whole job."""
+    """Rows of the whole job."""
     done: int = 0
     """Rows of the job that are exact or have failed."""
     slower_in: Callable[[float], float | None] = field(
         default=lambda times: None, compare=False, repr=False
     )
-    """Seconds until every row without an answer has run so many times as long as a row takes on average, at most 0
-    if each has; None as long as some have not begun, or none is answered. Without a code only."""
+    """Called with a number of times: seconds until every row without an answer has run so many times as long as a row
+    takes on average, at most 0 if each has. None while some have not begun, or none is answered. Without a code only."""
 
     @property
     def running(self) -> frozenset[int]:
@@ -74,7 +74,7 @@ class StoppingRule(Protocol):
     """Decides whether to wait for more answers. Derive from it to get ``|`` and ``&``."""
 
     def verdict(self, seen: Progress, /) -> Outcome | None:
-        """The reason to stop now, or None to wait."""
+        """The reason to stop now; None to wait."""
 
     def wake_after(self, seen: Progress, /) -> float | None:
         """Seconds until the verdict can change without a new answer; None, the default, if it cannot."""
@@ -154,9 +154,9 @@ class Decodable(StoppingRule):
 
 @dataclass(frozen=True, slots=True)
 class Everyone(StoppingRule):
-    """Stop when every payload has an answer or failed: stragglers are waited for.
+    """Stop when every payload has an answer or has failed: stragglers are waited for.
 
-    One that is late is sent to another worker as well, unless ``hedge=None``; the first answer counts.
+    A late payload is sent to another worker as well, unless ``hedge=None``; the first answer counts.
     """
 
     def verdict(self, seen: Progress) -> Outcome | None:
@@ -193,12 +193,12 @@ class Tolerance(StoppingRule):
 
     @property
     def outputs(self) -> Mapping[str, float] | None:
-        """What each output may have, if they are named."""
+        """The largest standard error of each output by its name; None if one number is for all."""
         return self.stderr if isinstance(self.stderr, Mapping) else None
 
     @property
     def largest(self) -> float:
-        """What `Progress.stderr` may be: by name, it is a share of what each output may have."""
+        """The most that `Progress.stderr` may be. If outputs are named, that is a multiple of each one's tolerance."""
         return 1.0 if isinstance(self.stderr, Mapping) else self.stderr
 
     def verdict(self, seen: Progress) -> Outcome | None:
@@ -237,9 +237,9 @@ class Share(StoppingRule):
 class Slower(StoppingRule):
     """Stop when all rows that are left take longer than the others; for `map` without a code.
 
-    Every row must have begun, and each that has no answer have run for ``times`` the mean time of those answered. Of
-    a late row that was sent a second time the first call counts. ``Share(0.95) & Slower(1.25)`` is how ensembles
-    of reservoir models are often stopped: once 95 % are done, the rest get a quarter more than the mean time.
+    Every row must have begun, and each row without an answer must have run for ``times`` the mean time of those
+    answered. Of a hedged row the first call counts. ``Share(0.95) & Slower(1.25)`` is how ensembles of reservoir models
+    are often stopped: once 95 % are done, the rest get a quarter more than the mean time.
 
     Parameters
     ----------
@@ -266,14 +266,14 @@ class Slower(StoppingRule):
 
 @dataclass(frozen=True, slots=True)
 class AnyOf(StoppingRule):
-    """``first | second``: stop when one of the two rules would."""
+    """``first | second``: stop when either of the two rules would."""
 
     first: StoppingRule
     second: StoppingRule
 
     def verdict(self, seen: Progress) -> Outcome | None:
-        # The deadline takes precedence, as it is final, while more answers are awaited if those of a
-        # quorum cannot be decoded. And after the deadline nothing is decoded for another reason.
+        # A deadline takes precedence: it is final, while a quorum that cannot be decoded waits for more answers.
+        # After it nothing is decoded for a `Tolerance`.
         if _cheap_first(self)[0].verdict(seen) is Outcome.DEADLINE:
             return Outcome.DEADLINE
         first, second = self.first.verdict(seen), self.second.verdict(seen)
@@ -289,7 +289,7 @@ class AnyOf(StoppingRule):
 
 @dataclass(frozen=True, slots=True)
 class AllOf(StoppingRule):
-    """``first & second``: stop when both rules would; the reason is that of the first, unless that is a time or share.
+    """``first & second``: stop when both rules would. The reason is that of the first, unless it is a time or share.
 
     Nothing is decoded for a `Tolerance` while the other rule would wait anyway.
     """
@@ -301,7 +301,7 @@ class AllOf(StoppingRule):
         if any(rule.verdict(seen) is None for rule in _cheap_first(self)):
             return None
         first, second = self.first.verdict(seen), self.second.verdict(seen)
-        # Where time alone is not enough to stop, it does not end the job either.
+        # Those two outcomes end the whole job, for which time or share alone is not enough here.
         return second if first in (Outcome.DEADLINE, Outcome.SHARE) else first
 
     def wake_after(self, seen: Progress) -> float | None:
@@ -316,7 +316,7 @@ class AllOf(StoppingRule):
 
 
 def asks_stderr(rule: StoppingRule) -> bool:
-    """Whether a `Tolerance` is part of the rule: it has to decode, and some codes cannot have one."""
+    """Whether a `Tolerance` is part of the rule: to evaluate it takes decoding, and a code with standard errors."""
     return tolerance_of(rule) is not None
 
 
@@ -331,7 +331,7 @@ def tolerance_of(rule: StoppingRule | None) -> Tolerance | None:
 
 
 def parts_of(rule: StoppingRule | None) -> list[StoppingRule]:
-    """The rules of which one is joined."""
+    """The rules that are combined in this one."""
     if isinstance(rule, AnyOf | AllOf):
         return [*parts_of(rule.first), *parts_of(rule.second)]
     return [] if rule is None else [rule]
@@ -344,11 +344,12 @@ def best_case(
     seconds: float,
     decodable: bool,
 ) -> Progress:
-    """The progress if these have answered, and all that can be decoded then has a standard error of 0."""
+    """The progress if these slots have answered, and whatever can be decoded then has a standard error of 0."""
     return Progress(asked, answered, failed, seconds, decodable, lambda: 0.0 if decodable else None)
 
 
 def _cheap_first(pair: AnyOf | AllOf) -> tuple[StoppingRule, StoppingRule]:
+    """The two rules, one that has to decode last."""
     if asks_stderr(pair.first):
         return pair.second, pair.first
     return pair.first, pair.second

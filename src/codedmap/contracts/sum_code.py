@@ -41,7 +41,7 @@ class SumCode(Protocol):
     def amplification(self) -> float:
         """The factor by which rounding errors of the answers may grow in the sum; 1 for a plain sum.
 
-        The largest that was found, where there are too many sets of stragglers to try all.
+        If there are too many sets of stragglers to try them all, the largest factor that was found.
         """
 
     def held(self, worker: int) -> tuple[int, ...]:

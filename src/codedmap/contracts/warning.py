@@ -7,7 +7,7 @@ import warnings
 
 
 def warn_caller(text: str) -> None:
-    """Warn where the user has called this package."""
+    """Warn at the line where the user has called this package."""
     frame, depth = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("codedmap."):
         frame, depth = frame.f_back, depth + 1
