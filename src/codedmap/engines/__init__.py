@@ -1,4 +1,4 @@
-"""Where payloads are computed."""
+"""Engines: where calls run."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The base class of cluster engines: workers that join and leave, under numbers that are never used again."""
+"""The base class of cluster engines, whose workers join and leave; a worker's number is never used again."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ..contracts.arguments import check_whole, check_worker
 from ..contracts.engine import Kept, Member, Watched
 from ..errors import Abandoned, EngineError, KeptLost, NotStarted, WorkerCrashed
 from .failure_domains import spread
-from .queue_engine import Answer, Call, Calls, QueueEngine, complete
+from .queue_engine import Answer, Call, CallQueue, QueueEngine, complete
 from .transport.serve import Request, versions
 
-_LOOK = 0.2  # seconds until a call that has not begun is looked at again, if there is no grace
-_MUCH = 1 << 20  # bytes kept on a worker that are released at once, and not with its next call
+_LOOK = 0.2  # seconds until it is looked again whether a call has begun, if there is no grace
+_MUCH = 1 << 20  # kept values of more bytes are released at once, and not with the next call
 _SAME = "install the same versions of Python and codedmap for the caller and for all workers"
 
 
-class RemoteQueue(Calls):
+class RemoteQueue(CallQueue):
     """A queue of calls, of which the worker gets one at a time.
 
     A worker that dies therefore costs one call, and calls queued behind an abandoned one can still be dropped.
@@ -38,7 +38,7 @@ class RemoteQueue(Calls):
         self.name, self.member = name, member
         self.begun = 0
         """Calls that the worker has been sent."""
-        self._left: Callable[[], BaseException] | None = None
+        self._left: Callable[[], BaseException] | None = None  # error of calls once it has gone
 
     @property
     def busy(self) -> bool:
@@ -46,7 +46,7 @@ class RemoteQueue(Calls):
         return self._running is not None
 
     def note_wait(self, waits: bool) -> None:
-        """The call that is with the worker waits there for what others run, or begins now."""
+        """Note that the call at the worker waits there for tasks of others, or begins now."""
         call = self._running
         if call is not None:
             call.future.waits = waits
@@ -54,7 +54,7 @@ class RemoteQueue(Calls):
                 call.future.begun.append(time.monotonic())
 
     def leave(self, error: BaseException, waiting: Callable[[], BaseException]) -> None:
-        """The worker has gone: the call there fails with the error, those that wait or come with another each."""
+        """The worker has gone: the call there fails with ``error``, all others with an error that ``waiting`` makes."""
         with self._lock:
             running, self._running = self._running, None
             if running is not None and running.request.setup and isinstance(error, WorkerCrashed):
@@ -116,7 +116,7 @@ class RemoteQueue(Calls):
             if not sent.done():
                 sent.add_done_callback(partial(self._arrived, call))
                 return
-            # Here, because callbacks would be nested once a call.
+            # Completed here: callbacks would be nested, one in another for each call.
             if not self._complete(call, sent):
                 return
 
@@ -125,7 +125,7 @@ class RemoteQueue(Calls):
             self._advance()
 
     def _complete(self, call: Call, inner: Future[Any]) -> bool:
-        """Give a call what has become of it; return whether the worker is free then."""
+        """Complete a call; return whether the worker is free then."""
         try:
             error = inner.exception()
         except CancelledError:
@@ -146,12 +146,12 @@ class RemoteQueue(Calls):
 class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
     """The base class of engines whose workers are processes of a cluster, each with a queue in the caller.
 
-    A subclass connects to the cluster, calls `_begin`, and from then on `_join`, `_leave` and `_lose` in the event loop,
-    which runs in another thread. At most so many ``workers`` are used at a time; None: all.
+    A subclass connects to the cluster and calls `_begin`, and from then on `_join`, `_leave` and `_lose`, all in the
+    event loop, which runs in another thread. At most so many ``workers`` are used at a time; None: all.
     """
 
     kind: str
-    """Whose workers these are, for messages."""
+    """The name of the cluster's software, for messages."""
 
     def __init__(
         self, workers: int | None, grace: float | None, loop: asyncio.AbstractEventLoop
@@ -161,12 +161,12 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         self._loop = loop
         self._lock = threading.Lock()
         self._closed = self._released = False
-        self._given = 0  # numbers
-        self._named: dict[str, RemoteQueue] = {}
-        self._spare: dict[str, Member] = {}
+        self._given = 0  # how many numbers were given to workers
+        self._named: dict[str, RemoteQueue] = {}  # by the cluster's name of their worker
+        self._spare: dict[str, Member] = {}  # workers beyond those that are used
         self.last_loss: BaseException | None = None
         """Why the last worker that has gone is not used any more."""
-        self._doing: set[asyncio.Future[None]] = set()
+        self._doing: set[asyncio.Future[None]] = set()  # coroutines in the event loop
         atexit.register(self.close)
 
     def members(self) -> Mapping[int, Member]:
@@ -181,7 +181,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
 
     def close(self) -> None:
         """Take no more calls, and end what the engine has started; the cluster goes on."""
-        # Ctrl-C may interrupt it anywhere; it is called again then, and begins anew.
+        # Ctrl-C may interrupt this anywhere; then it is called again, and begins anew.
         if not self._ours() or self._released:
             return
         with self._lock:
@@ -202,7 +202,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         queue = self._queues.get(worker)
         if queue is None:
             check_worker(worker, self._given)
-            # It had gone before the caller could know.
+            # It has gone, and the caller does not know it yet: every call fails.
             queue = RemoteQueue(self, worker, "", Member())
             queue.leave(EngineError(), partial(_not_started, worker))
             if self._closed:
@@ -213,10 +213,10 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         if grace < threading.TIMEOUT_MAX:
             self._soon(self._begin_grace, grace, queue, future)
 
-    # What a cluster is.
+    # What a subclass implements.
 
     def _is_open(self) -> bool:
-        """Whether the caller is connected to it."""
+        """Whether the caller is connected to the cluster."""
         raise NotImplementedError
 
     def _send(self, queue: RemoteQueue, request: Request) -> Future[Any]:
@@ -224,7 +224,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         raise NotImplementedError
 
     def _dismiss(self, name: str) -> None:
-        """A worker is not used any more."""
+        """Do what is needed when a worker is not used any more."""
         raise NotImplementedError
 
     async def _end(self, name: str) -> None:
@@ -232,11 +232,11 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         raise NotImplementedError
 
     async def _forget(self, name: str, key: Hashable) -> None:
-        """Release what a worker keeps by this key."""
+        """Release the value that a worker keeps by this key."""
         raise NotImplementedError
 
     async def _release(self, busy: list[str]) -> None:
-        """Undo what was done to the workers; these are busy with calls of the engine."""
+        """Undo what the engine has done to workers; ``busy`` ones still run its calls."""
         raise NotImplementedError
 
     def _disconnect(self) -> None:
@@ -245,13 +245,13 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
     # From here on everything runs in the event loop.
 
     async def _begin(self, found: Mapping[str, Member]) -> None:
-        """These workers are there at the beginning: neighbouring numbers are in different domains."""
+        """Number the workers that are found at the start, neighbours in different failure domains."""
         names = list(found)
         for k in spread([member.domain for member in found.values()]):
             self._join(names[k], found[names[k]])
 
     def _join(self, name: str, member: Member) -> None:
-        """A worker can be used."""
+        """Use a worker, or keep it as a spare one."""
         with self._lock:
             if self._closed or name in self._named:
                 return
@@ -295,12 +295,12 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
             queue.leave(EngineError(why), partial(EngineError, why))
 
     def _end_dead(self, queue: RemoteQueue, error: WorkerCrashed) -> None:
-        """A call has failed because its worker is dead."""
+        """Remove a worker that was found dead by a call."""
         if self._named.get(queue.name) is queue:
             self._leave(queue.name, error)
 
     def _release_kept(self, queue: RemoteQueue, key: Hashable) -> None:
-        """What a worker keeps is needed no more: it may be most of its memory."""
+        """Release a kept value that is needed no more: it may take most of the worker's memory."""
         if self._named.get(queue.name) is queue and not self._closed and self._is_open():
             self._do(self._forget(queue.name, key))
 
@@ -310,7 +310,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
 
     def _end_now(self, queue: RemoteQueue, future: Future[object]) -> None:
         call = queue.running(future)
-        if call is not None and call.future.waits:  # the worker runs what is not ours
+        if call is not None and call.future.waits:  # the worker still runs a task of others
             self._begin_grace(self._grace or _LOOK, queue, future)
         elif call is not None:
             name = queue.name
@@ -325,7 +325,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
     # Calling from one thread to the other.
 
     def _do(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run this soon; to be called in the event loop."""
+        """Run this soon; only to be called in the event loop."""
         doing = asyncio.ensure_future(coroutine)
         self._doing.add(doing)
         doing.add_done_callback(self._doing.discard)
@@ -335,13 +335,13 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def _soon(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call this in the event loop, unless that has ended, and everything with it."""
+        """Call this in the event loop; does nothing if that has ended."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
 def check_versions(where: str, found: Any) -> None:
-    """Raise `EngineError` unless the versions found there, or the error instead, are those of the caller."""
+    """Raise `EngineError` unless ``found``, the versions there or an error, are the caller's versions."""
     if isinstance(found, BaseException):
         raise EngineError(
             f"{where} cannot run codedmap ({type(found).__name__}: {found}): {_SAME}"

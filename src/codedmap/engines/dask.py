@@ -28,12 +28,12 @@ from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits
 from .transport.serve import Request, forget, release, serve, versions
 
-_PATIENCE = 30.0  # seconds for which an answer of the scheduler is waited for
-_SOON = 2.0  # seconds for which a worker that may be stuck is waited for,
-_BUSY = 10.0  # and a scheduler that may be busy
-_AGAIN = 0.2  # seconds until one that could not reach the scheduler tries again
-_LOOK = 0.5  # seconds between two looks at the connection
-_LINGER = 0.1  # seconds for which a worker's task waits for another call
+_PATIENCE = 30.0  # most seconds to wait for an answer of the scheduler
+_SOON = 2.0  # most seconds to wait for a worker that may be stuck
+_BUSY = 10.0  # most seconds to wait for a scheduler that may be busy, when the engine is closed
+_AGAIN = 0.2  # seconds after which a client or worker that did not reach the scheduler tries again
+_LOOK = 0.5  # seconds between checks of the connection
+_LINGER = 0.1  # seconds for which the task of a worker waits for another call
 
 
 class Dask(ClusterEngine):
@@ -42,8 +42,8 @@ class Dask(ClusterEngine):
     * One crash costs one call: a call is never run again by Dask, regardless of ``allowed-failures``. Calls that
       waited for the dead worker fail with `NotStarted`, and `codedmap.map` sends all of them to others. The process
       that a nanny starts in its place is a new worker, with a new number.
-    * Calls run in Dask tasks named ``codedmap-call3-worker7-...``: here from the third call of worker 7 on, as long as
-      there are more and no other tasks wait for the worker.
+    * Calls run in Dask tasks. One named ``codedmap-call3-worker7-...`` runs the third call of worker 7 and those that
+      follow, until there are no more or other tasks wait for the worker.
     * Functions travel by cloudpickle; what they import must be installed on the workers.
     * Neither the client nor the cluster is closed with the engine.
     * A worker computes one call at a time, also if it has several threads; a warning says so.
@@ -110,7 +110,7 @@ class Dask(ClusterEngine):
             "its entry in client.scheduler_info()",
         )
         self._client: Any = client
-        # A client that loses its scheduler connects anew, but our tasks and event topics are forgotten then.
+        # A client that loses its scheduler connects anew. But the scheduler has then forgotten our tasks and topics.
         self._connection: Any = client.scheduler_comm
         self._check_open()
         loop: Any = client.loop
@@ -119,11 +119,11 @@ class Dask(ClusterEngine):
         self._domains = failure_domains
         self._limits = limits or Limits()
         self.memory_limit: int | None = None
-        self._least_memory: int | None = None  # limit of a worker
-        self._left: set[str] = set()
-        self._calls: dict[str, tuple[str, Future[Any]]] = {}  # names and answers
-        self._tasks: dict[str, asyncio.Future[None]] = {}  # that run the calls of workers
-        self._unfinished: set[Any] = set()  # tasks that are not known to have ended
+        self._least_memory: int | None = None  # the lowest limit of a worker, in bytes
+        self._left: set[str] = set()  # addresses of workers
+        self._calls: dict[str, tuple[str, Future[Any]]] = {}  # names and answers, by worker
+        self._tasks: dict[str, asyncio.Future[None]] = {}  # that run the calls, by worker
+        self._unfinished: set[Any] = set()  # Dask tasks that may still run
         try:
             self._wait(self._begin(self._find()))
         except BaseException:
@@ -152,7 +152,7 @@ class Dask(ClusterEngine):
         """Watch for workers that join and leave, and find those that are there."""
         client = self._client
         client.subscribe_topic(self._topic, lambda event: self._on_event(*event[1]))
-        client.sync(self._known, 0)  # it answers
+        client.sync(self._known, 0)  # raises if the scheduler does not answer
         try:
             found_versions = client.run_on_scheduler(versions)
             client.register_plugin(Exchange(self._topic, client.id))
@@ -183,11 +183,11 @@ class Dask(ClusterEngine):
             )
         members = {}
         for address, found_versions in client.run(versions, on_error="return").items():
-            left = isinstance(found_versions, OSError)  # just now
-            if address in found and not left:
+            just_left = isinstance(found_versions, OSError)
+            if address in found and not just_left:
                 check_versions(f"worker {address}", found_versions)
                 members[address] = self._member(address, found[address], late=False)
-        # Threads of the caller, whose output is mixed with its own.
+        # Workers that are threads of the caller print to its output.
         self.in_process = any(address.startswith("inproc://") for address in members)
         if not members:
             raise EngineError("no worker of the Dask cluster can be reached: are they running?")
@@ -205,7 +205,7 @@ class Dask(ClusterEngine):
         self._look()
 
     def _look(self) -> None:
-        """Check regularly that the scheduler is there: what is asked of it when it has gone would wait for 30 s."""
+        """Check regularly that the scheduler is connected: without it every request would wait for 30 s."""
         if self._closed:
             return
         try:
@@ -216,12 +216,12 @@ class Dask(ClusterEngine):
             self._loop.call_later(_LOOK, self._look)
 
     async def _known(self, count: int) -> dict[str, Any]:
-        """A number of the scheduler's workers, -1: all. What the client remembers may be older."""
+        """So many of the scheduler's workers, -1: all. The client's own list may be out of date."""
         try:
             asking = self._client.scheduler.identity(n_workers=count)
             workers: dict[str, Any] = (await asyncio.wait_for(asking, _PATIENCE))["workers"]
             return workers
-        except OSError as error:  # also when the time is up
+        except OSError as error:  # TimeoutError is one
             raise EngineError(
                 f"the Dask scheduler at {self._client.scheduler.address} has not answered within "
                 f"{_PATIENCE:g} s: is it stopped, overloaded or cut off?"
@@ -247,7 +247,7 @@ class Dask(ClusterEngine):
                     f"the Dask worker {address} is paused: near its memory limit{limit} it starts nothing until it takes less"
                 ),
             )
-            if not self.in_process:  # what the engine keeps there is part of it
+            if not self.in_process:  # release the engine's kept values, which take memory as well
                 self._do(self._run_on(forget, [address], self.run))
         else:
             self._left.add(address)
@@ -297,19 +297,19 @@ class Dask(ClusterEngine):
     async def _release(self, busy: list[str]) -> None:
         if self._grace is not None:
             for name in busy:
-                self._dismiss(name)  # or its task would wait for ever for a worker of this address
+                self._dismiss(name)  # else its task would wait for ever for such a worker
             await asyncio.gather(*map(self._end, busy))
         with contextlib.suppress(Exception):
             idle = self._tasks.keys() - self._calls.keys()
             stopping = [self._ask("stop", name) for name in idle]
-            # A worker that is closed while its task still ends writes warnings.
+            # Wait for the tasks: a worker that is closed before its task has ended writes warnings.
             ending = [self._tasks[name] for name in idle]
             await asyncio.wait_for(asyncio.gather(*stopping, *ending), _SOON)
         with contextlib.suppress(Exception):
             self._client.unsubscribe_topic(self._topic)
             leaving = self._client.unregister_scheduler_plugin(self._topic)
             await asyncio.wait_for(leaving, _SOON)
-        # The scheduler must not forget what still runs, or it would think those workers free.
+        # If the scheduler forgot tasks that still run, their workers would count as free.
         if self._unfinished:
             keys = [task.key for task in self._unfinished]
             with contextlib.suppress(OSError, TimeoutError):
@@ -320,7 +320,7 @@ class Dask(ClusterEngine):
     async def _run_on(
         self, fn: Callable[..., None], addresses: list[str], *arguments: Any, nanny: bool = False
     ) -> None:
-        # KeyError: the scheduler has just lost the worker whose nanny is looked for.
+        # KeyError: the scheduler has just lost the worker of this nanny.
         with contextlib.suppress(KeyError, OSError, TimeoutError):
             running = self._client.run(
                 fn, *arguments, workers=addresses, nanny=nanny, on_error="ignore", asynchronous=True
@@ -344,7 +344,7 @@ class Dask(ClusterEngine):
     async def _offer(
         self, queue: RemoteQueue, request: Request, name: str, answer: Future[Any]
     ) -> None:
-        """Have a call run by the task of its worker, or by a new one."""
+        """Have a call run by the task of its worker, or by a new task."""
         address = queue.name
         if self._named.get(address) is not queue:
             answer.set_exception(self._crash_error(address))
@@ -376,7 +376,7 @@ class Dask(ClusterEngine):
 
     async def _run_task(self, address: str, name: str) -> None:
         """Have a Dask task run this call of a worker and those that follow."""
-        # On one worker only, so that no call is run again elsewhere, whatever `dask.annotate` says where map was called.
+        # On one worker only, so that no call is run again elsewhere, even if the caller's `dask.annotate` allows it.
         with annotate(resources=self._limits.resources, allow_other_workers=False):
             task = self._client.submit(
                 run_calls, self._topic, key=name, workers=[address], pure=False
@@ -388,21 +388,21 @@ class Dask(ClusterEngine):
                 error = CancelledError()
         finally:
             self._unfinished.discard(task)
-            task.release()  # or it would run when a worker of this address comes back
+            task.release()  # else it would run when a worker of this address comes back
             current = self._tasks.get(address) is asyncio.current_task()
             if current:
                 del self._tasks[address]
         if error is not None and current:
             if isinstance(error, KilledWorker | CancelledError):
                 error = self._crash_error(address)
-            else:  # such as an answer that cannot be sent; the worker lives
+            else:  # such as an answer that cannot be sent: the worker is alive
                 with contextlib.suppress(OSError, RuntimeError):
                     await self._ask("stop", address)
             self._fail_call(address, error)
 
 
 async def ask(node: Any, is_open: Callable[[], bool], **message: Any) -> Any:
-    """Ask the scheduler's plugin from a client or a worker; again while the connection is lost."""
+    """Ask the scheduler's plugin from a client or a worker, again and again while the connection is lost."""
     while True:
         try:
             return await node.scheduler.codedmap(**message)
@@ -433,23 +433,23 @@ class _Place:
     """What the scheduler knows of the calls of one worker."""
 
     def __init__(self) -> None:
-        # Lists, because workers of threads get what is serialized in tuples as it is.
+        # Lists, because Dask does not deserialize what is in tuples for workers that are threads.
         self.offered: list[Any] | None = None
         """The name and the request of a call that no task has taken."""
         self.taken: list[Any] | None = None
-        """Those of the call that runs."""
+        """The name and the request of the call that runs."""
         self.latest = self.first = self.answered = ""
-        """Names of the last calls that were offered, that needed a task, and whose answers have come."""
+        """Names of the last calls that were offered, that needed a new task, and that were answered."""
         self.served = False
-        """Whether that task takes more."""
-        self.news = asyncio.Event()
+        """Whether the worker has a task that takes calls."""
+        self.news = asyncio.Event()  # set when the next call is offered, or the task is to end
 
 
 class Exchange(SchedulerPlugin):
     """A plugin of the scheduler that passes calls to the tasks of workers and answers to the client.
 
-    A worker gets its next call after its answer has come here, so that one that dies costs one call. What is asked
-    twice, because a connection was lost, is done once. Workers that join and leave are reported to the client as well.
+    A worker gets its next call after its answer has come here, so that its death costs one call. A request that is
+    repeated, because a connection was lost, is done once. Workers that join and leave are reported to the client as well.
     """
 
     def __init__(self, topic: str, client: str) -> None:
@@ -467,7 +467,7 @@ class Exchange(SchedulerPlugin):
         scheduler.log_event(self._topic, ["joined", worker])
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """As for all events of the scheduler: a worker has been paused, or runs again."""
+        """Called for all events of the scheduler: note that a worker is paused, or runs again."""
         if not isinstance(msg, dict) or msg.get("action") != "worker-status-change":
             return
         if msg["status"] == "running" and topic in self._paused:
@@ -476,7 +476,7 @@ class Exchange(SchedulerPlugin):
             self._note_pause(topic, self._places[topic])
 
     def _note_pause(self, worker: str, place: _Place) -> None:
-        """If a call waits for a task of a worker that takes none: for the client it has left until it runs again."""
+        """If a call waits for a new task of a paused worker, report the worker as left until it runs again."""
         if place.offered is not None and place.first == place.latest:
             place.offered = None
             del self._places[worker]
@@ -490,7 +490,7 @@ class Exchange(SchedulerPlugin):
     def remove_client(self, scheduler: Any, client: str) -> None:
         if client == self._client:
             scheduler.remove_plugin(self.name)
-            # A caller that was killed has released nothing of what its workers keep.
+            # A caller that was killed has not released the values that its workers keep.
             run = self._topic.removeprefix("codedmap-")
             released = {"op": "run", "function": pickle.dumps(forget), "args": pickle.dumps((run,))}
             releasing = scheduler.broadcast(
@@ -499,7 +499,7 @@ class Exchange(SchedulerPlugin):
             self._releasing = asyncio.ensure_future(releasing)
 
     async def exchange(self, topic: str, do: str, worker: str, **message: Any) -> Any:
-        """What a client or a worker asks of the plugin of its engine, which may be another than this."""
+        """Handle a request of a client or a worker to the plugin of its engine, perhaps another than this."""
         plugin = self._scheduler.plugins.get(topic)
         if plugin is None or worker not in self._scheduler.workers:
             return None
@@ -518,12 +518,12 @@ class Exchange(SchedulerPlugin):
         return place.first == call and worker not in self._paused
 
     async def answer(self, worker: str, call: str = "", answer: Any = None) -> Any:
-        """Take an answer from a worker's task, if it has one; return its next call, or None if it is to end."""
+        """Take an answer from a worker's task, if it has one; return its next call, or None if the task is to end."""
         place = self._places[worker]
         if call and call != place.answered:
             place.answered, place.taken = call, None
             self._send(["answered", worker, call, answer])
-            # Tasks of others that wait for this worker, or for any, have their turn.
+            # If tasks of others wait for this worker, or for any, it is their turn.
             others = len(self._scheduler.workers[worker].processing) > 1
             place.served = not others and not self._scheduler.queued
         if not place.served:
@@ -540,26 +540,26 @@ class Exchange(SchedulerPlugin):
         return place.taken
 
     async def stop(self, worker: str) -> None:
-        """The task of a worker has failed, or is not to wait for more calls."""
+        """Note that the task of a worker has failed, or is not to wait for more calls."""
         place = self._places[worker]
         place.taken, place.served = None, False
         place.news.set()
 
     def _send(self, event: list[Any]) -> None:
-        """Send an event to the client, which is not logged as those of `log_event` are."""
+        """Send an event to the client, which the scheduler does not log, unlike those of `log_event`."""
         stream = self._scheduler.client_comms.get(self._client)
         if stream is not None:
-            stream.recent_message_log.clear()  # of what was sent, for debugging
+            stream.recent_message_log.clear()  # it keeps messages, for debugging
             stream.send({"op": "event", "topic": self._topic, "event": [time.time(), event]})
 
 
 def hold_running(keys: list[str], dask_scheduler: Any) -> None:
-    """Have the scheduler keep tasks until they end; `distributed.fire_and_forget` keeps one that has ended for ever."""
+    """Have the scheduler keep tasks until they end; `distributed.fire_and_forget` would keep ended tasks for ever."""
     tasks = dask_scheduler.tasks
     running = [key for key in keys if key in tasks and tasks[key].state == "processing"]
     dask_scheduler.client_desires_keys(keys=running, client="fire-and-forget")
 
 
 def kill(dask_worker: Any) -> None:
-    """Kill the worker of this nanny, in which this runs."""
+    """Kill the worker of the nanny in which this runs."""
     os.kill(dask_worker.pid, signal.SIGKILL)

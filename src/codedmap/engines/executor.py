@@ -46,7 +46,7 @@ class FromExecutor:
     def __init__(self, executor: Executor, workers: int) -> None:
         self._executor = executor
         self.workers = check_whole("workers", workers, 1)
-        """As stated."""
+        """How many calls run at the same time, as stated."""
 
     @property
     def in_process(self) -> bool:
@@ -55,15 +55,15 @@ class FromExecutor:
 
     @property
     def runs_here(self) -> bool:
-        """Whether this is one of the executor's threads, which might all wait for calls that none is free for."""
+        """Whether this is a thread of the executor: if all of them waited for calls, none would be free to run these."""
         if not isinstance(self._executor, ThreadPoolExecutor):
             return False
-        # Held until a thread that has been started is in the set.
+        # The lock is held until a thread that has been started is in the set.
         with self._executor._shutdown_lock:
             return threading.current_thread() in self._executor._threads
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
-        """Compute ``fn(payload)`` somewhere; now, in a thread of the executor.
+        """Compute ``fn(payload)`` in the executor; at once, if this is one of its threads.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class FromExecutor:
         if self.runs_here:
             return Inline().submit(sent, payload)
         if isinstance(self._executor, ProcessPoolExecutor):
-            sent.packed()  # which it would do later, in a thread of its own
+            sent.packed()  # now; else the executor would pickle it later, in a thread of its own
         try:
             answer = self._executor.submit(sent, payload)
         except BrokenExecutor as error:  # such as by an earlier call of the same job
@@ -94,11 +94,11 @@ class FromExecutor:
         return answer
 
     def keep(self, worker: int, value: Any) -> Kept:
-        """A value that is sent along with each call."""
+        """A reference to a value, which is sent along with each call."""
         return Kept(worker, value)
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """Cancel what has not begun, on the standard library's pools."""
+        """Cancel calls that have not begun, on the standard library's pools."""
         if isinstance(self._executor, (ThreadPoolExecutor, ProcessPoolExecutor)):
             for future in futures:
                 future.cancel()
@@ -107,7 +107,7 @@ class FromExecutor:
 class Inline(Executor):
     """An executor that computes each call when it is submitted.
 
-    `codedmap.map` without ``engine`` runs so inside a worker. Nothing is isolated: a call that ends its process
+    `codedmap.map` without ``engine`` uses it inside a worker. Nothing is isolated: a call that ends its process
     ends the caller.
     """
 
@@ -118,7 +118,7 @@ class Inline(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except (KeyboardInterrupt, Terminated):  # are not fn's
+        except (KeyboardInterrupt, Terminated):  # no exceptions of fn
             raise
         except BaseException as error:
             future.set_exception(error)
@@ -126,12 +126,12 @@ class Inline(Executor):
 
 
 class _Sent:
-    """A function that is packed if the executor pickles it."""
+    """A function that an executor is given: it is packed by this package if the executor pickles it."""
 
     def __init__(self, fn: Callable[[Any], Any]) -> None:
         self._fn = fn
         self._packed: Parcel | None = None
-        self.begun: list[float] = []
+        self.begun: list[float] = []  # as in `Engine.submit`
 
     def __call__(self, payload: Any) -> Any:
         self.begun.append(time.monotonic())
@@ -141,7 +141,7 @@ class _Sent:
         return _Received, (self.packed(),)
 
     def packed(self) -> Parcel:
-        """The function to be sent; raises `CannotSend` if it cannot be pickled."""
+        """The function as a parcel; raises `CannotSend` if it cannot be pickled."""
         if self._packed is None:
             content = pack(self._fn, None, partial(culprit, self._fn, None))
             # Buffers are the caller's own memory, which it may change before they are sent.
@@ -150,14 +150,14 @@ class _Sent:
 
 
 class _Received:
-    """The function in another process."""
+    """What a `_Sent` function is in another process."""
 
     def __init__(self, packed: Parcel) -> None:
         self._packed = packed
 
     def __call__(self, payload: Any) -> Any:
         try:
-            # Opened only here, because what cannot be unpickled breaks a ProcessPoolExecutor.
+            # Opened here and not when it arrives: what cannot be unpickled then breaks a ProcessPoolExecutor.
             return open_function(receive(self._packed), "a process of the executor")(payload)
         except BaseException as error:
             try:

@@ -1,4 +1,4 @@
-"""With which others a worker fails, and an order of workers in which neighbours fail apart.
+"""Failure domains of workers, and an order of workers in which neighbours are in different domains.
 
 A worker's *domain* says which workers fail together: a name, or a tuple of names from the widest group to the
 narrowest, such as ``("rack 1", "host 7")``.
@@ -18,7 +18,7 @@ _Path = tuple[Hashable, ...]
 
 
 def check_domains(domains: Domains | None, keys: str, entry: str) -> None:
-    """Raise `InvalidArgument` if these can be no failure domains."""
+    """Raise `InvalidArgument` if these are neither a mapping nor a function nor None."""
     if not (domains is None or callable(domains) or isinstance(domains, Mapping)):
         raise InvalidArgument(
             f"failure_domains={domains!r} must be a mapping from {keys}, or a function of {entry}"
@@ -34,9 +34,9 @@ def domain_of(
     *,
     late: bool = False,
 ) -> Hashable:
-    """The domain of a worker that is known under several names, such as its host's.
+    """The domain of a worker that has several names, such as that of its host.
 
-    Raises `InvalidArgument` if it is in the mapping under none of them; with ``late`` it has the default then.
+    Raises `InvalidArgument` if none of the names is in the mapping; with ``late`` the worker then has the default.
     """
     if late:
         with contextlib.suppress(Exception):
@@ -58,8 +58,8 @@ def domain_of(
 def spread(domains: Sequence[Hashable]) -> list[int]:
     """An order of workers, as indices into their domains.
 
-    Of neighbours, as few as possible share the widest level of their domain, and the workers of a domain are spread
-    evenly; within a domain likewise.
+    As few neighbours as possible share the widest level of their domain, and the workers of a domain are spread evenly.
+    The same holds for the narrower levels within a domain.
     """
     if not domains:
         return []

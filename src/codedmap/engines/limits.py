@@ -15,20 +15,20 @@ from ..errors import InvalidArgument
 class Limits:
     """What each call needs of its worker, which runs one call at a time.
 
-    * `Dask` uses only workers with so much of the resource ``GPU`` and of those named in ``licences``, and a memory limit as
-      large; the task of a call takes these resources while it runs.
-    * `Ray` reserves all of it for each actor.
-    * `Local` limits memory, on Linux: a call that allocates more fails with ``MemoryError``. It refuses the others.
+    * `Dask` uses only workers with enough of the resource ``GPU`` and of those named in ``licences``, and a memory limit
+      that is large enough; the task of a call takes these resources while it runs.
+    * `Ray` reserves all of them for each actor.
+    * `Local` limits memory, on Linux: a call that allocates more fails with ``MemoryError``. It refuses other limits.
 
     Parameters
     ----------
     gpu : float
-        How many; a part of one is a share of it.
+        How many GPUs; 0.5 is half of one.
     memory : int or str, optional
         Bytes, or a size such as ``"4 GB"`` or ``"512 MiB"``. Inputs and answers of a call of several rows take a quarter of
         it at most.
     licences : mapping of str to float
-        How many of each resource of the cluster: its name there, such as ``{"matlab": 1}``.
+        How many of each resource of the cluster, by its name there, such as ``{"matlab": 1}``.
 
     Raises
     ------
@@ -62,13 +62,13 @@ class Limits:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What is needed but memory, by the names that Dask and Ray have for it."""
+        """All that is needed except memory, by the names that Dask and Ray use."""
         needs = {"GPU": self.gpu, **self.licences}
         return {what: need for what, need in needs.items() if need}
 
     @property
     def bytes(self) -> int | None:
-        """Of memory; None: no limit."""
+        """Bytes of memory; None: no limit."""
         return int(self.memory) if self.memory else None
 
 

@@ -31,7 +31,7 @@ from .limits import Limits
 from .local_worker import Worker, end_started_by
 from .loop import Loop
 from .process_limits import allow_open_files, check_process_limits, limit_memory
-from .queue_engine import Answer, Call, Calls, QueueEngine, complete
+from .queue_engine import Answer, Call, CallQueue, QueueEngine, complete
 from .transport.descendants import discard_all, discard_of, end_descendants, segments_of
 from .transport.parcel import Parcel, discard
 from .transport.serve import Request, hello, serve
@@ -52,12 +52,12 @@ class Local(QueueEngine["_LocalQueue"]):
     * Each worker computes with one thread, unless OMP_NUM_THREADS says otherwise.
     * An engine that nothing refers to any more, and that has no call without an answer, ends as by `close`, with a
       ResourceWarning.
-    * Workers ignore Ctrl-C, which is the caller's, and end when the caller ends or dies, on Linux
-      also if they are stopped; processes that a function has started (a simulator, say) end with
-      its worker, on Linux also in a session of their own. Only a daemon whose parent has ended may
+    * Workers ignore Ctrl-C, which is meant for the caller, and end when the caller ends or dies, on
+      Linux also if they are stopped. Processes that a function has started (a simulator, say) end
+      with its worker, on Linux also in a session of their own. Only a daemon whose parent has ended may
       outlive it: if it was forked without an exec, or does not have the worker's environment.
 
-    Two things it cannot do, because multiprocessing does not: if the fork server is killed, every
+    It has two limitations, which are those of multiprocessing: if the fork server is killed, every
     worker counts as crashed; and a worker in C code that holds the interpreter lock outlives a caller
     that is killed, until that code returns.
 
@@ -127,7 +127,7 @@ class Local(QueueEngine["_LocalQueue"]):
         check_process_limits(workers, self.memory_limit)
         super().__init__(grace, f"{segments_of(os.getpid())}{secrets.token_hex(4)}")
         self.processes = _Processes(self.run, self.setups, self._queues)
-        """What its threads have in its place, so that they do not hold it."""
+        """Its workers and threads, which do not refer to the engine itself."""
         if self.memory_limit is not None:
             self.setup(partial(limit_memory, self.memory_limit))
         try:
@@ -183,31 +183,31 @@ class _Processes:
     def __init__(self, run: str, setups: list[Parcel], queues: dict[int, _LocalQueue]) -> None:
         self.run, self.setups, self._queues = run, setups, queues
         self.setup_deaths = 0
-        """As `QueueEngine`."""
+        """As in `QueueEngine`."""
         self.closing = False
         self.environment = dict(os.environ)
-        """Of all its processes; that of the fork server is as old as the first engine."""
+        """The environment of all its processes; that of the fork server is as old as the first engine."""
         self.directory = os.getcwd()  # noqa: PTH109
-        """In which all its processes start, also those that take the place of others."""
+        """The directory in which all its processes start, also those that replace others."""
         self.loop, self.starter = Loop(self._lost_files), Loop()
-        self._to_end: list[tuple[_LocalQueue, Future[Any]]] = []
-        self._left: list[Worker] = []
+        self._to_end: list[tuple[_LocalQueue, Future[Any]]] = []  # see `_end_all`
+        self._left: list[Worker] = []  # see `end_left`
         self._owner = os.getpid()
         atexit.register(self.end)
 
     @property
     def workers(self) -> int:
-        """As `QueueEngine`."""
+        """As in `QueueEngine`."""
         return len(self._queues)
 
     def end(self) -> None:
-        """End all, and wait for it."""
+        """End all workers and threads, and wait for that."""
         if os.getpid() == self._owner:
             self.loop.do(self.close)
             self.loop.join()
 
-    # From here on everything runs in the loop, but workers are started in a thread of their own: the first one waits
-    # until the fork server has imported what it needs.
+    # From here on everything runs in the loop. Only workers are started in a thread of their own, because the first
+    # start waits until the fork server has imported what it needs.
 
     def end_later(self, grace: float, queue: _LocalQueue, future: Future[Any]) -> None:
         self.loop.later(future, grace, partial(self._end_soon, queue, future))
@@ -218,7 +218,7 @@ class _Processes:
             self.loop.do(self._end_all)
 
     def _end_all(self) -> None:
-        """End the workers that are still busy with these calls, together: what they have started is searched for once."""
+        """End the workers that are still busy with calls that are due, together: their descendants are searched for once."""
         busy = [(queue, future) for queue, future in self._to_end if queue.running(future)]
         self._to_end.clear()
         if busy:
@@ -227,7 +227,7 @@ class _Processes:
             queue.end(future)
 
     def end_left(self, worker: Worker) -> None:
-        """Soon kill what is left of what a worker that has ended has started, together with that of others."""
+        """Soon kill the processes that an ended worker has left, together with those of other workers."""
         self._left.append(worker)
         if len(self._left) == 1:
             self.loop.do(self._end_left)
@@ -255,7 +255,7 @@ class _Processes:
             self.end_if_closed()
 
     def _lost_files(self, error: OSError) -> None:
-        """The program has closed files of the engine, as programs that become daemons do: end without them."""
+        """End without files of the engine that the program has closed, as programs that become daemons do."""
         self.closing = True
         self.starter.do(self.starter.end)
         atexit.unregister(self.end)
@@ -267,20 +267,20 @@ class _Processes:
         discard_all(self.run)
 
     def end_if_closed(self) -> None:
-        """End the loop when the engine was closed, and no process is left."""
+        """End the loop if the engine was closed and no process is left."""
         if self.closing and not any(queue.pids for queue in self._queues.values()):
             try:
-                end_descendants(f"{self.run}:")  # what was started in the meantime
+                end_descendants(f"{self.run}:")  # those that were started in the meantime
                 discard_all(self.run)
             finally:
                 self.loop.end()
                 atexit.unregister(self.end)
 
 
-class _LocalQueue(Calls):
+class _LocalQueue(CallQueue):
     """A queue of calls and the worker process that serves them one at a time.
 
-    The process is replaced whenever it dies or is ended, and its pipe with it: nothing that it leaves there may reach
+    The process is replaced whenever it dies or is ended, and its pipe with it, so that nothing left in the pipe reaches
     a later call. `submit` and `keep` may be called in any thread, everything else only in the engine's loop.
     """
 
@@ -290,16 +290,16 @@ class _LocalQueue(Calls):
         self._local = weakref.ref(engine)
         self.worker: Worker | None = None
         self._starting = False
-        self._ending: dict[Worker, Call | None] = {}  # killed, and the calls that they had
+        self._ending: dict[Worker, Call | None] = {}  # killed ones, and the calls that they had
 
     @property
     def pids(self) -> list[int]:
-        """Of all its processes that have not ended."""
+        """The process ids of its workers that have not ended."""
         workers = (*self._ending, *([self.worker] if self.worker else []))
         return [worker.pid for worker in workers]
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
-        """As `Calls`; or the value to be kept that the call waits for, which may take long to open."""
+        """As in `CallQueue`. A call may wait for the worker to open a kept value: then that is to be ended."""
         call = next((call for call in self._waiting if call.future is future), None)
         held, running = super().drop(future), self._running
         if call is not None and running is not None and running.request.keep is not None:
@@ -307,7 +307,7 @@ class _LocalQueue(Calls):
         return held
 
     def end(self, future: Future[Any]) -> None:
-        """End the worker, which has been stopped, if it is busy with this call."""
+        """End the worker, a process that is stopped already, if it is busy with this call."""
         call = self.running(future)
         if call is None:
             return
@@ -318,14 +318,14 @@ class _LocalQueue(Calls):
         call.fail(Abandoned(f"worker {self.number} was ended: its call was abandoned"))
 
     def close(self) -> None:
-        """Take no more calls, and kill the worker; what it has started is not searched for."""
+        """Take no more calls, and kill the worker, without a search for its descendants."""
         running, dropped = self._running, self._close()
         self._end_worker(running)
         for call in dropped:
             self._loop.do(call.fail, Abandoned("the engine was closed"))
 
     def fail(self, error: EngineError) -> None:
-        """Take no more calls, and fail those there are."""
+        """Take no more calls, and fail those that have no answer."""
         for call in self._close():
             call.fail(error)
 
@@ -384,7 +384,7 @@ class _LocalQueue(Calls):
             self._loop.do(call.fail, error)
 
     def _begin_again(self) -> None:
-        """Have the call sent to a new worker, because the old one has ended and not received it."""
+        """Send the call to a new worker: the old one has ended without receiving it."""
         call, self._running = self._running, None
         if call is not None and call.request.keep is not None:
             self._kept.pop(call.request.keep, None)  # not lost: it is sent again
@@ -401,14 +401,14 @@ class _LocalQueue(Calls):
         self._loop.do(call.fail, error)
 
     def _start(self) -> None:
-        """Have a worker started, where what an earlier one kept is lost."""
+        """Start another worker soon; values that the earlier one kept are lost."""
         self._lose_kept()
         if not self._starting:
             self._starting = True
             self._processes.starter.do(self._launch)
 
     def _launch(self) -> None:
-        """Start a worker, in the thread for that."""
+        """Start a worker, in the ``starter`` thread."""
         if self._closed:
             return
         started: Worker | Exception
@@ -419,7 +419,7 @@ class _LocalQueue(Calls):
         self._loop.do(self._started, started)
 
     def _started(self, worker: Worker | Exception) -> None:
-        """Take over the worker that was started, or fail the next call because none can be."""
+        """Use the worker that was started, or fail the next call because none can be started."""
         self._starting = False
         if isinstance(worker, Worker):
             if self._closed:
@@ -451,7 +451,7 @@ class _LocalQueue(Calls):
             self._answer(reply)
 
     def _receive(self) -> Any:
-        """Go on writing to the worker; return what it has sent, or None."""
+        """Write more of the request to the worker; return its reply, or None if there is none yet."""
         worker, call = self.worker, self._running
         assert worker is not None
         try:
@@ -460,7 +460,7 @@ class _LocalQueue(Calls):
         except ConnectionError:
             self._begin_again()
             self._advance()
-        except Exception:  # the end of the connection, or what cannot be read
+        except Exception:  # the end of the connection, or a reply that cannot be unpickled
             self._end_worker(call)  # how the process ends is not known yet
         else:
             if call is not None:
@@ -479,7 +479,7 @@ class _LocalQueue(Calls):
         complete(call, reply)
 
     def _end_worker(self, call: Call | None = None, *, descendants: bool = True) -> None:
-        """Kill the worker, which may have had a call, and maybe what it has started."""
+        """Kill the worker, which may have had a ``call``, and its ``descendants``."""
         worker, self.worker = self.worker, None
         self._set_up = 0
         if worker is None:
@@ -492,7 +492,7 @@ class _LocalQueue(Calls):
         """Clean up after a process that has ended."""
         reply = None
         if worker is self.worker:
-            reply = self._receive()  # it may have answered before
+            reply = self._receive()  # it may have answered before it ended
             if worker is self.worker:
                 self._end_worker(self._running if reply is None else None)
         call = self._ending.pop(worker)
@@ -507,7 +507,7 @@ class _LocalQueue(Calls):
             else:
                 self._processes.end_left(worker)
             worker.close()
-        finally:  # there may be no memory, or no file to be had
+        finally:  # those may fail for lack of memory or files
             if reply is not None:
                 self._answer(reply)
             elif call is not None and call is self._running:
@@ -523,8 +523,8 @@ class _LocalQueue(Calls):
 
 
 def _refuse_inside_import() -> None:
-    """Refuse to start workers in a worker that imports what starts workers: that would never end."""
-    # A module may have its engine started by another thread, and wait for that one.
+    """Raise `MissingMainGuard` in a worker that is importing a module: workers that start workers would never end."""
+    # A module may start its engine in another thread, and wait for that thread.
     main = sys._current_frames().get(threading.main_thread().ident or 0)
     for frame in (sys._getframe(), main):
         module = _imported_for_call(frame)

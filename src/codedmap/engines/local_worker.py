@@ -28,27 +28,27 @@ if sys.platform != "win32":
     from multiprocessing.context import ForkServerProcess
     from multiprocessing.popen_forkserver import Popen
 
-_FLAGS = threading.Lock()  # held while those that multiprocessing starts Python with are replaced
-_PART = 64 << 10  # bytes read at once
+_FLAGS = threading.Lock()  # held while the flags of Python processes to be started are replaced
+_PART = 64 << 10  # most bytes that are read at once
 _LOADED = [work.__module__, "numpy.ma"]
-"""Modules that workers share with what they are forked from: each would load what its first call needs by itself."""
+"""Modules that the fork server imports, so that workers share them and need not load them for their first call."""
 
 
 def start_server() -> None:
-    """Start what worker processes are forked from, so that neither Ctrl-C nor the end of its terminal reach it.
+    """Start the fork server so that neither Ctrl-C nor the end of its terminal reach it.
 
     Only for programs, not libraries: all processes that the fork server starts afterwards ignore Ctrl-C,
     as workers do.
     """
     if sys.platform != "win32":
         before = _unblocked()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # which is inherited
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # the server inherits this
         try:
-            # It begins with blocking Ctrl-C, and would end by letting it through.
+            # This first blocks Ctrl-C, and lets it through at its end.
             _track()
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             forkserver.set_forkserver_preload(_LOADED)
-            # The first worker will raise it again.
+            # An error here is raised again by the first worker.
             with contextlib.suppress(OSError), _importing_nothing_here():
                 forkserver.ensure_running()
         finally:
@@ -56,9 +56,9 @@ def start_server() -> None:
 
 
 class Worker:
-    """A process of the engine named ``run``, and the pipe through which it is called one call at a time.
+    """A process of the engine named ``run``, and the pipe through which it is sent one call at a time.
 
-    It starts with this environment and, if that is still there, in this directory.
+    It starts with this environment and, if it still exists, in this directory.
 
     Raises `OSError` if no process or pipe can be created.
     """
@@ -70,7 +70,7 @@ class Worker:
                 self._process = _start(directory, theirs, run, environment)
         except BaseException as error:
             self.pipe.close()
-            # The fork server has ended, or there is no program to start it.
+            # The fork server has ended, or the program that it runs does not exist.
             if isinstance(error, EOFError | ConnectionError | TypeError):
                 python = os.fsdecode(spawn.get_executable() or "None")
                 raise OSError(f"what starts workers, {python}, has ended") from error
@@ -81,20 +81,20 @@ class Worker:
         """A file that is ready to be read when the process has ended."""
         self._handle = _handle(self.pid)
         self.name = worker_name(run, self.pid)
-        """By which what it has started is found."""
+        """The name by which its descendants are found."""
         self._unsent = memoryview(b"")
         self._received = bytearray()
 
     def send(self, request: Request) -> bool:
-        """Send a request; return whether all of it is on its way, or `flush` must be called.
+        """Send a request; return whether all of it is sent. If not, `flush` must be called.
 
-        Raises `OSError` if the process has ended: it has not received the request.
+        Raises `OSError` if the process has ended without receiving the request.
         """
         self._unsent = memoryview(pickle.dumps(request, protocol=5))
         return self.flush()
 
     def flush(self) -> bool:
-        """Send more of a request without waiting for the process to receive it."""
+        """Send more of a request, without waiting for the process; return whether all of it is sent."""
         while self._unsent:
             try:
                 self._unsent = self._unsent[self.pipe.send(self._unsent) :]
@@ -103,9 +103,9 @@ class Worker:
         return True
 
     def receive(self) -> Any:
-        """The `Parcel` or `Failure` that the process has sent, or None while it is not complete.
+        """The `Parcel` or `Failure` that the process has sent; None while it is not complete.
 
-        Raises `ConnectionResetError` if the process has ended before it received the request, `EOFError` if after that.
+        Raises `ConnectionResetError` if the process ended before it received the request, `EOFError` if it ended later.
         """
         while True:
             try:
@@ -119,21 +119,21 @@ class Worker:
             if len(head) == HEADER and len(message) >= int.from_bytes(head):
                 self._received = bytearray()
                 return pickle.loads(message)
-            message.release()  # which may not grow before
+            message.release()  # while there is a view of it, the bytearray cannot grow
 
     def kill(self, descendants: bool) -> None:
-        """Close its pipe; kill the process, its group, and maybe all that it has started; soon its sentinel is ready."""
+        """Close the pipe; kill the process, its group, and its ``descendants``. Soon the sentinel is ready."""
         self.pipe.close()
-        if self._ended:  # its number may be another's by now
+        if self._ended:  # its number may be that of another process by now
             return
         if descendants:
             end_started_by([self])
-        self._send(signal.SIGKILL)  # which no function can block or delay
+        self._send(signal.SIGKILL)  # no function can block or delay it
         with contextlib.suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        """Let it run no further."""
+        """Stop the process; it does not continue."""
         if not self._ended:
             self._send(signal.SIGSTOP)
 
@@ -145,7 +145,7 @@ class Worker:
                 signal.pidfd_send_signal(self._handle, number)
 
     def close(self) -> None:
-        """Give back the files of a process that has ended."""
+        """Close the files of a process that has ended."""
         if self._handle is not None:
             wait([self._handle], 1.0)  # the fork server may have ended first
             os.close(self._handle)
@@ -164,7 +164,7 @@ class Worker:
 
 
 def end_started_by(workers: Collection[Worker]) -> None:
-    """Kill all that these have started, which is searched for among all processes; they are stopped, to answer none without it."""
+    """Kill all descendants of workers, and stop the workers, so that none answers without its descendants."""
     for worker in workers:
         worker.stop()
     end_descendants(*(worker.name for worker in workers), pids=[worker.pid for worker in workers])
@@ -179,7 +179,7 @@ if sys.platform != "win32":
             self.returncode: int | None = None
             self._fds: list[int] = []
             data = io.BytesIO()
-            vars(sys.modules["__main__"]).setdefault("__spec__", None)  # which pdb removes
+            vars(sys.modules["__main__"]).setdefault("__spec__", None)  # pdb removes it
             preparation = spawn.get_preparation_data(process.name)
             for main in ("init_main_from_name", "init_main_from_path"):
                 preparation.pop(main, None)
@@ -196,10 +196,10 @@ if sys.platform != "win32":
             with _importing_nothing_here():
                 forkserver.ensure_running()
             self.sentinel, sending = forkserver.connect_to_new_process(self._fds)
-            # Both are open as long as the caller lives, which the process sees by the second.
+            # Both are open as long as the caller lives. By the second the process sees that it does.
             self.finalizer = util.Finalize(self, _close, (self.sentinel, sending))
             try:
-                # Not `getbuffer`: where a traceback keeps it, the garbage collector of Python 3.12 crashes.
+                # Not `getbuffer`: if a traceback refers to it, the garbage collector of Python 3.12 crashes.
                 left = memoryview(data.getvalue())
                 while left:
                     left = left[os.write(sending, left) :]
@@ -216,7 +216,7 @@ def _close(*files: int) -> None:
 
 @contextlib.contextmanager
 def _importing_nothing_here() -> Iterator[None]:
-    """Have what multiprocessing starts import nothing from the working directory, where a file may be named as a module is."""
+    """Keep processes of multiprocessing from importing from the working directory: a file may have the name of a module."""
     with _FLAGS:
         of_python: Any = util
         before = of_python._args_from_interpreter_flags
@@ -228,10 +228,11 @@ def _importing_nothing_here() -> Iterator[None]:
 
 
 def _track() -> None:
+    """Start the resource tracker, and have this process forget its number."""
     with _importing_nothing_here():
         resource_tracker.ensure_running()
-    # Python 3.13 would wait for its end when the program ends; it ends with the last worker, and a worker that is just
-    # starting ends with the program. Without its number it is taken for a parent's.
+    # By its number Python 3.13 would wait for its end when the program ends. But it ends with the last worker, and a
+    # worker that is just starting ends with the program. Without its number it counts as that of a parent.
     tracker: Any = resource_tracker._resource_tracker
     tracker._pid = None
 
@@ -239,16 +240,16 @@ def _track() -> None:
 def _start(directory: str, *arguments: Any) -> _Process:
     before = _unblocked()
     try:
-        os.getcwd()  # noqa: PTH109  that it was removed is no fault of the fork server
+        os.getcwd()  # noqa: PTH109  raises here if it was removed, before the fork server is blamed
         _track()
         forkserver.set_forkserver_preload(_LOADED)
-        util.get_temp_dir()  # for the sockets of workers, too: one of their own would be left behind
+        util.get_temp_dir()  # also for sockets of workers, which would leave folders of their own
         process = ForkServerProcess(target=work, args=arguments, daemon=False)
         try:
             return _Process(process, directory)
         except (ChildProcessError, ConnectionError, EOFError, FileNotFoundError) as error:
-            # The fork server is that of a process from which this one was forked, or has ended, or the folder of its
-            # socket was removed.
+            # The fork server has ended, or belongs to the process from which this one was forked, or the folder of its
+            # socket was removed: start another one.
             server: Any = forkserver._forkserver
             if server._forkserver_alive_fd is not None:
                 os.close(server._forkserver_alive_fd)
@@ -262,12 +263,12 @@ def _start(directory: str, *arguments: Any) -> _Process:
 
 
 def _unblocked() -> set[int]:
-    """Let the signal through by which the fork server, which inherits this, sees that workers end; returns what was blocked."""
+    """Unblock SIGCHLD, by which the fork server, which inherits this, sees workers end; returns the mask before."""
     return signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
 def _handle(pid: int) -> int | None:
-    # A pidfd stays valid after the process, or multiprocessing's fork server, has ended.
+    """A pidfd, which stays valid after the process, or the fork server, has ended; None where there is no such file."""
     if hasattr(os, "pidfd_open"):
         with contextlib.suppress(OSError):
             return os.pidfd_open(pid)

@@ -1,4 +1,4 @@
-"""The thread that owns the state of a `Local` engine, and which Ctrl-C cannot interrupt.
+"""The thread that owns the state of a `Local` engine. Ctrl-C cannot interrupt it.
 
 Python raises KeyboardInterrupt in the main thread, after almost any bytecode: also when `threading.Condition` has
 acquired its lock and the ``with`` block has not begun, or when it has released a waiter and not yet removed it. Another
@@ -19,14 +19,14 @@ from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from time import monotonic
 from typing import Any
 
-_TICK = 1.0  # seconds until a job is seen if Ctrl-C came just before its wake-up
+_TICK = 1.0  # most seconds until a job is run whose wake-up Ctrl-C has prevented
 
 
 class Loop:
-    """A thread that runs jobs, and calls back when files are ready and after times.
+    """A thread that runs jobs, and calls back when files are ready and when times have passed.
 
-    Only `start`, `do` and `join` are for other threads. ``failed`` is called with why it can watch no file any more; then
-    it ends.
+    Only `start`, `do` and `join` are for other threads. ``failed`` is called with the error if it can watch no file any
+    more; then the thread ends.
     """
 
     def __init__(self, failed: Callable[[OSError], object] = lambda error: None) -> None:
@@ -56,7 +56,7 @@ class Loop:
             raise error
 
     def do(self, job: Callable[..., object], *arguments: Any) -> None:
-        """Run a job in the thread soon, or in this one if that has ended."""
+        """Run a job in the thread soon; in the caller's if the thread has ended."""
         self._jobs.put((job, arguments))
         if self._ended:
             self._do_all()
@@ -66,7 +66,7 @@ class Loop:
                 self._waker.send(b"\0")
 
     def join(self) -> None:
-        """Wait for the end of the thread, unless this is it."""
+        """Wait for the end of the thread; returns at once in the thread itself."""
         if self._launched and threading.current_thread() is not self._thread:
             with self._living:
                 pass
@@ -77,22 +77,22 @@ class Loop:
         self._ending = True
 
     def watch(self, file: Any, ready: Callable[[], object]) -> None:
-        """Call ``ready`` whenever there is something to read."""
+        """Call ``ready`` whenever the file has something to read."""
         self._selector.register(file, EVENT_READ, ready)
 
     def watch_writing(self, file: Any, writing: bool) -> None:
-        """Whether to call ``ready`` of a watched file also when it can be written to."""
+        """Set whether ``ready`` of a watched file is also called when it can be written to."""
         key = self._selector.get_key(file)
         events = EVENT_READ | EVENT_WRITE if writing else EVENT_READ
         if key.events != events:
             self._selector.modify(file, events, key.data)
 
     def forget(self, file: Any) -> None:
-        """Watch a file no more; to be called before it is closed."""
+        """Stop watching a file; to be called before the file is closed."""
         self._selector.unregister(file)
 
     def later(self, key: Hashable, seconds: float, job: Callable[[], object]) -> None:
-        """Run a job after a time, unless it is cancelled or there is one of this key."""
+        """Run a job after a time, unless it is cancelled; does nothing if there is a job of this key."""
         self._timers.setdefault(key, (monotonic() + seconds, job))
 
     def cancel(self, key: Hashable) -> None:
@@ -135,7 +135,7 @@ class Loop:
                     self.cancel(key)
                     _call(job)
         for ready, _ in self._selector.select(max(0.0, wait)):
-            # What was ready may have been forgotten in the meantime, and its number be another's.
+            # A file may have been forgotten in the meantime, and its number be that of another.
             if self._selector.get_map().get(ready.fd) is ready:
                 _call(ready.data)
         self._woken = False
@@ -149,7 +149,7 @@ class Loop:
 
 
 def _call(job: Callable[..., object], *arguments: Any) -> None:
-    """Run a job; what it raises is printed, and must not end the thread."""
+    """Run a job; an exception is printed, and does not end the thread."""
     try:
         job(*arguments)
     except BaseException:

@@ -1,4 +1,4 @@
-"""Limits of the system on worker processes: open files, processes and threads, memory."""
+"""The system's limits of worker processes: open files, processes and threads, memory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ except ImportError:  # Windows has neither the module nor the limits
     resource = None
 
 _ROOT = Path("/")
-_FILES = 5  # of a worker: four while it lives, and one for an answer that is being opened
-_OTHER_FILES = 32  # those that are open for a moment only, such as payloads being written
-_UNKNOWN_FILES = 64  # assumed to be open already where their number cannot be read
-_THREADS = 2  # of a worker: its process, with a thread that watches the caller
+_FILES = 5  # open files for a worker: four while it lives, and one for an answer that is opened
+_OTHER_FILES = 32  # files that are open for a moment only, such as payloads being written
+_UNKNOWN_FILES = 64  # files that are assumed to be open if their number cannot be read
+_THREADS = 2  # threads of a worker: its own, and one that watches the caller
 _MEMORY = 4 << 20  # bytes of a worker before it has loaded anything
 
 
@@ -33,7 +33,7 @@ def allow_open_files(workers: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened = _open_files()
     least = opened + _FILES * workers + _OTHER_FILES
-    # All of them may be replaced at once, the old ones not having ended yet.
+    # All workers may be replaced at once, before the old ones have ended.
     wanted = least + _FILES * workers
     unlimited = resource.RLIM_INFINITY
     if soft == unlimited or soft >= wanted:
@@ -55,7 +55,7 @@ def allow_open_files(workers: int) -> None:
 
 
 def check_process_limits(workers: int, memory: int | None = None) -> None:
-    """Raise `EngineError` if a limit of processes, threads or memory, of ``memory`` bytes each, is too low for the workers."""
+    """Raise `EngineError` if limits of processes, threads or memory are too low for workers of ``memory`` bytes each."""
     most, needs = min(_capacities(memory or _MEMORY), default=(workers, ""))
     if most < workers:
         fewer = f"use at most {many(most, 'worker')}" if most else "there is no room for one"
@@ -73,7 +73,7 @@ def limit_memory(most: int) -> None:
 
 
 def _limit_fork_server(soft: int, hard: int) -> None:
-    # A fork server that runs already keeps its old limit, and holds one end of a pipe for each worker.
+    # The fork server holds one end of a pipe for each worker, and keeps its old limit if it runs already.
     server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     pid = getattr(server, "_forkserver_pid", None)
     if pid is not None and resource is not None and hasattr(resource, "prlimit"):
@@ -89,7 +89,7 @@ def _open_files() -> int:
 
 
 def _capacities(memory: int = _MEMORY) -> Iterator[tuple[int, str]]:
-    """For each limit: how many workers it allows, and what they need and it allows, in words."""
+    """For each limit: how many workers it allows, and in words what they need and what it allows."""
     each = f"{_THREADS} processes and threads each, and "
     found = [
         (limit - used, limit, f"the control group (/{file})")

@@ -1,4 +1,4 @@
-"""Engines with a queue of calls for each worker in the caller: what `Local` and those of clusters share."""
+"""What `Local` and the engines of clusters share: in the caller a queue of calls for each worker."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from .transport.failure import Failure
 from .transport.parcel import Parcel, culprit, culprit_kept, discard, pack, receive
 from .transport.serve import KeptKey, Request
 
-_STANDARD = str(Path(os.__file__).parent)  # modules here are not edited, as in site-packages
-_DEATHS = 3  # of workers during their setup, or twice as many as there are workers
+_STANDARD = str(Path(os.__file__).parent)  # the standard library, whose modules are not edited
+_DEATHS = 3  # deaths in setup, or two for each worker if that is more, after which it has failed
 
 
 class _Condition(threading.Condition):
@@ -46,14 +46,12 @@ class Answer(Future[Any]):
         self._condition = _Condition()
         self.queue = queue
         self.begun: list[float] = []
-        """As `Engine.submit`."""
+        """As in `Engine.submit`, like the next two."""
         self.waits = False
-        """As `Engine.submit`."""
         self.nbytes = 0
-        """As `Engine.submit`."""
 
     def set_running_or_notify_cancel(self) -> bool:
-        """As `Future`; notes the time."""
+        """As in `Future`; notes the time."""
         self.begun.append(time.monotonic())
         return super().set_running_or_notify_cancel()
 
@@ -66,9 +64,9 @@ class Call:
     future: Answer
     uses: tuple[Kept, ...] = ()
     restarted: bool = False
-    """Whether a worker has ended without receiving it."""
+    """Whether a worker has ended without receiving it, and another was started for it."""
     engine: Any = None
-    """Which must not end before, though nothing else may hold it."""
+    """Its engine: a reference that keeps it from ending before the call, though nothing else may refer to it."""
 
     def discard(self) -> None:
         """Remove its shared segments, if it has any."""
@@ -77,36 +75,36 @@ class Call:
                 discard(segment)
 
     def fail(self, error: BaseException, *, lost: bool = False) -> None:
-        """Complete the future; ``lost``: what is kept for the call is, too."""
+        """Complete the future with an error; ``lost``: the kept values that the call uses are lost as well."""
         for kept in self.uses if lost else ():
             kept.lost = True
         self.discard()
-        self.engine = None  # the traceback of an error may hold this
+        self.engine = None  # the traceback of an error may refer to this call
         with contextlib.suppress(InvalidStateError):  # cancelled externally in the meantime
             self.future.set_exception(error)
 
 
-class Calls:
+class CallQueue:
     """A queue of calls, of which the worker gets one at a time.
 
-    A call is taken out of ``_waiting`` or ``_running`` under the lock. Its future is then completed without
-    the lock, because that runs the callbacks attached to it.
+    A call is taken out of ``_waiting`` or ``_running`` under the lock. Its future is completed after the lock is
+    released, because that runs the callbacks attached to it.
     """
 
     def __init__(self, engine: Any, number: int) -> None:
         self.number, self._run, self._setups = number, engine.run, engine.setups
         self._engine = engine
-        self._set_up = 0  # how many of them the worker has been sent
+        self._set_up = 0  # how many setups the worker has been sent
         self._lock = threading.RLock()
         self._waiting: deque[Call] = deque()
         self._running: Call | None = None
-        self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()
-        self._forget: deque[Any] = deque()
+        self._kept: weakref.WeakValueDictionary[Any, Kept] = weakref.WeakValueDictionary()  # by key
+        self._forget: deque[Any] = deque()  # keys of values that the worker can drop
         self._closed = False
-        self._counter = itertools.count(1)
+        self._counter = itertools.count(1)  # for the keys of kept values, and names of segments
 
     def submit(self, fn: Any, payload: Any) -> Future[Any]:
-        """Queue ``fn(payload)``; raises `EngineError` if one of them is kept elsewhere."""
+        """Queue ``fn(payload)``; raises `EngineError` if one of them is kept on another worker."""
         uses = tuple(value for value in (fn, payload) if isinstance(value, Kept))
         for kept in uses:
             if kept.worker != self.number or kept.key[0] != self._run:
@@ -118,7 +116,7 @@ class Calls:
         return self._queue(tuple(named), uses)
 
     def keep(self, value: Any) -> Kept:
-        """Queue a value to be left on the worker."""
+        """Queue a value to be kept on the worker."""
         kept = Kept(self.number, (self._run, self.number, next(self._counter)))
         weakref.finalize(kept, self._forget.append, kept.key).atexit = False
         self._queue(value, (kept,), keep=kept.key)
@@ -129,19 +127,19 @@ class Calls:
         raise NotImplementedError
 
     def _pack(self, value: Any, segment: str | None, keep: Hashable) -> Parcel:
-        """As `pack`; the error says what cannot be sent."""
+        """As `pack`; its error names the function or value that cannot be sent."""
         what = partial(culprit, *value) if keep is None else partial(culprit_kept, value)
         return pack(value, segment, what)
 
     @property
     def load(self) -> int:
-        """How many calls have no answer yet, without those that are just being sent; one with the value that it waits for."""
+        """How many calls have no answer yet. A value that is sent before the call that uses it counts as one with that call."""
         calls = [call for call in (self._running, *self._waiting) if call is not None]
         used = {kept for call in calls if call.request.keep is None for kept in call.uses}
         return sum(call.request.keep is None or call.uses[0] not in used for call in calls)
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
-        """Drop a call that has not begun; return what is to be ended after ``grace``: the call, if the worker has it."""
+        """Drop a call that has not begun; if the worker has it, return the future to be ended after ``grace``."""
         with self._lock:
             call = next((call for call in self._waiting if call.future is future), None)
             if call is None:
@@ -156,27 +154,30 @@ class Calls:
         return call if call is not None and call.future is future else None
 
     def _next_setup(self) -> Request | None:
-        """What the worker is sent before its next call, if anything; returned once."""
+        """The next setup that the worker has not been sent yet, if there is one."""
         if self._set_up == len(self._setups):
             return None
         self._set_up += 1
         return Request(self._setups[self._set_up - 1], None, setup=self._run)
 
     def _sent(self, request: Request) -> Request:
-        """A request as it is sent: with what the worker can forget, and must have been set up by."""
+        """A request as it is sent: with the values that the worker can drop, and the setup that it needs."""
         request.after = self._run if self._set_up and request.setup is None else None
         request.forget = tuple(self._forget.popleft() for _ in range(len(self._forget)))
         return request
 
     def _lost_with(self, call: Call) -> Call:
-        """The call that is lost if the worker dies: of a setup, or of what the next one uses, that one, or it would be sent for ever."""
+        """The call that is lost if the worker dies during this one.
+
+        It is the next call if this one is a setup, or sends a value for it: otherwise that would be sent for ever.
+        """
         if not self._waiting:
             return call
         opens = call.request.keep is not None and call.uses[0] in self._waiting[0].uses
         return self._waiting.popleft() if opens or call.request.setup else call
 
     def _set_up_error(self, error: BaseException) -> BaseException:
-        """The error for a worker that has died during its setup: another one if that happens again and again."""
+        """The error for a worker that has died during its setup; `EngineError` if too many have."""
         engine = self._engine
         engine.setup_deaths += 1
         if engine.setup_deaths < max(_DEATHS, 2 * engine.workers):
@@ -187,9 +188,9 @@ class Calls:
         )
 
     def _note_kept(self, call: Call) -> None:
-        """What a call uses is lost if the worker dies."""
+        """Note the kept values that a call uses, which are lost if the worker dies."""
         for kept in call.uses:
-            if kept.key not in self._kept:  # an update takes longer
+            if kept.key not in self._kept:  # to set it again takes longer
                 self._kept[kept.key] = kept
 
     def _lose_kept(self) -> None:
@@ -202,7 +203,7 @@ class Calls:
             raise EngineError("the engine has been closed: create a new one")
 
     def _close(self) -> tuple[Call, ...]:
-        """Take no more calls; return those without an answer, for the caller to fail."""
+        """Take no more calls; return those without an answer, which the caller of this is to fail."""
         self._closed = True
         dropped = (*self._waiting, *([self._running] if self._running else []))
         self._waiting.clear()
@@ -211,7 +212,7 @@ class Calls:
 
 
 def complete(call: Call, reply: Any, error: BaseException | None = None) -> None:
-    """Give a call the answer in what a worker has sent, or an error."""
+    """Complete a call with the answer in a worker's reply, or with an error."""
     answer = None
     try:
         if isinstance(reply, Failure):
@@ -230,7 +231,7 @@ def complete(call: Call, reply: Any, error: BaseException | None = None) -> None
 def _opened(reply: Parcel) -> Any:
     try:
         return receive(reply).unpack()
-    except (ImportError, AttributeError) as error:  # of a class that is not known here
+    except (ImportError, AttributeError) as error:  # its class is not known here
         raise CannotSend(
             f"the answer cannot be opened by the caller ({type(error).__name__}: {error}): install the module here, too, or "
             "return what any process can open, such as arrays and numbers"
@@ -238,20 +239,20 @@ def _opened(reply: Parcel) -> Any:
 
 
 def _spec(module: Any) -> Any:
-    """How a module was found; one that is loaded at its first use is not loaded by this."""
+    """The spec of a module, without loading one that is loaded at its first use."""
     with contextlib.suppress(AttributeError):
         return object.__getattribute__(module, "__spec__")
     return None
 
 
-Q = TypeVar("Q", bound=Calls)
+Q = TypeVar("Q", bound=CallQueue)
 
 
 class QueueEngine(Closing, Generic[Q]):
     """The base class of engines in which each worker has a queue of calls in the caller.
 
-    Subclasses implement how a worker is ended (`_end_later`) and how the engine is closed (``close``). ``grace`` as for
-    these, None: no limit; ``run`` names the engine, and with it what it keeps and its files.
+    Subclasses implement how a worker is ended (`_end_later`) and how the engine is closed (``close``). ``grace`` is as
+    in these, None: no limit. ``run`` names the engine, the values that it keeps, and its files.
     """
 
     def __init__(self, grace: float | None, run: str) -> None:
@@ -261,15 +262,15 @@ class QueueEngine(Closing, Generic[Q]):
         self.run = run
         self._queues: dict[int, Q] = {}
         self.setups: list[Parcel] = []
-        """By which workers are set up."""
+        """The functions given to `setup`."""
         self.setup_deaths = 0
-        """Workers that have died during their setup, one after another."""
+        """Workers that have died during their setup since one survived it."""
         self._owner = os.getpid()
-        self._modules = 0  # so many are known
-        self._specs: dict[str, Any] = {}  # of the modules that may be edited
+        self._modules = 0  # how many were loaded when the next attribute was updated
+        self._specs: dict[str, Any] = {}  # of loaded modules that may be edited
 
     def warn_of_reloaded(self) -> None:
-        """Warn of modules that were reloaded here since an earlier job, which no worker does."""
+        """Warn of modules that were reloaded here since an earlier job: workers do not reload them."""
         if self._modules != len(sys.modules):
             self._modules = len(sys.modules)
             for name, module in sys.modules.copy().items():
@@ -329,17 +330,17 @@ class QueueEngine(Closing, Generic[Q]):
         return self._queue_of(worker).submit(fn, payload)
 
     def keep(self, worker: int, value: Any) -> Kept:
-        """Leave a value on a worker; it is unpickled there once, at its first use."""
+        """Keep a value on a worker, where it is unpickled once, at its first use."""
         self._check_usable()
         return self._queue_of(worker).keep(value)
 
     def load(self, worker: int) -> int:
-        """How many calls a worker has, with those that wait for it."""
+        """How many calls a worker has, including those that wait for it."""
         queue = self._queues.get(worker)
         return 0 if queue is None else queue.load
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
-        """Forget calls that have not begun; end those that still run after ``grace``."""
+        """Drop calls that have not begun; end those that still run after ``grace``."""
         self._drop(futures, self._grace)
 
     def end(self, futures: Iterable[Future[Any]]) -> None:
@@ -351,24 +352,24 @@ class QueueEngine(Closing, Generic[Q]):
         for future in futures:
             if isinstance(future, Answer):
                 queue = future.queue
-                here = self._queues.get(queue.number) is queue
-                held = queue.drop(future) if here else None
-                if held is not None and grace is not None:
-                    self._end_later(grace, queue, held)
+                living = self._queues.get(queue.number) is queue
+                running = queue.drop(future) if living else None
+                if running is not None and grace is not None:
+                    self._end_later(grace, queue, running)
 
     def _queue_of(self, worker: int) -> Q:
         check_worker(worker, len(self._queues))
         return self._queues[worker]
 
     def _check_open(self) -> None:
-        """Raise `EngineError` if calls cannot be taken any more; by default always open."""
+        """Raise `EngineError` if calls cannot be taken any more; this does not."""
 
     def _end_later(self, grace: float, queue: Q, future: Future[Any]) -> None:
         """End the worker of this queue if it is still busy with this call after a time."""
         raise NotImplementedError
 
     def _ours(self) -> bool:
-        """Whether this is the process that made the engine, and not a child that was forked off."""
+        """Whether this is the process that made the engine, and not one forked from it."""
         return os.getpid() == self._owner
 
     def _check_usable(self) -> None:

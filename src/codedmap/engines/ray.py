@@ -27,11 +27,11 @@ from .transport.failure import Failure
 from .transport.parcel import Parcel
 from .transport.serve import Request, Terminated, release, serve, versions
 
-_START = 60.0  # seconds without another actor starting after which no more are waited for
-_LOOK = 1.0  # seconds between two looks at the cluster
+_START = 60.0  # most seconds to wait for the next actor to start
+_LOOK = 1.0  # seconds between checks of the cluster
 _SUSPICION = 30.0  # seconds for which no actor is started on a node that did not answer
-_FREED = 1.0  # seconds until what an actor that was killed has reserved is free
-_AGAIN = 1.0  # seconds after which an actor that could not be started is tried again
+_FREED = 1.0  # most seconds until the resources of a killed actor are free
+_AGAIN = 1.0  # seconds after which another actor is started in place of one that did not start
 _SHUT = (
     "Ray has been shut down, and the engine's workers with it: call ray.init() and make a new "
     "engine"
@@ -51,7 +51,7 @@ class Ray(ClusterEngine):
     * Functions travel by cloudpickle; what they import must be installed on the nodes.
     * Closing the engine kills its actors, also busy ones. Ray keeps running.
 
-    Four things that it cannot do, because Ray does not:
+    It has four limitations, which are those of Ray:
 
     * A worker that is killed between two calls is found dead by the next, which it costs.
       A node that is lost then is noticed within a second after Ray reports it.
@@ -122,11 +122,11 @@ class Ray(ClusterEngine):
         self._needs = {what: need for what, need in needs.items() if need}
         self._domains = failure_domains
         self._actor: Any = ray.remote(Actor)  # once, because Ray keeps every such class
-        self._started = 0
-        self._handles: dict[str, Any] = {}
-        self._nodes: dict[str, str] = {}
-        self._unreachable: set[str] = set()  # did not answer, perhaps because their node does not
-        self._suspects: set[str] = set()  # such nodes
+        self._started = 0  # actors
+        self._handles: dict[str, Any] = {}  # of actors, by name
+        self._nodes: dict[str, str] = {}  # on which actors are, by name
+        self._unreachable: set[str] = set()  # actors that did not answer, as their node may not
+        self._suspects: set[str] = set()  # nodes of such actors
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         try:
             self._thread.start()
@@ -139,7 +139,7 @@ class Ray(ClusterEngine):
             raise
 
     def _is_open(self) -> bool:
-        # Asked first: almost whatever else is called would start a new cluster if it has been shut down.
+        # This comes first: if Ray has been shut down, almost any other function would start a new cluster.
         if not ray.is_initialized():
             return False
         with contextlib.suppress(Exception):  # while it is being shut down
@@ -153,7 +153,7 @@ class Ray(ClusterEngine):
     # Nodes.
 
     def _living_nodes(self) -> dict[str, Any]:
-        """The entries of ``ray.nodes()`` of those that are alive, by their ids."""
+        """The entries in ``ray.nodes()`` of nodes that are alive, by their ids."""
         nodes = ray.nodes() if self._is_open() else ()
         return {node["NodeID"]: node for node in nodes if node["Alive"]}
 
@@ -166,7 +166,7 @@ class Ray(ClusterEngine):
         return Member(domain_of(where, self._domains, names, node, default, late=late), host)
 
     def _room(self, nodes: Mapping[str, Any], wanted: int | None) -> int:
-        """For how many actors there is room now, by what they reserve; what an engine has just closed is free soon."""
+        """For how many actors there is room now; waits a moment for resources of an engine that was just closed."""
 
         def fit(resources: Mapping[str, float]) -> int:
             return min(int(resources.get(k, 0) / need + 1e-9) for k, need in self._needs.items())
@@ -200,7 +200,7 @@ class Ray(ClusterEngine):
             late[greeting] = name, places[k]
         found: dict[str, Member] = {}
         while len(found) < min(room, count):
-            # Not by `ray.wait`, which Ctrl-C does not interrupt.
+            # Not `ray.wait`, which Ctrl-C does not interrupt.
             arrived, _ = wait(late, _START, return_when=FIRST_COMPLETED)
             if not arrived:
                 break
@@ -217,11 +217,11 @@ class Ray(ClusterEngine):
         return found
 
     def _start(self, node: str) -> tuple[str, Future[Any]]:
-        """Start an actor on a node: its name, which is never used again, and its greeting."""
+        """Start an actor on a node; returns its name, which is never used again, and a future of its `hello`."""
         name = f"codedmap-{self.run}-{self._started}"
         self._started += 1
         needs = dict(self._needs)
-        # Not soft: Ray would put some elsewhere though there is room, and neighbours together.
+        # Not soft: Ray would then place some elsewhere though there is room, and neighbours together.
         on: Any = NodeAffinitySchedulingStrategy(node, soft=False)
         self._handles[name] = None  # so that `_kill` finds it if Ctrl-C interrupts the next line
         self._handles[name] = handle = self._actor.options(
@@ -230,7 +230,7 @@ class Ray(ClusterEngine):
             num_gpus=needs.pop("GPU", 0),
             memory=needs.pop("memory", None),
             resources=needs,
-            # What needs nothing fits on any node; else Ray finds where there is room.
+            # An actor that reserves nothing fits on any node; for others Ray finds one with room.
             scheduling_strategy="SPREAD" if self._needs else on,
             max_restarts=0,
             max_task_retries=0,
@@ -238,7 +238,7 @@ class Ray(ClusterEngine):
         return name, handle.hello.remote().future()
 
     def _greet(self, name: str, greeting: Callable[[], Any]) -> Member:
-        """What an actor is as a worker, if it can be used."""
+        """Host and failure domain of an actor that has started; kills it and raises an error if it cannot be used."""
         try:
             found, node = greeting()
             check_versions("a Ray worker", found)
@@ -255,7 +255,7 @@ class Ray(ClusterEngine):
         return Member() if entry is None else self._member(entry, late=True)
 
     def _then(self, future: Future[Any], then: Callable[[Future[Any]], None]) -> None:
-        """Call a function soon after what Ray does has ended; not in Ray's own thread, which must not block."""
+        """Call a function in the event loop when a future of Ray is done; Ray's own thread must not block."""
         future.add_done_callback(partial(self._soon, then))
 
     def _kill(self, name: str) -> None:
@@ -290,17 +290,17 @@ class Ray(ClusterEngine):
 
     def _dismiss(self, name: str) -> None:
         node = self._nodes.pop(name)
-        if name in self._unreachable:  # Ray may call its node alive for a while yet
+        if name in self._unreachable:  # Ray may still report its node as alive
             self._suspects.add(node)
             self._loop.call_later(_SUSPICION, self._suspects.discard, node)
         self._kill(name)
         self._replace(node)
 
     async def _end(self, name: str) -> None:
-        """Nothing is left to do: `_dismiss` has killed it."""
+        """Does nothing: `_dismiss` has killed the actor."""
 
     def _look(self) -> None:
-        """Check regularly for what Ray does not report: that it was shut down, or lost a node."""
+        """Check regularly whether Ray was shut down, or lost a node, which it does not report."""
         if not self._is_open():
             self._lose(_SHUT)
             return
@@ -330,9 +330,9 @@ class Ray(ClusterEngine):
         handle = self._handles.get(queue.name)
         try:
             self._check_open()
-            if handle is None:  # killed just now
+            if handle is None:  # the actor has just been killed
                 raise self._crash_error(queue.name)
-            # Not a name for each call, because Ray keeps statistics of every name.
+            # One name for all calls of a worker, because Ray keeps statistics of every name.
             name = f"codedmap-worker{queue.number}-{self.run}"
             call = handle.serve.options(name=name).remote(request)
         except CodedmapError as error:
@@ -351,7 +351,7 @@ class Ray(ClusterEngine):
             answer.set_result(done.result())
             return
         problem: Exception = self._crash_error(name)
-        if isinstance(error, ray.exceptions.RayTaskError):  # it lives, but could not begin the call
+        if isinstance(error, ray.exceptions.RayTaskError):  # alive, but it did not begin the call
             problem = EngineError(f"the Ray worker {name} cannot serve calls: {error}")
         elif isinstance(error, ray.exceptions.OutOfMemoryError):
             problem = WorkerCrashed(
@@ -365,15 +365,15 @@ class Ray(ClusterEngine):
 
 
 class Actor:
-    """What an actor does: one call at a time, in the order in which they were sent."""
+    """A worker, which computes one call at a time, in the order in which they were sent."""
 
     def __init__(self) -> None:
-        # Ray's own handler raises a plain SystemExit, which looks like one of the function's.
+        # Ray's own handler raises a plain SystemExit, as a function may do as well.
         signal.signal(signal.SIGTERM, _terminate)
         _register_refs()
 
     def hello(self) -> tuple[dict[str, str], str]:
-        """Its versions, and the node where it is."""
+        """The versions of the worker, and the id of its node."""
         return versions(), ray.get_runtime_context().get_node_id()
 
     def serve(self, request: Request) -> Parcel | Failure:
@@ -381,18 +381,18 @@ class Actor:
         return serve(request)
 
     def release(self, key: Hashable) -> None:
-        """Drop what is kept by a key."""
+        """Drop the value that is kept by a key."""
         release(key)
 
 
 def _by_cpus(nodes: Mapping[str, Any]) -> list[str]:
-    """Nodes, each as often as it has CPUs: one that is to run nothing, such as many a head, has none."""
+    """Nodes, each as often as it has CPUs. A node that is to run nothing, as head nodes often are, has none."""
     cpus = {node: int(entry["Resources"].get("CPU", 0)) for node, entry in nodes.items()}
     return [node for node, count in cpus.items() for _ in range(count)] or list(nodes)
 
 
 def _register_refs() -> None:
-    """Have pickle send references as Ray does: by itself it loses whose they are, and `ray.get` would wait for ever."""
+    """Have pickle send references as Ray does: by itself it loses their owner, and `ray.get` would wait for ever."""
     copyreg.pickle(ray.ObjectRef, _reduce_ref)
 
 

@@ -31,20 +31,20 @@ class Resident:
         self._made: dict[Any, tuple[PickledOnce, dict[int, Kept]]] = {}
 
     def on(self, worker: int, made: Callable[[Any], Any] | None = None) -> Kept:
-        """The handle of the function on this worker, to which it is sent if it is not there yet.
+        """The reference to the function on this worker, to which it is sent if it is not there yet.
 
         Parameters
         ----------
         worker : int
         made : callable, optional
-            Of the function, what is kept in its place; hashable. By default the function itself.
+            Called with the function: what is kept in its place. Hashable; by default the function itself is kept.
         """
         if made not in self._made:
             self._made[made] = PickledOnce(self.fn if made is None else made(self.fn)), {}
         value, kept = self._made[made]
         if worker not in kept or kept[worker].lost:
             kept[worker] = self.engine.keep(worker, value)
-            # It is pickled again for one that takes another's place.
+            # All workers have it; for one that takes another's place it is pickled again.
             if len(kept) >= self.engine.workers:
                 value.forget()
         return kept[worker]

@@ -1,4 +1,4 @@
-"""Ends what a worker has started, and removes what that leaves; also a program, for a worker whose caller was killed."""
+"""Ends the descendants of workers and removes their files; also a program, for a worker whose caller was killed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 MARK = "CODEDMAP_WORKER"
-"""A variable in the environment of all that a worker starts."""
+"""An environment variable of a worker and its descendants, which holds the worker's name."""
 SHARED = Path("/dev/shm")
-"""Where segments are, whose names begin with `segments_of` the process that has the engine."""
+"""The folder of shared segments, whose names begin with `segments_of` the process that has the engine."""
 _PROC = Path("/proc")
-_SEARCHES = 5  # at most; the caller's own threads may go on to start others
+_SEARCHES = 5  # most searches for descendants: threads of the caller may go on to start others
 
 
 def segments_of(pid: int) -> str:
-    """How the names of shared segments of all engines of a process begin.
+    """The beginning of the names of shared segments of all engines of a process.
 
-    Containers that share memory may number their processes alike.
+    It holds the process's namespace, because containers that share memory may number their processes alike.
     """
     numbers = 0
     with contextlib.suppress(OSError):  # not Linux
@@ -30,14 +30,14 @@ def segments_of(pid: int) -> str:
 
 
 def discard_all(*prefixes: str) -> None:
-    """Remove all segments whose names begin so."""
+    """Remove all segments whose names begin with one of these."""
     for path in SHARED.glob("codedmap-*"):
         if path.name.startswith(prefixes):
             path.unlink(missing_ok=True)
 
 
 def discard_of(*pids: int) -> None:
-    """Remove what processes that have ended have left as callers: segments, and those of joblib, whose tracker ended too."""
+    """Remove the segments that ended processes have left as callers, and those of joblib, whose tracker has ended too."""
     discard_all(*map(segments_of, pids))
     for pid in pids:
         for path in SHARED.glob(f"sem.loky-{pid}-*"):
@@ -49,13 +49,13 @@ def discard_of(*pids: int) -> None:
 def end_descendants(*names: str, pids: Collection[int] = ()) -> None:
     """Kill all descendants of these processes, and all processes whose mark begins with a name; discard their segments.
 
-    A process in a session of its own is still a descendant of the one that started it, until that one ends; then it is
-    found by its mark. Does nothing where there is no ``/proc``.
+    A process in a session of its own is a descendant of the process that started it until that one ends. From then on
+    it is found by its mark. Does nothing where there is no ``/proc``.
     """
     marked = tuple(name.encode() for name in names)
     ended: dict[int, None] = {}
-    # All are stopped first: a program whose child was killed would go on, and might answer without it. What they have
-    # started while they were searched for, which takes tenths of a second among many processes, is found next.
+    # All are stopped first: a program whose child was killed would go on, and might answer without it. A search takes
+    # tenths of a second among many processes; the next one finds what they have started meanwhile.
     for _ in range(_SEARCHES):
         new = [pid for pid in _found(marked, {*pids, *ended}) if pid not in ended]
         if not new:
@@ -68,7 +68,7 @@ def end_descendants(*names: str, pids: Collection[int] = ()) -> None:
 
 
 def _found(marked: tuple[bytes, ...], pids: Collection[int]) -> list[int]:
-    """The descendants of some processes and of those that are marked, and these."""
+    """The marked processes, their descendants, and those of ``pids``."""
     children: dict[int, list[int]] = {}
     found = []
     entries: list[Path] = []
@@ -83,7 +83,7 @@ def _found(marked: tuple[bytes, ...], pids: Collection[int]) -> list[int]:
                 found.append(int(entry.name))
     for pid in pids:
         found += children.get(pid, ())
-    for pid in found:  # which grows
+    for pid in found:  # the list grows meanwhile
         found += children.pop(pid, ())
     return [pid for pid in dict.fromkeys(found) if pid != os.getpid()]
 

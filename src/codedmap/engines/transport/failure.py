@@ -23,16 +23,17 @@ class WorkerTraceback(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An exception on its way back."""
+    """An exception on its way back to the caller."""
 
     error: bytes | None
+    """Pickled; None if it cannot be."""
     description: str
     traceback: str
-    """From the caller's function on, if it was raised in it."""
+    """As text; from the caller's function on, if the exception was raised in it."""
     setup: str = ""
-    """The function that raised it while it set up the worker,"""
+    """The name of the setup function that raised it, if one did."""
     host: str = ""
-    """which is there."""
+    """The host of the worker that was set up."""
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -45,12 +46,12 @@ class Failure:
         return cls(_pickled(error), description, text)
 
     def to_exception(self, worker: int | None = None) -> BaseException:
-        """The exception, or a RuntimeError that describes it if it cannot be unpickled; of a setup, one that names the worker."""
+        """The exception, or a RuntimeError that describes it; if a setup raised it, an EngineError that names the ``worker``."""
         error: BaseException = RuntimeError(self.description)
         if self.error is not None:
-            with contextlib.suppress(Exception):  # what it needs may exist in the worker only
+            with contextlib.suppress(Exception):  # its module may exist in the worker only
                 error = _rebuilt_exception(pickle.loads(self.error))
-        # Dask would pickle the traceback, and frames hold what is here, such as the call: the cause has it as text.
+        # The cause has the traceback as text. Dask would pickle the traceback itself, and its frames refer to the call.
         error.__traceback__ = error.__context__ = None
         error.__cause__ = WorkerTraceback(self.traceback)
         if not self.setup:
@@ -64,8 +65,8 @@ class Failure:
 
 
 def _pickled(error: BaseException) -> bytes | None:
-    """Pickled so that unpickling gives an error with the same message, or None if that is impossible."""
-    # A constructor may not take its ``args``, or, called with its own formatted message, format it again.
+    """The pickled error, if unpickling gives one with the same message; else None."""
+    # A constructor may not take the error's ``args``, or may format a message again that is formatted already.
     for value in (error, (type(error), error.args, {**vars(error)})):
         with contextlib.suppress(Exception):
             pickled: bytes = cloudpickle.dumps(value)
@@ -75,12 +76,12 @@ def _pickled(error: BaseException) -> bytes | None:
 
 
 def _message(error: BaseException) -> str:
-    """Without the addresses of objects, which are others once these are unpickled."""
+    """The message without addresses of objects, which change when they are unpickled."""
     return re.sub(r"\b0x[0-9a-f]+", "", str(error))
 
 
 def _rebuilt_exception(made: Any) -> BaseException:
-    """An exception, or the one that is made of its type, ``args`` and state."""
+    """The exception that is given, or that is made of a given type, ``args`` and state."""
     if isinstance(made, BaseException):
         return made
     kind, args, state = made

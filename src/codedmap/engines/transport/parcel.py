@@ -1,9 +1,9 @@
 """Values between processes: small ones through the pipe, large buffers through shared memory.
 
-A parcel's large buffers are in one file of the shared-memory file system, which the receiver maps
-into memory; it removes the name as soon as it has it open. The sender writes it as a file: through
-a mapping that would take twice as long, and running out of space would kill it with SIGBUS. Where
-there is no room (containers often have 64 MB), the buffers go through the pipe.
+A parcel's large buffers are in one file of the shared-memory file system. The receiver opens it,
+removes its name, and maps it into memory. The sender writes it as a file: through a mapping that
+would take twice as long, and the sender would be killed by SIGBUS if there were no space left.
+Where there is no room (containers often have 64 MB), the buffers go through the pipe.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ import cloudpickle
 from ...errors import CannotSend, EngineError
 from .descendants import SHARED
 
-_SMALL = 64 << 10  # below this the pipe is as fast
-_ALIGNMENT = 64
-_MAP_FIXED = 0x10  # of Linux, which alone has such files
-_ALIGNED = 16  # bytes to which memory for arrays of any kind is aligned
+_SMALL = 64 << 10  # bytes below which the pipe is as fast
+_ALIGNMENT = 64  # bytes, of the buffers in a segment
+_MAP_FIXED = 0x10  # a flag of Linux's mmap; only Linux has such files
+_ALIGNED = 16  # bytes, of memory that arrays of any dtype can use
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,13 @@ class Parcel:
     """A pickled value and where its buffers are."""
 
     head: bytes
+    """The value, pickled without its buffers."""
     inline: tuple[bytes | pickle.PickleBuffer, ...] = ()
+    """Buffers that travel with it."""
     segment: str | None = None
+    """The name of the file with the other buffers."""
     spans: tuple[tuple[int, int], ...] = ()
+    """Where in that file each of them begins and ends."""
     packer: int = 0
     """The process that has made it."""
 
@@ -52,14 +56,14 @@ class Parcel:
         rest = self.segment, self.spans, self.packer
         if protocol < 5 or not self.inline:
             return Parcel, (self.head, tuple(map(bytes, self.inline)), *rest)
-        # A buffer that arrived somewhere as plain bytes would travel on inside of the pickle, copied. The head
-        # is one more because Dask receives the first in one block with the pickle, as it happens to be aligned.
+        # Buffers that have arrived as bytes would travel on as copies inside the pickle. The head is a buffer as well:
+        # Dask receives the first buffer in one block with the pickle, whatever its alignment.
         head, *parts = map(pickle.PickleBuffer, (bytearray(self.head), *self.inline))
         return _rebuild, (head, tuple(parts), *rest)
 
     @property
     def nbytes(self) -> int:
-        """Of the value as it travels."""
+        """Bytes of the value as it travels."""
         shared = self.spans[-1][1] if self.spans else 0
         return len(self.head) + sum(memoryview(part).nbytes for part in self.inline) + shared
 
@@ -69,10 +73,10 @@ def _rebuild(head: Any, *rest: Any) -> Parcel:
 
 
 def pack(value: Any, segment: str | None, culprit: Callable[[], str] = str) -> Parcel:
-    """Pickle a value, its large buffers into a shared segment of this name if there is room.
+    """Pickle a value, with its large buffers in a shared segment of this name if there is room.
 
-    With None they are left where they are, for a cluster that carries buffers in its own way. Raises `CannotSend` if not
-    even cloudpickle can pickle the value; ``culprit`` says what cannot be sent.
+    Without a segment buffers stay where they are, for a cluster that sends buffers in its own way. Raises `CannotSend`
+    if not even cloudpickle can pickle the value; ``culprit`` says what cannot be sent.
     """
     try:
         head, buffers = value.content if isinstance(value, PickledOnce) else _dumps(value)
@@ -94,17 +98,15 @@ def pack(value: Any, segment: str | None, culprit: Callable[[], str] = str) -> P
 
 
 def _dumps(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
-    """Pickled, buffers apart; by pickle itself if it can, because cloudpickle takes ten times as long."""
+    """A pickled value and its buffers; pickled by pickle if possible, because cloudpickle takes ten times as long."""
     buffers: list[pickle.PickleBuffer] = []
     main = sys.modules.get("__mp_main__")
-    if (
-        main is not None and main.__name__ == "__mp_main__"
-    ):  # only in what multiprocessing has started
+    if main is not None and main.__name__ == "__mp_main__":  # in a process of multiprocessing
         cloudpickle.register_pickle_by_value(main)
     if not cloudpickle.list_registry_pickle_by_value() - {"__mp_main__"}:
         with contextlib.suppress(Exception):
             head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-            if b"_main__" not in head:  # what the main module defines travels by value
+            if b"_main__" not in head:  # definitions of the main module travel by value
                 return head, buffers
     buffers.clear()
     return _dumps_by_value(value, buffers.append), buffers
@@ -117,7 +119,7 @@ def _dumps_by_value(value: Any, buffer_callback: Callable[[Any], object] | None 
 
 
 def _cached_function(fn: Any) -> Any:
-    """By value where it is not found by its name, which is all that cloudpickle gives."""
+    """A function with an lru_cache: by value if it is not found by its name. Cloudpickle sends only the name."""
     if fn.__module__ not in {"__main__", *cloudpickle.list_registry_pickle_by_value()}:
         with contextlib.suppress(AttributeError, KeyError):
             if attrgetter(fn.__qualname__)(sys.modules[fn.__module__]) is fn:
@@ -130,25 +132,25 @@ def _cached(fn: Any, parameters: Mapping[str, Any]) -> Any:
 
 
 def _cached_property(made: Any) -> Any:
-    """Without its lock, which it has before Python 3.12."""
+    """A cached property without its lock, which it has before Python 3.12."""
     state = {name: value for name, value in vars(made).items() if name != "lock"}
     return cached_property, (made.func,), state
 
 
 def _code(code: CodeType) -> Any:
-    """With the name of its file, for tracebacks, which cloudpickle leaves out since 3.1.3."""
+    """A code object with the name of its file, for tracebacks; cloudpickle leaves it out since 3.1.3."""
     make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
     name = "".join(code.co_filename)  # a copy, so that the pickle is always the same
     return make, tuple(name if one == "<dynamic-code>" else one for one in arguments)
 
 
 def _library(made: ctypes.CDLL) -> Any:
-    # Its classes would be pickled, and not be classes of functions where they are opened.
+    # Its classes could be pickled, but would not be classes of functions after that.
     raise TypeError(f"cannot pickle {made!r}")
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """With what cloudpickle cannot send, or only in a way that cannot be opened."""
+    """Also pickles what cloudpickle cannot send, or only in a way that cannot be opened."""
 
     dispatch_table: ClassVar[Any] = ChainMap(
         {
@@ -162,7 +164,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 class PickledOnce:
-    """A function for several workers, pickled once for all of them; called, it is the function."""
+    """A function for several workers, pickled once for all of them. It can be called like the function."""
 
     def __init__(self, fn: Any) -> None:
         self.fn = fn
@@ -177,7 +179,7 @@ class PickledOnce:
 
     @cached_property
     def content(self) -> tuple[bytes, list[pickle.PickleBuffer]]:
-        """The pickled function, and its buffers, which are its own memory."""
+        """The pickled function and its buffers, which are the function's own memory."""
         return _dumps(self.fn)
 
     def forget(self) -> None:
@@ -185,7 +187,7 @@ class PickledOnce:
         self.__dict__.pop("content", None)
 
     def digest(self) -> bytes:
-        """Of the content as it is now."""
+        """A digest of the content as it is now."""
         head, buffers = self.content
         made = hashlib.blake2b(head, digest_size=16)
         for buffer in buffers:
@@ -231,7 +233,7 @@ def receive(parcel: Parcel) -> Received:
 
 @cache
 def _mapping() -> Any:
-    """The system's own mmap, which takes a place."""
+    """The system's mmap, which maps a file to a given address."""
     found = ctypes.CDLL(None, use_errno=True).mmap
     found.restype = ctypes.c_void_p
     found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
@@ -239,11 +241,11 @@ def _mapping() -> Any:
 
 
 def _mapped(file: int) -> mmap.mmap:
-    """An open file in memory, without a descriptor of its own: callers may keep any number of answers."""
+    """An open file in memory, which keeps no descriptor open, so that callers may keep any number of answers."""
     size = os.fstat(file).st_size
     if sys.version_info >= (3, 13):
         return mmap.mmap(file, size, trackfd=False)
-    memory = mmap.mmap(-1, size)  # a place, into which the file is mapped
+    memory = mmap.mmap(-1, size)  # addresses to which the file is mapped
     place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     allowed = mmap.PROT_READ | mmap.PROT_WRITE
     if _mapping()(place, size, allowed, mmap.MAP_SHARED | _MAP_FIXED, file, 0) != place:
@@ -254,8 +256,8 @@ def _mapped(file: int) -> mmap.mmap:
 def _writable(part: bytes | pickle.PickleBuffer, travelled: bool) -> bytearray | memoryview:
     """A part as writable memory that is not shared: a copy, or the block in which it was received.
 
-    A part from another process that fills a writable block was received into that block, even if it is
-    marked read-only because it was read-only where it was packed.
+    A part from another process that fills a writable block was received into that block. It may be marked
+    read-only because it was read-only where it was packed.
     """
     view = memoryview(part)
     if travelled and view.obj is not None:
@@ -278,7 +280,7 @@ def culprit(fn: Any, payload: Any) -> str:
 
 
 def culprit_kept(value: Any) -> str:
-    """What of a value to keep cannot be sent: if it wraps a function, that may be it."""
+    """The part of a value to keep that cannot be sent, for a message: if it wraps a function, perhaps that."""
     return _unsendable(getattr(_plain(value), "fn", None)) or "the value to keep"
 
 
@@ -291,7 +293,7 @@ def _unsendable(fn: Any) -> str:
         _dumps_by_value(fn)
     except Exception:
         named = fn
-        # What itemwise, a pool or a partial holds.
+        # The function in an Itemwise, a function of a pool, or a partial.
         while not hasattr(named, "__qualname__") and (
             inner := getattr(named, "fn", None) or getattr(named, "func", None)
         ):
@@ -301,7 +303,7 @@ def _unsendable(fn: Any) -> str:
 
 
 def discard(segment: str) -> None:
-    """Remove a segment that its receiver will never open, if it is there."""
+    """Remove a segment that its receiver will never open, if it exists."""
     with contextlib.suppress(OSError):  # also where nothing can be written
         (SHARED / segment).unlink()
 
@@ -315,7 +317,7 @@ def _spans(raws: list[memoryview]) -> Iterator[tuple[int, int]]:
 
 
 def _write(path: Path, raws: list[memoryview], spans: tuple[tuple[int, int], ...]) -> None:
-    # Opened in one step: a descriptor between two would stay open if we are interrupted there.
+    # Opened in one step: an interrupt between two steps would leave a descriptor open.
     with open(path, "xb", opener=partial(os.open, mode=0o600)) as file:
         try:
             for raw, (start, _) in zip(raws, spans, strict=True):

@@ -28,13 +28,13 @@ from .parcel import Parcel, Received, pack, receive
 if sys.platform == "linux":
     from multiprocessing import forkserver
 
-_PR_SET_PDEATHSIG = 1  # of prctl, in Linux: a signal to this process when its parent ends
+_PR_SET_PDEATHSIG = 1  # an option of Linux's prctl: a signal to this process when its parent ends
 HEADER = 8
-"""Bytes in which the length of a reply stands before it."""
+"""Bytes before a reply that hold its length."""
 
-# All state in a worker process: what `Engine.keep` left here, by key, and by engine why its setup failed, if it did.
-_kept: dict[Hashable, Any] = {}
-_set_up: dict[Hashable, Failure | None] = {}
+# All state of a worker process.
+_kept: dict[Hashable, Any] = {}  # values of `Engine.keep`, by key
+_set_up: dict[Hashable, Failure | None] = {}  # for each engine why its setup failed, if it did
 
 
 @dataclass(slots=True)  # not frozen: a frozen one takes twice as long to pickle
@@ -46,17 +46,19 @@ class KeptKey:
 
 @dataclass(slots=True)
 class Request:
-    """A call, or with ``keep`` a value to leave here, or with ``setup`` a function to call once."""
+    """A call; with ``keep`` a value to keep; with ``setup`` a function to call once."""
 
     content: Parcel
     answer: str | None
-    """Name for the answer's shared segment, or None for no segment."""
+    """The name of the answer's shared segment; None for no segment."""
     keep: Hashable = None
+    """The key of the value."""
     setup: str | None = None
-    """The engine for whose calls the worker is set up."""
+    """The engine for whose calls the function sets up the worker."""
     after: str | None = None
     """The engine whose setup must have succeeded."""
     forget: tuple[Hashable, ...] = ()
+    """Keys of values that are not needed any more."""
 
 
 class Terminated(SystemExit):
@@ -69,7 +71,7 @@ def work(pipe: socket.socket, run: str, environment: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     watching = _prepare(run)
-    # It does not block where the caller has a time limit for sockets, or gevent's in their place.
+    # It would not block if the caller had a default timeout for sockets, or sockets of gevent.
     pipe = socket.socket(fileno=pipe.detach())
     pipe.setblocking(True)
     pipe.set_inheritable(False)
@@ -81,9 +83,9 @@ def work(pipe: socket.socket, run: str, environment: Mapping[str, str]) -> None:
 
 
 def _continue_with_server() -> None:
-    """Have this process continue, if it is stopped, when the fork server ends, which it does with the caller."""
+    """Have a stopped process continue when the fork server ends, as it does with the caller."""
     if sys.platform == "linux":
-        # Every process that it forks has this, and starts a server of its own if it needs one; it would keep ours alive.
+        # This descriptor, which each process of the server has, would keep the server alive.
         server: Any = forkserver._forkserver
         os.close(server._forkserver_alive_fd)
         server._forkserver_alive_fd = None
@@ -93,10 +95,10 @@ def _continue_with_server() -> None:
 def _prepare(run: str) -> threading.Thread:
     """Prepare a new worker; returns the thread that ends it with the caller."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's
-    # A group of its own and a mark, so that what a function starts can be ended with it.
+    # A process group and a mark, by which the processes that a function starts can be ended with the worker.
     os.setpgrp()
     os.environ[MARK] = worker_name(run, os.getpid())
-    # SIGHUP of a terminal does not reach this group. Processes that a function starts must find neither blocked.
+    # SIGHUP of a terminal does not reach this group. Processes that a function starts must have neither blocked.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
     # N workers with a thread per core each would compete for the cores.
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
@@ -106,7 +108,7 @@ def _prepare(run: str) -> threading.Thread:
     threadpoolctl.threadpool_limits(int(threads))
     caller = multiprocessing.parent_process()
     assert caller is not None
-    ends = [caller.sentinel]  # which a process that the caller has forked off keeps open
+    ends = [caller.sentinel]  # a process that the caller has forked keeps this open
     if hasattr(os, "pidfd_open") and caller.pid is not None:
         with contextlib.suppress(OSError):
             ends.append(os.pidfd_open(caller.pid))
@@ -121,9 +123,9 @@ def worker_name(run: str, pid: int) -> str:
 
 
 def environment_of_its_own() -> tuple[str, dict[str, str]]:
-    """A name for `end_descendants`, and an environment that gives it to all that is started with it.
+    """A name for `end_descendants`, and an environment that gives this name to processes.
 
-    In a worker the name begins with that of the worker, so that what is started ends with it.
+    In a worker the name begins with that of the worker, so that these processes end with it.
     """
     name = f"{os.environ.get(MARK, '')}{uuid.uuid4().hex}:"
     return name, {**os.environ, MARK: name}
@@ -155,7 +157,7 @@ def serve(request: Request) -> Parcel | Failure:
                 return failed
         if request.keep is not None:
             _kept[request.keep] = receive(request.content)
-            _resolve(KeptKey(request.keep))  # now, so that what it imports counts for no call
+            _resolve(KeptKey(request.keep))  # now, so that its imports count for no call
             return pack(None, request.answer)
         fn, payload = _open(receive(request.content))
         with OnlyHere():
@@ -175,7 +177,7 @@ def serve(request: Request) -> Parcel | Failure:
 
 
 class OnlyHere:
-    """Ends a process that a function called in the ``with`` block has forked off, where it comes out: it must not answer."""
+    """Ends a process that was forked in the ``with`` block when it leaves the block, so that it does not answer."""
 
     def __enter__(self) -> None:
         self._here = os.getpid()
@@ -187,7 +189,7 @@ class OnlyHere:
 
 
 def _set_up_for(run: str, content: Parcel) -> None:
-    """Call a function that sets this worker up, unless an earlier one has failed."""
+    """Call a function that sets this worker up, unless an earlier such function has failed."""
     if _set_up.setdefault(run, None) is not None:
         return
     name = "the function given to setup"
@@ -203,12 +205,12 @@ def _set_up_for(run: str, content: Parcel) -> None:
 
 
 def release(key: Hashable) -> None:
-    """Drop what is kept in this process by a key."""
+    """Drop the value that is kept in this process by a key."""
     _kept.pop(key, None)
 
 
 def forget(run: str) -> None:
-    """Drop all that a cluster's engine has kept in this process."""
+    """Drop all values that a cluster's engine has kept in this process."""
     _set_up.pop(run, None)
     for key in tuple(_kept):
         if isinstance(key, tuple) and key[0] == run:
@@ -216,7 +218,7 @@ def forget(run: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What must be the same on both sides for functions to travel."""
+    """The versions that must be the same on both sides for functions to travel."""
     return {
         "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "codedmap": sys.modules[__package__.partition(".")[0]].__version__,
@@ -232,13 +234,13 @@ def _resolve(value: Any) -> Any:
         raise KeptLost(
             "the value kept on this worker died with an earlier process: keep it again"
         ) from None
-    if isinstance(kept, Received):  # again if that failed, so that what it raises reaches a caller
+    if isinstance(kept, Received):  # also after a failure, so that each call gets the error
         kept = _kept[value.key] = open_function(kept, f"worker {value.key[1]}")
     return kept
 
 
 def open_function(content: Received, where: str) -> Any:
-    """Unpickle a function, or another value for many calls; raises `EngineError`, because no call is to blame."""
+    """Unpickle a function, or another value for many calls; raises `EngineError`, as every call would fail."""
     try:
         return content.unpack()
     except EngineError:  # such as for a module that starts workers
@@ -264,12 +266,11 @@ def _open(content: Received) -> Any:
 
 
 def _end_with(caller: list[int], run: str) -> None:
-    # The caller may be killed without a chance to end its workers: then they end themselves,
-    # with what their functions have started, and leave no segment behind.
+    """End this worker, its descendants and its segments once the caller has ended, perhaps killed."""
     wait(caller)
     name = worker_name(run, os.getpid())
     end_descendants(name, pids=[os.getpid()])
-    # What the function has just started is found by a program in place of this one: it starts and writes nothing more.
+    # The program that replaces this one starts and writes nothing: it finds what the function has just started.
     with contextlib.suppress(OSError):
         os.execv(sys.executable, [sys.executable, "-I", "-S", descendants.__file__, name])
     discard_all(run)
