@@ -1,13 +1,13 @@
-"""Outliers among answers that are exact, as those of polynomial functions to `LagrangeCode` are.
+"""Outliers among answers that are exact, such as those of polynomial functions to `LagrangeCode`.
 
 The residuals of a fit to exact answers are rounding errors, unless an answer is wrong. With 2m
 answers more than are needed, m wrong ones can be identified: if two sets of m could be left out such
-that the rest fits, these rests would share enough answers to determine one polynomial. It is
+that the rest fits, these rests would share enough answers to determine one polynomial. This is
 Reed-Solomon decoding over the real numbers, in three steps. First comes the search that all codes
-use, which puts the worst answer aside, then the next (`outliers`). Then all small sets are tried,
-while they are few. Then the residuals are explained by as few answers as possible, with reweighted
+use, which sets the worst answer aside, then the next (`outliers`). Then all small sets are tried,
+if they are few. Then the residuals are explained by as few answers as possible, with reweighted
 least squares (Gorodnitsky and Rao 1997, IEEE Transactions on Signal Processing 45). If no set explains
-them, fn is no polynomial, or noisy, or too many answers are wrong, and none is rejected.
+them, none is rejected: fn is no polynomial, or noisy, or too many answers are wrong.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from .residuals import residuals
 from .sketches import CLOSER, GLANCE, scaled, sketched
 
 _ROUNDING = 4096.0
-"""Units of rounding of the largest answer that correct residuals stay below; half of the digits at most."""
-_SETS = 20_000  # sets of one size are all tried if there are no more
-_BEST = 3  # of these sets that explain the most are tested
-_SWEEPS = 40
-_RIDGE = 1e-14  # keeps the system regular when most weights are almost 0
-_SHARPER = 0.7  # factor per sweep of the size that counts as 0
+"""Correct residuals are below this many units of rounding of the largest answer, at most half of the digits."""
+_SETS = 20_000  # all sets of one size are tried if there are no more of them
+_BEST = 3  # sets of one size that are tested: those that explain the most
+_SWEEPS = 40  # of reweighted least squares
+_RIDGE = 1e-14  # added to the diagonal to keep the system regular when most weights are almost 0
+_SHARPER = 0.7  # factor to the size that counts as 0, at each sweep
 
 
 def exact_outliers(answers: np.ndarray, precision: Precision) -> np.ndarray | None:
-    """Wrong ones of finite answers (F, B, outputs), (F, B) bool; None if there are none or they cannot be identified."""
+    """Which finite answers (F, B, outputs) are wrong, (F, B) bool; None if none is, or they cannot be identified."""
     if precision.freedom < 2:
         return None
     tolerance, least = _tolerance(answers, precision), half_precision(answers)
@@ -61,7 +61,7 @@ def exact_outliers(answers: np.ndarray, precision: Precision) -> np.ndarray | No
 
 
 def _misfit(sketch: np.ndarray, precision: Precision) -> np.ndarray:
-    """Residuals of a fit to (F, B, few), root mean square, as a share of the largest answer, (B,)."""
+    """Root mean square of the residuals of a fit to (F, B, few), as a share of the largest answer, (B,)."""
     count, groups, _ = sketch.shape
     wide = sketch.astype(float)
     largest = np.abs(wide).max(axis=(0, 2), keepdims=True)
@@ -80,14 +80,14 @@ def _tolerance(answers: np.ndarray, precision: Precision) -> float:
 def _rest_fits(
     sketch: np.ndarray, precision: Precision, wrong: np.ndarray, tolerance: float
 ) -> bool:
-    """Whether the answers without the wrong ones fit."""
+    """Whether the answers fit without the wrong ones."""
     return bool(_misfit(sketch[~wrong], precision.without(wrong))[0] <= tolerance)
 
 
 def _clearly_wrong(
     y: np.ndarray, precision: Precision, wrong: np.ndarray, least: float, groups: int
 ) -> bool:
-    """Whether each of the wrong answers is much further from what the rest predicts than any of the rest."""
+    """Whether each of the wrong answers is much further from the prediction by the rest than any of the rest."""
     matrix, freedom = precision.matrices[0], precision.freedom - int(wrong.sum())
     factor = rejection_factor(freedom, residuals(matrix, y, ~wrong)[~wrong], groups)
     return bool((relative_distances(y, matrix, wrong, least) > factor).all())
@@ -96,7 +96,7 @@ def _clearly_wrong(
 def _candidates(
     y: np.ndarray, precision: Precision, found: list[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """Sets of answers that may be wrong, (F,) bool, no larger than can be identified."""
+    """Sets of answers that may be wrong, (F,) bool, small enough to be identified; first those ``found`` in other groups."""
     yield from found
     count, most = len(y), precision.freedom // 2
     projector = precision.matrices[0]

@@ -1,4 +1,4 @@
-"""Answers with NaN or infinity, and which of them are rejected."""
+"""Answers that hold NaN or infinity, and which of them are rejected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def rejection_reasons(broken: bool, outliers: bool) -> tuple[str, str]:
-    """Why answers are rejected, some of which are not finite or contradict others, and what to do."""
+    """Why answers are rejected, for a message, and the next step; ``broken``: some are not finite."""
     reasons = ["their answers are not finite"] * broken + ["they contradict the others"] * outliers
     remedy = (
         ". See what fn gives for inputs as they are: if NaN, correct it; if only mixtures are beyond what it "
@@ -21,7 +21,7 @@ def rejection_reasons(broken: bool, outliers: bool) -> tuple[str, str]:
 
 
 def nonfinite_answers(answers: np.ndarray) -> np.ndarray:
-    """Which answers (F, B, *y) have a non-finite entry in which group, (F, B) bool."""
+    """Which answers (F, B, *y) have an entry that is not finite, (F, B) bool."""
     if answers.dtype.kind not in "fc":
         return np.zeros(answers.shape[:2], dtype=bool)
     return np.asarray(~np.isfinite(answers).all(axis=tuple(range(2, answers.ndim))))
@@ -30,7 +30,7 @@ def nonfinite_answers(answers: np.ndarray) -> np.ndarray:
 def _contradicted_by_copies(
     answers: np.ndarray, broken: np.ndarray, owners: Sequence[int | None]
 ) -> np.ndarray:
-    """Non-finite answers to raw inputs that are finite in another answer to the same input, (F, B) bool."""
+    """Answers to raw inputs that are not finite where another answer to the same input is, (F, B) bool."""
     found = np.zeros_like(broken)
     for owner in {owners[row] for row in np.flatnonzero(broken.any(axis=1)).tolist()} - {None}:
         rows = [row for row, other in enumerate(owners) if other == owner]
@@ -47,10 +47,11 @@ def rejected_nonfinite(
     owners: Sequence[int | None],
     shortfall: Callable[[frozenset[int], np.dtype[Any]], str | None] | None,
 ) -> np.ndarray:
-    """Those of answers (F, B, *y) to reject that are ``broken``, not finite, (F, B) bool.
+    """Which of the ``broken`` answers (F, B, *y), those that are not finite, are to be rejected, (F, B) bool.
 
-    Those to a mixture, whose owner is None; and those to the raw input of a task, the owner, where another worker has a
-    finite answer to it, or where the finite answers have no ``shortfall`` and so determine all others (None: never).
+    The owner of an answer is the task whose raw input it is for, None for a mixture. Rejected are all answers to
+    mixtures, and those to raw inputs if another worker has a finite answer to the same input, or if the finite answers
+    have no ``shortfall`` and so determine all others (None: they never do).
     """
     mixed = np.array([owner is None for owner in owners], dtype=bool)
     found = np.asarray(broken & mixed[:, None] | _contradicted_by_copies(answers, broken, owners))

@@ -25,13 +25,12 @@ class Verdict(NamedTuple):
 
 
 def compare(copies: np.ndarray, rejected: np.ndarray | None = None) -> Verdict:
-    """Take the majority of answers to the same inputs, row by row.
+    """Take the majority of answers (c, B, *y) to the same inputs, row by row.
 
     Answers agree if they are equal up to √eps of the row's largest entry, since machines may round
-    differently. The answer that agrees with the most others wins, the first of several, if these are
-    more than half of the votes. An answer with an entry that is not finite where another's is has no
-    vote, and those of (c, B, *y) that are ``rejected`` (c, B) bool have none. Without a majority the value is the first
-    answer that has a vote.
+    differently. The answer that agrees with the most others, the first if there are several, wins if more than half of
+    the votes agree with it. An answer has no vote if it is ``rejected`` (c, B) bool, or if an entry is not finite where
+    that of another answer is. Without a majority the value is the first answer that has a vote.
     """
     count, groups = copies.shape[:2]
     flat = copies.reshape(count, groups, -1)
@@ -70,18 +69,18 @@ def _majority(
             spread = np.maximum(spread, apart)
     support = agree.sum(axis=1)
     best = support.argmax(axis=0)
-    here = np.arange(groups)
-    majority = 2 * support[best, here] > voting.sum(axis=0)
+    each = np.arange(groups)
+    majority = 2 * support[best, each] > voting.sum(axis=0)
     winner = np.where(majority, best, voting.argmax(axis=0))
-    outliers = np.where(majority, ~agree[best, :, here].T, ~voting)
-    votes = np.where(majority, support[best, here], 0)
+    outliers = np.where(majority, ~agree[best, :, each].T, ~voting)
+    votes = np.where(majority, support[best, each], 0)
     size = root_mean_square(spread) if rows.shape[2] else np.zeros(groups)
     stderr = np.where(majority, 0.0, np.where(np.isfinite(size), size, np.inf))
     return winner, votes, stderr, outliers
 
 
 def _as_finite_as_any(rows: np.ndarray) -> np.ndarray:
-    """Answers that are finite in all entries in which any is, (c, B) bool; all, if there is none."""
+    """Answers that are finite in all entries in which any answer is, (c, B) bool; all, if there is no such answer."""
     if rows.dtype.kind not in "fc":
         return np.ones(rows.shape[:2], dtype=bool)
     finite = np.isfinite(rows)
@@ -90,6 +89,7 @@ def _as_finite_as_any(rows: np.ndarray) -> np.ndarray:
 
 
 def _rows_agree(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Which rows of two answers (B, outputs) are equal up to rounding, (B,) bool; NaN equals NaN."""
     if a.dtype.kind == "O":
         with np.errstate(invalid="ignore"):  # NumPy 2.5 warns of NaN among objects
             return np.asarray(_EQUAL(a, b).astype(bool).all(axis=-1))
@@ -121,7 +121,7 @@ def _equal(a: Any, b: Any) -> bool:
     with suppress(Exception):
         if a == b or (a != a and b != b):  # noqa: PLR0124  NaN is not itself
             return True
-    with suppress(Exception):  # they contain NaN or arrays, or cannot be compared
+    with suppress(Exception):  # objects that contain NaN or arrays, or cannot be compared
         return bool(pickle.dumps(a) == pickle.dumps(b))
     return False
 

@@ -1,13 +1,13 @@
-"""Which answers lie where the others do not predict them, and which of these are evidence enough to reject.
+"""Which answers are far from what the others predict, and when that is evidence enough to reject them.
 
-A symmetric matrix P, the inverse covariance of correct answers up to a factor, says how well the others predict each
-answer: it is off by (Py)_i / P_ii, with a standard deviation of √(1 / P_ii) up to the same factor (Dubrule 1983,
-Mathematical Geology 15). Several answers are left out together with the inverse of their block of P.
+A symmetric matrix P, the inverse covariance of correct answers up to a factor, gives the prediction of each answer by
+the others: the answer is off by (Py)_i / P_ii, with a standard deviation of √(1 / P_ii) up to the same factor (Dubrule
+1983, Mathematical Geology 15). To leave out several answers together takes the inverse of their block of P.
 
 The answer that is furthest off is set aside, then the next. That is a search, and no verdict: functions have heavy
-tails. Evidence is of two kinds. A worker is off in more of its groups than chance allows, where answers of the other
-workers say how often an answer is off by how much. Or some answers are further off than any other by a factor that
-the tail of the others does not explain.
+tails. Evidence is of two kinds. A worker is off in more of its groups than chance allows, judged by how often and how
+far answers of the other workers are off. Or some answers are further off than any other by a factor that the tail of
+the others does not explain.
 """
 
 from __future__ import annotations
@@ -18,30 +18,34 @@ import numpy as np
 import scipy
 
 OFF = 4.0
-"""Times the median size from which an answer is set aside."""
-_MOST = 3  # one in so many answers may be set aside
-_WORKERS = 4  # one in so many workers, and of the single answers, may be rejected
-_GROUPS = 3  # a worker is judged by so many groups, or more
-_SHARE, _WIDER, _LARGEST = 0.01, 3.0, 0.34  # of the others' answers that are further off
-_FEWEST = 3.0  # answers of the others in such a share
-_TIMES = 2.0  # further off than the others a worker is that is rejected
-_UNLIKE, _SURE = 1.25, 0.999  # times that correct workers differ, or more with this confidence
-_FEW = 8  # workers of a kind, or more, can do without those of other kinds
-_BEYOND, _NEARLY_ALL = 3.0, 0.9  # times the size within which so many answers of other kinds are
-_SUSPECT = 1e-2  # chance from which a worker does not say what is usual
-_TAIL = 10  # one in so many answers is in the tail
-_IN_TAIL = 10  # or so many, if these are more
-_ROUNDING = 1e-12  # of the largest precision: the others do not determine an answer
-_FURTHEST = 300.0  # a logarithm of a size that is still a number, also times others
+"""An answer is set aside if its residual exceeds this many times the median size."""
+_ASIDE = 3  # at most one in this many answers is set aside
+_WORKERS = 4  # at most one in this many workers, or of the single answers, is rejected
+_GROUPS = 3  # least groups by which a worker is judged
+_SHARE = 0.01  # share of the other workers' answers beyond the first limit of sizes
+_WIDER = 3.0  # the share beyond the second limit, as a multiple of that beyond the first
+_LARGEST = 0.34  # a limit with a larger share beyond it is not used
+_FEWEST = 3.0  # least answers of the others beyond a limit
+_TIMES = 2.0  # a rejected worker is typically further off than the others by this factor
+_UNLIKE = 1.25  # least factor by which correct workers may differ in how far they are off
+_SURE = 0.999  # confidence of the larger factor that the others show
+_FEW = 8  # from this many workers on, those of a kind are compared with their own kind alone
+_NEARLY_ALL = 0.9  # quantile of the sizes of other kinds with which few workers are compared
+_BEYOND = 3.0  # multiple of that quantile beyond which an answer of theirs is far off
+_SUSPECT = 1e-2  # a worker with a smaller chance than this is no example of a correct one
+_TAIL = 10  # one in this many answers is in the tail
+_IN_TAIL = 10  # least answers in the tail
+_ROUNDING = 1e-12  # share of the largest precision below which the others do not predict an answer
+_FURTHEST = 300.0  # largest logarithm of a factor, so that sizes times it do not overflow
 
 
 def set_aside(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Which of the answers (n, q) that are ``kept`` (n,) bool are left after those far off are set aside one by one."""
+    """Set aside those of the ``kept`` (n,) bool answers (n, q) that are far off, one by one; returns which are left."""
     precision, left = np.array(precision, np.float64, order="C"), precision @ answers
     kept = kept.copy()
     for answer in np.flatnonzero(~kept):
         _leave_out(precision, left, int(answer))
-    for _ in range(len(answers) // _MOST - int((~kept).sum())):
+    for _ in range(len(answers) // _ASIDE - int((~kept).sum())):
         sizes = relative_sizes(standardised(precision, left), kept)[kept]
         if not sizes.max() > OFF * _quantile(np.sort(sizes), 0.5):
             break
@@ -52,7 +56,7 @@ def set_aside(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> n
 
 
 def residuals(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Standardised residuals (n, q): of those kept by the others kept, of the others by all those kept."""
+    """Standardised residuals (n, q). Kept answers are predicted by the other kept ones, all others by all kept ones."""
     found, out = np.zeros_like(answers), ~kept
     within = precision[np.ix_(kept, kept)]
     if out.any():
@@ -66,9 +70,9 @@ def residuals(precision: np.ndarray, answers: np.ndarray, kept: np.ndarray) -> n
 
 
 def relative_sizes(found: np.ndarray, kept: np.ndarray, least: float = 1e-12) -> np.ndarray:
-    """Sizes (n,) of residuals (n, q): root mean square over the outputs, each in units of what is usual of those kept.
+    """Sizes (n,) of residuals (n, q): the root mean square over the outputs, each in its own unit.
 
-    The median, unless most are nearly 0, but at least ``least``.
+    The unit is the median of the kept residuals, unless most of them are nearly 0, and not below ``least``.
     """
     size = np.sort(np.abs(found[kept]), axis=0)
     units = np.maximum(_quantile(size, 0.5), 0.1 * _quantile(size, 0.9))
@@ -79,12 +83,12 @@ def wrong_workers(sizes: np.ndarray, chance: float, kinds: np.ndarray) -> np.nda
     """Workers (F,) bool that are off in more of their groups than chance allows.
 
     How far off correct answers are is taken from the other workers of the same kind, without those that are off the
-    most. Nothing is assumed of how it is distributed, and correct workers may differ in it. Where there are few of a
-    kind, workers of other kinds say how far off is far, and the others of the same kind how often correct answers are.
+    most. No distribution is assumed, and correct workers may differ. If a kind has few workers, those of other kinds
+    show which size is far, and the others of the same kind how often correct answers are that far off.
 
-    The sizes (F, B) are those of residuals, NaN where there is no answer; the chance is that of finding one where all
-    answers are correct. Workers of one kind (F,) are sent the like: correct answers to mixtures may all be further off
-    than those to inputs.
+    The sizes (F, B) are those of residuals, NaN where there is no answer. ``chance`` is that of finding any worker if
+    all answers are correct. ``kinds`` (F,) are equal for workers with payloads of one kind: correct answers to mixtures
+    may all be further off than those to inputs.
     """
     found = np.zeros(len(sizes), dtype=bool)
     many = (~np.isnan(sizes)).sum(axis=1) >= _GROUPS
@@ -98,7 +102,7 @@ def wrong_workers(sizes: np.ndarray, chance: float, kinds: np.ndarray) -> np.nda
 
 
 def _wrong_of_few(sizes: np.ndarray, others: np.ndarray, chance: float) -> np.ndarray:
-    """Of workers of a kind those (F,) bool that are far off in most of their groups, if the others of the kind are not."""
+    """Workers (F,) bool of a kind that are far off in most of their groups, while the others of the kind are not."""
     limit = _BEYOND * np.nanquantile(others, _NEARLY_ALL)
     groups = (~np.isnan(sizes)).sum(axis=1)
     beyond = (sizes > limit).sum(axis=1)
@@ -109,12 +113,12 @@ def _wrong_of_few(sizes: np.ndarray, others: np.ndarray, chance: float) -> np.nd
 
 
 def _wrong_of_a_kind(sizes: np.ndarray, chance: float) -> np.ndarray:
-    # Small sizes differ widely, and say little of large ones.
+    # Sizes near 0 differ widely in their logarithms, and say little of large ones.
     logs = np.log(np.maximum(sizes, max(0.1 * float(np.nanmedian(sizes)), 1e-300)))
     order = np.argsort(-np.nanmean(logs, axis=1))
     most = len(order) // _WORKERS
     suspects = order[: _leading(order[:most], order[most:], sizes, logs, _SUSPECT)]
-    # The others of those that are off the most belong to what is usual.
+    # Workers that were off the most, but are no suspects, count as correct ones.
     others = np.setdiff1d(order, suspects)
     found = np.zeros(len(sizes), dtype=bool)
     found[suspects[: _leading(suspects, others, sizes, logs, chance)]] = True
@@ -124,7 +128,7 @@ def _wrong_of_a_kind(sizes: np.ndarray, chance: float) -> np.ndarray:
 def _leading(
     workers: np.ndarray, others: np.ndarray, sizes: np.ndarray, logs: np.ndarray, chance: float
 ) -> int:
-    """How many of some workers, the worst first, are off in more groups than others let expect."""
+    """How many of some workers, the worst first, are off in more groups than ``others`` make likely."""
     usual = sizes[others]
     usual = usual[~np.isnan(usual)]
     least = max(_SHARE, _FEWEST / len(usual))
@@ -147,23 +151,23 @@ def _leading(
 
 
 def _unlike(logs: np.ndarray) -> float:
-    """How many times further off than others a correct worker may be, by how much others (F, B) differ from each other."""
+    """By which factor a correct worker may be further off than others, given how these differ: their logarithms (F, B)."""
     within = float((np.nanvar(logs, axis=1, ddof=1) / (~np.isnan(logs)).sum(axis=1)).mean())
-    by_chance = within * (1.0 + math.sqrt(2.0 / (len(logs) - 1)))  # and a deviation of that
+    by_chance = within * (1.0 + math.sqrt(2.0 / (len(logs) - 1)))  # plus its standard deviation
     variance = max(float(np.nanmean(logs, axis=1).var(ddof=1)) - by_chance, 0.0)
     away = float(scipy.special.stdtrit(len(logs) - 1, _SURE)) * math.sqrt(variance)
     return max(_UNLIKE, math.exp(min(away, _FURTHEST)))
 
 
 def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:
-    """Answers (F, B) bool so much further off than all others that the tail of these does not explain it (`_explained`).
+    """Answers (F, B) bool that are further off than the tail of all others explains (`_explained`).
 
-    Their geometric mean is at least so many ``times`` further off than all others, and each by the root of that.
+    Their geometric mean is at least so many ``times`` the largest of the others, each at least the root of that.
     """
     ranked = np.sort(sizes[~np.isnan(sizes)])[::-1]
     for count in range(len(ranked) // _WORKERS, 0, -1):
         some, rest = ranked[:count], ranked[count:]
-        # Of fewer the largest are no tail.
+        # Fewer answers have no tail to judge by.
         if len(rest) < 2 * _IN_TAIL or not some[-1] > rest[0] * math.sqrt(times):
             continue
         further = np.log(some / max(rest[0], 1e-300)).mean() >= math.log(times)
@@ -173,12 +177,11 @@ def far_off(sizes: np.ndarray, chance: float, times: float) -> np.ndarray:
 
 
 def _explained(some: np.ndarray, rest: np.ndarray) -> float:
-    """The chance that answers are as far off, (n,), as some are, if the others, (m,) descending, are like them.
+    """The chance that some answers are so far off, (n,), if they are like the rest, (m,) descending.
 
-    If sizes fall by a power, their logarithms exceed the largest of the others by an exponential variable, whose mean
-    is the index of the tail (Hill 1975). Of few it is not well known: what they exceed it by, over the index, has about
-    an F distribution. The index knows nothing of those that are tested, and is a little low: where a chance of 0.1 is
-    asked for, it is 0.15.
+    If the tail is a power law, the logarithms of sizes exceed that of the largest of the rest by an exponential
+    variable, whose mean is the index of the tail (Hill 1975). The mean excess, divided by an estimate of the index, has
+    about an F distribution. The estimate, without the tested answers, is a little low: a chance of 0.1 is 0.15 in fact.
     """
     tail = max(_IN_TAIL, len(rest) // _TAIL)
     least = 1e-300
@@ -188,26 +191,26 @@ def _explained(some: np.ndarray, rest: np.ndarray) -> float:
 
 
 def _quantile(ranked: np.ndarray, share: float) -> np.ndarray:
-    """As `numpy.quantile` of finite numbers (n, *q) in order, which takes ten times as long where they are few."""
+    """As `numpy.quantile` of finite, ascending numbers (n, *q); that takes ten times as long for few of them."""
     at = share * (len(ranked) - 1)
     low = int(at)
     return np.asarray(ranked[low] + (at - low) * (ranked[math.ceil(at)] - ranked[low]))
 
 
 def standardised(precision: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Residuals (n, q) by the product of a precision and the answers, in their standard deviations."""
+    """Residuals (n, q) in units of their standard deviations; ``left`` is the product of the precision and the answers."""
     diagonal = np.diag(precision)
     least = max(_ROUNDING * float(diagonal.max(initial=0.0)), 1e-300)
     return np.asarray(left / np.sqrt(np.maximum(diagonal, least))[:, None])
 
 
 def _leave_out(precision: np.ndarray, left: np.ndarray, answer: int) -> None:
-    """Make a precision, and its product with the answers, those of the other answers."""
+    """Change a precision, and its product with the answers, to those without this answer."""
     pivot = precision[answer, answer]
     if not pivot > 0.0:
         return
     share = precision[answer] / pivot
     left -= np.outer(share, left[answer])
-    # In place, and by BLAS: this is most of the time. It counts columns, and the matrix is symmetric.
+    # In place and by BLAS, because this takes most of the time. BLAS wants columns first; the matrix is symmetric.
     scipy.linalg.blas.dger(-1.0, share, precision[answer].copy(), a=precision.T, overwrite_a=True)
     precision[answer] = precision[:, answer] = left[answer] = 0.0

@@ -1,4 +1,4 @@
-"""Answers reduced to a few sums of their outputs, by which outliers are searched for."""
+"""Answers reduced to a few sums of their outputs, in which outliers are searched for."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ import numpy as np
 from ..coding.operators import as_real
 
 GLANCE, CLOSER = 4, 16
-"""Sums of the outputs with random signs: at first, and in groups in which an answer stands out."""
-_BLOCKS = 8  # evenly spread blocks of neighbouring outputs are used, and no others
-_EACH = 2  # outputs in such a block for each sum
-_LARGE = 1e4  # larger answers are cut off here, in units of a middling one
+"""Numbers of sums of the outputs with random signs: for all groups, and for groups with a suspect answer."""
+_BLOCKS = 8  # blocks of neighbouring outputs, evenly spread, that are used
+_EACH = 2  # outputs in such a block, for each sum
+_LARGE = 1e4  # larger answers are clipped to this many times the median answer
 
 
 def sketched(answers: np.ndarray, directions: int) -> np.ndarray:
     """Sums of the outputs with random signs, (F, B, directions), which keep distances up to a factor."""
-    answers = as_real(answers)  # and half precision is too coarse to sum in
-    answers = answers.astype(np.float32) if answers.dtype == np.float16 else answers
+    answers = as_real(answers)
+    if answers.dtype == np.float16:  # too coarse to sum in
+        answers = answers.astype(np.float32)
     count, groups, outputs = answers.shape
     if outputs > directions:
         answers = _some(answers, directions)
         outputs = math.prod(answers.shape[2:])
-        # As one matrix, or every row would be a product of its own.
+        # As one matrix: else every row would be a product of its own.
         flat = answers.reshape(-1, outputs) @ _signs(outputs, directions, answers.dtype)
         answers = flat.reshape(count, groups, directions)
     return answers
 
 
 def _some(answers: np.ndarray, directions: int) -> np.ndarray:
+    """Answers with some blocks of their outputs; with all outputs if these are few."""
     *lead, outputs = answers.shape
     each = _EACH * directions
     if outputs <= _BLOCKS * each:
@@ -46,9 +48,9 @@ def _signs(outputs: int, directions: int, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def scaled(y: np.ndarray) -> np.ndarray:
-    """Answers (..., F, columns) in the unit of the median one.
+    """Answers (..., F, columns) in the unit of the median answer.
 
-    Far larger ones are cut off: their rounding errors would exceed the other answers.
+    Far larger ones are clipped: their rounding errors would exceed the other answers.
     """
     y = y.astype(float)
     sizes = np.abs(y).max(axis=-1)
