@@ -1,4 +1,4 @@
-"""Gradient codes that are one array of coefficients."""
+"""Gradient codes that consist of one array of coefficients."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ..contracts.memory import check_room
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
 TOLERANCE = 1e-9
-"""How far weights may miss the sum or enlarge the rounding of float64, relative to it."""
-_DRAWS = 8
-_ACCEPTED = 1e3  # length of weights from which on no other draw is tried
-_TRIED = 500  # sets of stragglers that are looked at, if there are more,
-_TOGETHER = 50  # and so many at a time
+"""Most that weights may miss the sum, or enlarge the rounding of float64, as a share of the sum."""
+_DRAWS = 8  # most random draws of coefficients
+_ACCEPTED = 1e3  # a draw is good enough if no weights are longer
+_TRIED = 500  # random sets of stragglers that are tried if there are more than these
+_TOGETHER = 50  # sets of stragglers that are computed together
 _EPS = float(np.finfo(np.float64).eps)
-_DEPENDENT = 1e-9  # relative size below which a direction counts as rounding error
+_DEPENDENT = 1e-9  # a direction whose singular value is smaller counts as rounding error
 
 
 class DrawnCode:
     """Coefficients as rows c_1 … c_n of length 1, and weights w with Σ w_i c_i = target, 0 where a row is missing.
 
     With all rows the smallest weights come from the singular value decomposition. Combinations of the
-    n - rank left null vectors may be added to them, so that weights without k rows are a least-squares
-    problem of this size by k. Its solution is the shortest, which enlarges rounding least.
+    n - rank left null vectors may be added to them, so that weights without k rows solve a least-squares
+    problem of n - rank by k. Its shortest solution enlarges rounding least.
 
-    ``rows`` are (n, q), ``target`` is (m, q), and ``rank`` that of the rows, known from how they were made; n - rank may
-    be missing.
+    ``rows`` are (n, q), ``target`` is (m, q). ``rank`` is that of the rows, which is known from how they were made; any
+    n - rank rows may be missing.
     """
 
     def __init__(self, rows: np.ndarray, target: np.ndarray, rank: int) -> None:
@@ -48,15 +48,15 @@ class DrawnCode:
         lengths = np.concatenate([self._lengths(part) for part in parts])
         self._worst = sets[lengths.argmax()]
         self.longest = float(lengths.max())
-        """The greatest length of weights without some rows that may be missing."""
+        """The greatest length of weights, over the sets of missing rows that were tried."""
 
     @cached_property
     def off(self) -> float:
-        """By how much these weights miss the target or enlarge rounding, relative to it."""
+        """How much those longest weights miss the target or enlarge rounding, as a share of the target."""
         return self.solve(self._worst.tolist())[1]
 
     def check(self, code: object, amplification: float, instead: str) -> None:
-        """Raise `InvalidArgument` if this code would enlarge rounding too much; what to use instead."""
+        """Raise `InvalidArgument` if this code would enlarge rounding too much; ``instead``: what to use instead of it."""
         if self.off > TOLERANCE / 3:  # other sets of stragglers than those tried may be worse
             raise InvalidArgument(
                 f"{code!r} would enlarge rounding errors at least {amplification:.1e} times for some "
@@ -64,7 +64,7 @@ class DrawnCode:
             )
 
     def weights(self, answered: frozenset[int]) -> np.ndarray | None:
-        """Weights (m, n) of these rows, or None if they miss the target or enlarge rounding too much."""
+        """Weights (m, n) of these rows; None if they would miss the target or enlarge rounding too much."""
         weights, off = self.solve(self._missing(answered))
         return weights if off <= TOLERANCE else None
 
@@ -82,27 +82,27 @@ class DrawnCode:
         return weights / length if length > _DEPENDENT else np.zeros_like(weights)
 
     def solve(self, missing: list[int]) -> tuple[np.ndarray, float]:
-        """Weights (m, n) without these rows, and by how much they miss the target or enlarge rounding.
+        """Weights (m, n) without these rows, and how much they miss the target or enlarge rounding.
 
-        The latter is relative to the target: the largest error of an entry, and the length of the
-        weights times the distance of two floating-point numbers.
+        The latter, relative to the target, is the largest error of an entry plus the length of the weights times
+        the distance between 1 and the next number.
         """
         weights = self._without(self._whole, missing)
-        # A second step for the remaining error, since the least squares are less accurate than their data.
+        # A second step for the remaining error, since least squares are less accurate than their data.
         rest = self._spanned(self._target - weights @ self.rows)
         weights = weights + self._without(rest, missing)
         off = np.abs(weights @ self.rows - self._target).max()
         return weights, float(off + _EPS * np.linalg.norm(weights, axis=1).max())
 
     def _spanned(self, target: np.ndarray) -> np.ndarray:
-        """The smallest weights of all rows that combine to a target (m, q)."""
+        """The shortest weights of all rows that combine to a target (m, q)."""
         return np.asarray(target @ self._factors[0] @ self._factors[1])
 
     def _missing(self, answered: frozenset[int]) -> list[int]:
         return sorted(set(range(len(self.rows))) - answered)
 
     def _without(self, weights: np.ndarray, missing: list[int]) -> np.ndarray:
-        """The shortest weights that combine to the same, 0 for these rows."""
+        """The shortest weights that combine to the same target and are 0 for these rows."""
         if not missing:
             return weights
         gone = self._free[:, missing]
@@ -123,7 +123,7 @@ class DrawnCode:
 
 
 def straggler_sets(workers: int, stragglers: int) -> np.ndarray:
-    """All sets of so many workers, (t, stragglers); if they are too many, random ones and runs."""
+    """All sets of so many workers, (t, stragglers); if these are too many, random sets and all runs of neighbours."""
     if math.comb(workers, stragglers) <= _TRIED:
         return np.array(list(combinations(range(workers), stragglers)), dtype=int)
     runs = (np.arange(workers)[:, None] + np.arange(stragglers)) % workers
@@ -138,7 +138,7 @@ def best_drawn(
     rank: int,
     seed: int,
 ) -> DrawnCode:
-    """Of several draws of rows of coefficients, (n, q), the one of the shortest weights."""
+    """The draw of rows of coefficients, (n, q), with the shortest weights, of several draws."""
     best: DrawnCode | None = None
     for number in range(_DRAWS):
         rows = draw(np.random.default_rng((seed, number)))
@@ -153,7 +153,7 @@ def best_drawn(
 
 
 def too_few(answered: Sized, workers: int, but: str) -> NotEnoughAnswers:
-    """The error where these answers give no sum, and why."""
+    """The error for answers that do not give the sum; ``but`` says why."""
     return NotEnoughAnswers(
         f"{len(answered)} of {workers} workers answered, {but}", WAIT, "allow more stragglers"
     )
@@ -177,7 +177,7 @@ class GradientCode(abc.ABC):
 
     @abc.abstractmethod
     def instead(self) -> str:
-        """What to use instead if this code is refused, for the message."""
+        """What to use if this code is refused, for the message."""
 
     @property
     def load(self) -> int:
@@ -194,7 +194,7 @@ class GradientCode(abc.ABC):
         return self._made.longest / math.sqrt(self.workers)
 
     def held(self, worker: int) -> tuple[int, ...]:
-        """Parts n, n + 1, … n + d - 1, counted around."""
+        """Parts n, n + 1, … n + d - 1, modulo N."""
         return tuple((worker + step) % self.workers for step in range(self.load))
 
     def coefficients(self, worker: int) -> np.ndarray:
@@ -230,7 +230,7 @@ class GradientCode(abc.ABC):
     def _made(self) -> DrawnCode:
         n, m = self.workers, self.reduction
         check_room(
-            4 * 8 * n * n * m,  # of this size are the coefficients and what decodes them
+            4 * 8 * n * n * m,  # bytes of the coefficients, and of what decodes them
             f"N² m = {n * n * m:.3g} coefficients of {self!r}",
             "Use fewer workers, or FractionalRepetition, which has none",
         )

@@ -9,9 +9,9 @@ from numpy.lib.stride_tricks import as_strided
 def cut(inputs: np.ndarray, tasks: int) -> list[np.ndarray]:
     """Cut m >= 1 rows (m, *x) into B = ceil(m / K) groups; task k of group b is row k·B + b.
 
-    If K does not divide m, the last groups lack their last task, in place of which the last real row of their own
-    group is repeated. They are a block of their own, so that only they are copied: there are one or two blocks
-    (K, groups, *x), in order, and the first is a view, unless every group lacks a task (then m < K²).
+    If K does not divide m, the last groups lack their last task: instead of it they repeat the last real row of their
+    own group. They are a block of their own, so that only they are copied. There are one or two blocks (K, groups, *x),
+    in order, and the first is a view, unless every group lacks a task (then m < K²).
     """
     rows = len(inputs)
     groups = -(-rows // tasks)

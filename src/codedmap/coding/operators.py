@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-_SMALL = 512  # entries of an operator up to which it is applied to blocks of columns
-_ONE_THREAD = (1 << 19) - 1  # real multiplications up to which OpenBLAS uses one thread
+_SMALL = 512  # an operator with no more entries is applied to blocks of columns
+_ONE_THREAD = (1 << 19) - 1  # most real multiplications for which OpenBLAS uses one thread
 
 
 class Operator(Protocol):
@@ -25,7 +25,7 @@ def values_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def as_real(numbers: np.ndarray) -> np.ndarray:
-    """Numbers in which a complex one is two along the last axis."""
+    """Numbers, a complex one as two along the last axis."""
     if numbers.dtype.kind != "c":
         return numbers
     return np.ascontiguousarray(numbers).view(numbers.real.dtype)
@@ -33,26 +33,26 @@ def as_real(numbers: np.ndarray) -> np.ndarray:
 
 @np.errstate(under="ignore")  # a caller may have NumPy raise for it
 def apply(operator: Operator, columns: np.ndarray) -> np.ndarray:
-    """``operator @ columns`` in the dtype of the columns; infinite where that is beyond it."""
-    if columns.dtype == np.float16:  # no BLAS, and too coarse to sum in
+    """``operator @ columns`` in the dtype of the columns; infinite where a number is beyond its range."""
+    if columns.dtype == np.float16:  # BLAS does not know it, and it is too coarse to sum in
         return apply(operator, columns.astype(np.float32)).astype(np.float16)
     if not isinstance(operator, np.ndarray):
         return np.asarray(operator @ columns)
     operator = operator.astype(columns.dtype, copy=False)
-    made = np.empty((len(operator), columns.shape[1]), columns.dtype)
-    # A small operator is limited by memory, with one thread or many, and threads of OpenBLAS stay busy for
-    # some 20 ms after they have helped, on cores that the workers need. In the benchmark *wave*, `map` of
-    # 8 MB on `Local` with 2 cores takes 1.6 to 1.8 times as long where BLAS chooses.
+    product = np.empty((len(operator), columns.shape[1]), columns.dtype)
+    # The speed of a small operator is limited by memory, with one thread or many. And threads of OpenBLAS keep
+    # cores busy for some 20 ms after they have helped, which the workers need. In the benchmark *wave*, `map` of
+    # 8 MB on `Local` with 2 cores takes 1.6 to 1.8 times as long if BLAS chooses.
     small = 0 < operator.size <= _SMALL
     width = max(1, _ONE_THREAD // operator.size if small else columns.shape[1])
     for start in range(0, columns.shape[1], width):
         block = slice(start, start + width)
-        np.matmul(operator, columns[:, block], out=made[:, block])
-    return made
+        np.matmul(operator, columns[:, block], out=product[:, block])
+    return product
 
 
 def unit_columns(operator: np.ndarray) -> tuple[int | None, ...]:
-    """For each row the column of its 1 if all else is 0, or None."""
+    """For each row the column of its 1 if all its other entries are 0; else None."""
     single = (operator != 0).sum(axis=1) == 1
     column = operator.argmax(axis=1)
     unit = single & (operator[np.arange(len(operator)), column] == 1.0)

@@ -9,21 +9,21 @@ import numpy as np
 from ..contracts.memory import check_room
 from .operators import as_real
 
-_COPIED = 1 << 22  # numbers copied to float64 at a time: 32 MB
-_SEARCHED = 1 << 16  # distances searched at a time, so that they stay in the cache
-_FEW = 100  # points up to which paths are improved, which takes 5 ms a group there
-_MOVED = 3  # points that move together, at most
-_STEEP = 400  # powers of two beyond which squares may be too large, or too small, for a number
+_COPIED = 1 << 22  # most numbers copied to float64 at a time: 32 MB
+_SEARCHED = 1 << 16  # most distances searched at a time, so that they stay in the cache
+_FEW = 100  # most points whose path is improved; that takes 5 ms a group of so many
+_MOVED = 3  # most points that are moved together
+_STEEP = 400  # points are scaled if a power of two beyond this would let squares overflow or vanish
 _DIRECTIONS = 8  # principal directions in which rows are compared
 _SAMPLE = 512  # rows from which these directions are computed
-_WIDTH = 64  # rows at least from which the width of a part is computed, and at most twice as many
+_WIDTH = 64  # rows from which the width of a part is computed, or up to twice as many
 
 
 def squared_distances(points: np.ndarray) -> np.ndarray:
     """Squared distances (B, K, K) between the points (B, K, d) of each group.
 
-    Symmetric, at least 0, and 0 on the diagonals; in float64, from any numeric dtype. From inner products relative to the
-    mean: takes O(B K² d) time and copies no more than 32 MB of the points at a time.
+    Symmetric, at least 0, and 0 on the diagonals; in float64, from any numeric dtype. Computed by inner products of the
+    points relative to their mean, in O(B K² d) time, with copies of at most 32 MB of the points at a time.
     """
     groups, tasks, columns = points.shape
     check_room(
@@ -32,7 +32,7 @@ def squared_distances(points: np.ndarray) -> np.ndarray:
         "Use fewer tasks, or a code that does not look at them, such as SplineCode without order",
     )
     squared = np.zeros((groups, tasks, tasks))
-    # The width depends on K and d alone, so that the result of a group is the same beside any others.
+    # The width depends on K and d alone, so that the result of a group does not depend on other groups.
     width = max(1, min(columns, _COPIED // tasks))
     many = max(1, _COPIED // (tasks * width))
     for group in range(0, groups, many):
@@ -50,7 +50,7 @@ def squared_distances(points: np.ndarray) -> np.ndarray:
 
 
 def paths_through(points: np.ndarray) -> np.ndarray:
-    """`short_paths` (B, K) through the points (B, K, d) of each group, with 32·K² bytes, or a megabyte, for all of them."""
+    """`short_paths` (B, K) through the points (B, K, d) of each group; takes 32·K² bytes, or a megabyte if that is more."""
     groups, tasks = points.shape[:2]
     paths = np.empty((groups, tasks), dtype=np.intp)
     many = max(1, _SEARCHED // tasks**2)
@@ -76,18 +76,18 @@ def _largest(points: np.ndarray) -> np.ndarray:
 def short_paths(squared: np.ndarray) -> np.ndarray:
     """For each group an order of its points (B, K) in which the path through them is short, by squared distances (B, K, K).
 
-    The first path goes to the nearest neighbour, or is the order given if that is shorter. Then, of up to 100 points,
+    The first path goes to the nearest neighbour, or is the given order if that is shorter. If there are up to 100 points,
     stretches are reversed (2-opt) or up to three points moved (or-opt) as long as the path becomes shorter: the best of
-    all such changes, in all groups at once, in about B·K³ time. So no path is longer than the order given, and rows along
-    a line stay in order. Paths start at the end that is given first. A group in which distances are not finite keeps
-    its order.
+    all such changes, in all groups at once, in about B·K³ time. So no path is longer than the given order, and rows along
+    a line stay in order. A path starts at the end that comes first in the given order. A group with distances that are
+    not finite keeps its order.
     """
     groups, tasks = squared.shape[:2]
     paths = np.tile(np.arange(tasks), (groups, 1))
     if tasks < 3:
         return paths
-    # The last of K + 1 points has distance 0 to all others and stands at both ends of every path, so that
-    # the ends need no special case.
+    # An added point has distance 0 to all others and is at both ends of every path, so that the ends need
+    # no special case.
     apart = np.zeros((groups, tasks + 1, tasks + 1))
     np.sqrt(squared, out=apart[:, :-1, :-1])
     if not np.isfinite(apart.sum()):
@@ -128,7 +128,7 @@ def _nearest_neighbour_paths(apart: np.ndarray) -> np.ndarray:
 
 
 def _improve_paths(apart: np.ndarray, paths: np.ndarray) -> np.ndarray:
-    """Paths (B, K) after the best reversals, and the best moves where no reversal helps any more."""
+    """Paths (B, K) after the best reversals, and the best moves once no reversal helps any more."""
     groups, tasks = paths.shape
     side = tasks + 1
     walks = np.full((groups, tasks + 2), tasks)
@@ -157,8 +157,8 @@ def _best_reversal(between: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, 
     flat[:, :: side + 1] = 0.0
     best = flat.argmin(axis=1)
     helps = flat[np.arange(len(flat)), best] < least
-    one, other = best // side, best % side
-    before, last = np.minimum(one, other)[:, None], np.maximum(one, other)[:, None]
+    row, column = best // side, best % side
+    before, last = np.minimum(row, column)[:, None], np.maximum(row, column)[:, None]
     place = np.arange(side + 1)
     return np.where((place > before) & (place <= last), before + 1 + last - place, place), helps
 
@@ -180,7 +180,7 @@ def _best_move(between: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.n
 
 @lru_cache(maxsize=32)
 def _moves(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All moves (to, first, last, reverse) of some places behind another, and the pairs that each joins and separates."""
+    """All moves (to, first, last, reverse) of places behind the place ``to``; the pairs that each joins, and separates."""
     to, first, more, reverse = np.indices((size - 1, size - 1, min(_MOVED, size - 3), 2))
     last = first + more
     sound = (first > 0) & (last < size - 1) & ((to < first - 1) | (to > last))
@@ -196,8 +196,8 @@ def neighbours_together(rows: np.ndarray, tasks: int) -> np.ndarray:
     """A permutation (m,) that puts neighbours of rows (m, *x) into the same group when `groups.cut` cuts them.
 
     The rows are projected on their principal directions and halved along the one in which they vary
-    most, and so are the halves, until each part is a group. Rows that are not numbers keep their order, as do rows of
-    a single group. O(m (d + log m)) time, O(m) memory.
+    most. So are the halves, until each part is a group. Rows that are not numbers keep their order, as do rows of
+    a single group. Takes O(m (d + log m)) time and O(m) memory.
     """
     count = len(rows)
     groups = -(-count // tasks)
@@ -215,9 +215,9 @@ def along_paths(rows: np.ndarray, tasks: int) -> np.ndarray:
     count = len(rows)
     groups = -(-count // tasks)
     flat, (size, larger) = rows.reshape(count, -1), divmod(count, groups)
-    for some, length in ((range(larger), size + 1), (range(larger, groups), size)):
-        if some:
-            place = np.arange(length)[:, None] * groups + np.array(some)
+    for alike, length in ((range(larger), size + 1), (range(larger, groups), size)):
+        if alike:
+            place = np.arange(length)[:, None] * groups + np.array(alike)
             members = order[place]
             paths = paths_through(flat[members].swapaxes(0, 1))
             order[place] = np.take_along_axis(members, paths.T, axis=0)
@@ -225,21 +225,21 @@ def along_paths(rows: np.ndarray, tasks: int) -> np.ndarray:
 
 
 def _real_copy(numbers: np.ndarray) -> np.ndarray:
-    """A copy in float64, in which a complex number is two along the last axis."""
+    """A copy in float64, with a complex number as two along the last axis."""
     return as_real(numbers).astype(np.float64, order="C")
 
 
 def _group_begin(group: np.ndarray, count: int, groups: int) -> np.ndarray:
-    """Where a group begins if groups follow one another, the larger ones first."""
+    """Where a group begins if groups follow one another, larger ones first."""
     size, larger = divmod(count, groups)
     return np.asarray(group * size + np.minimum(group, larger))
 
 
 def _project(rows: np.ndarray) -> np.ndarray:
-    """Rows (m, d) projected on the principal directions of some of them, (m, directions) float32."""
+    """Rows (m, d) projected on the principal directions of a sample of them, (m, directions) float32."""
     count = len(rows)
-    some = np.random.default_rng(0).choice(count, min(count, _SAMPLE), replace=False)
-    sample = np.nan_to_num(_real_copy(rows[some]))
+    chosen = np.random.default_rng(0).choice(count, min(count, _SAMPLE), replace=False)
+    sample = np.nan_to_num(_real_copy(rows[chosen]))
     scale = np.abs(sample).max(initial=0.0) or 1.0
     sample /= scale
     middle = sample.mean(axis=0)
@@ -259,7 +259,7 @@ def _project(rows: np.ndarray) -> np.ndarray:
 
 
 def _halve_repeatedly(points: np.ndarray, groups: int) -> np.ndarray:
-    """An order of points (m, d) in which each group of near ones follows another."""
+    """An order of points (m, d) in which groups of near points follow one another."""
     order = np.arange(len(points))
     low, high = np.array([0]), np.array([groups])  # the first group of each part, and the one after
     while low.size:
@@ -271,8 +271,8 @@ def _halve_repeatedly(points: np.ndarray, groups: int) -> np.ndarray:
             alike = (end - begin == size) & (half - begin == cut)
             where = begin[alike, None] + np.arange(size)
             members = order[where]
-            some = points[members[:, :: max(1, size // _WIDTH)]]
-            widest = some.var(axis=1).argmax(axis=1)
+            sample = points[members[:, :: max(1, size // _WIDTH)]]
+            widest = sample.var(axis=1).argmax(axis=1)
             along = points[members, widest[:, None]]
             order[where] = np.take_along_axis(members, along.argpartition(cut, axis=1), axis=1)
         low, high = np.concatenate([low, middle]), np.concatenate([middle, high])

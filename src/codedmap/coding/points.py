@@ -48,9 +48,9 @@ def barycentric(nodes: np.ndarray, at: np.ndarray, weights: np.ndarray) -> np.nd
 
 
 def _cos_pi(p: int, q: int) -> float:
-    # Task and worker points that are equal on paper have to be equal floats: a point beside a node,
-    # but not on it, is a division by a rounding error in Berrut's formula. The reduced fraction, and
-    # the sine in the middle half, give equal floats for equal angles, exact symmetry and an exact 0.
+    # Task and worker points that are equal on paper have to be equal floats: a point that misses a node
+    # by a rounding error makes Berrut's formula divide by that error. The reduced fraction, and the sine
+    # in the middle half, give equal floats for equal angles, exact symmetry and an exact 0.
     d = gcd(p, q)
     p, q = p // d, q // d
     if 2 * p > q:

@@ -15,17 +15,17 @@ import numpy as np
 import scipy
 
 MOST_ANSWERS = 2_000
-"""Among more answers outliers are not searched for: it would take more memory than decoding."""
+"""Among more answers outliers are not searched for: that would take more memory than decoding."""
 MOST_TOGETHER = 128
-"""Answers that are compared with each other at most: the matrices are dense."""
-_CORE, _MARGIN = 64, 16
-"""Answers of a window that are tested, and neighbours on either side that they are compared with."""
+"""Most answers that are compared with each other: the matrices are dense."""
+_CORE = 64  # answers of a window that are tested
+_MARGIN = 16  # neighbours on either side with which they are compared as well
 
 TINY = 1e-12
-"""Precisions below this, relative to the largest, count as 0: the other answers do not determine this one."""
+"""Precisions below this, relative to the largest, count as 0: the other answers do not determine such an answer."""
 
-_CHOOSING = 3  # the choice of a matrix uses one answer in so many, few of which may be wrong
-_SMOOTHINGS = (0.0, 1.0, 30.0, 1e3, 1e5)
+_CHOOSING = 3  # a matrix is chosen by one answer in this many, few of which may be wrong
+_SMOOTHINGS = (0.0, 1.0, 30.0, 1e3, 1e5)  # λ of each matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +39,9 @@ class Precision:
     nullity: int
     """Dimension of the null space."""
     exact: bool = False
-    """If correct answers lie in the null space, up to rounding."""
+    """Whether correct answers lie in the null space, up to rounding."""
     slack: float = 0.0
-    """Share of the largest answer by which these may be off it, where rounding is less."""
+    """Share of the largest answer by which correct answers may be off the null space, if rounding is less."""
 
     @classmethod
     def of(cls, matrix: np.ndarray) -> Precision:
@@ -63,22 +63,22 @@ class Precision:
 
     @cached_property
     def standardising(self) -> np.ndarray:
-        """Gives the standardised residuals of answers by each matrix, (J, F, F), in single precision."""
-        # Residuals as small as its rounding are never rejected.
+        """Matrices that multiply answers to give their standardised residuals, (J, F, F), in single precision."""
+        # Single precision is enough: residuals as small as its rounding are never rejected.
         roots = np.sqrt(self._diagonals)
         return np.asarray((self.matrices / roots[:, :, None]).astype(np.float32))
 
     @cached_property
     def choosing(self) -> np.ndarray:
-        """The rows of `standardising` for every third answer: enough to choose a matrix by."""
+        """The rows of `standardising` for every third answer, which are enough to choose a matrix."""
         return np.concatenate(self.standardising[:, ::_CHOOSING])
 
     @cached_property
     def scales(self) -> np.ndarray:
         """The geometric mean of the variances 1 / P_ii of these answers given the others, by each matrix, (J,).
 
-        The product of this and the sum of squares of the standardised residuals is the smaller, the
-        more probable the answers are by a matrix.
+        The smaller the product of this and the sum of squares of the standardised residuals, the more
+        probable the answers are by a matrix.
         """
         return np.asarray(np.exp(-np.log(self._diagonals[:, ::_CHOOSING]).mean(axis=1)))
 
@@ -111,7 +111,7 @@ def curve_precision(positions: np.ndarray) -> Precision | None:
     j = np.arange(n - 2)
     columns[j, j], columns[j, j + 1], columns[j, j + 2] = first, middle, last
     smoothing = np.array(_SMOOTHINGS)[:, None]
-    # The systems of all λ are solved as one, block after block: a call takes longer than its arithmetic.
+    # The systems of all λ are solved as one of many blocks: a call takes longer than its arithmetic.
     band = np.zeros((3, len(smoothing), n - 2))
     band[0] = (h[:-1] + h[1:]) / 3.0 + smoothing * (first**2 + middle**2 + last**2)
     band[1, :, :-1] = h[1:-1] / 6.0
@@ -131,9 +131,9 @@ def curve_precision(positions: np.ndarray) -> Precision | None:
 
 
 def windows(count: int) -> list[tuple[slice, slice]]:
-    """Runs of neighbours among so many answers on a curve, which overlap, and which answers of a run are tested.
+    """Overlapping runs of neighbours among so many answers on a curve, and which answers of each run are tested.
 
-    Answers far away have no influence on a residual. So time and memory are linear in the answers.
+    Answers far away have no influence on a residual, so that time and memory can be linear in the answers.
     """
     if count <= MOST_TOGETHER:
         return [(slice(0, count), slice(0, count))]

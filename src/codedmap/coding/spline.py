@@ -21,11 +21,11 @@ DENSE_ENTRIES = 1_000_000
 """Operators with up to this many entries are dense matrices, larger ones banded factors."""
 
 GCV_KNOTS = 2_000
-"""Most knots for `smoothing_by_gcv`: its eigenproblem takes 2.7 s and 256 MB there, and grows as the cube."""
+"""Most knots for `smoothing_by_gcv`: for so many its eigenproblem takes 2.7 s and 256 MB, and time grows as the cube."""
 
-_BAND = 3  # of the interleaved system, below and above the diagonal
-_TINY = 1e-300  # in place of a = 0: to divide by its root and multiply by it again is exact
-_NOTHING = 1e-100  # entries below this are what a = _TINY makes of zeros
+_BAND = 3  # bands of the interleaved system, below and above the diagonal
+_TINY = 1e-300  # stands for a = 0: dividing by its root and multiplying by it again is exact
+_NOTHING = 1e-100  # smaller entries are zeros that a = _TINY has changed
 _BLOCK_BYTES = 8 << 20  # working memory of one block of columns
 
 
@@ -76,9 +76,9 @@ class BandedSmoother:
         return out
 
     def dense(self) -> np.ndarray:
-        """The same as a matrix."""
+        """The same operator as a matrix."""
         # The system is symmetric, so that its solution for the transposed readout is the operator's
-        # transpose: one right-hand side per position, of which there are fewer than knots.
+        # transpose. That takes a right-hand side for each position, which are fewer than the knots.
         solved = self._solve(self._readout.toarray().T)[self._values]
         operator = np.ascontiguousarray(solved.T)
         operator[np.abs(operator) < _NOTHING] = 0.0
