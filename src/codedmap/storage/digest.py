@@ -1,4 +1,4 @@
-"""Checksums of rows, and of what a function is made of."""
+"""Checksums of rows, and of functions."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from ..execution.task import Itemwise
 
 _PLAIN = bool, int, float, complex, str, bytes, type(None), type(...)
 _COUNTED = (*_PLAIN, tuple, np.ndarray, np.generic)
-"""Types of the variables that count."""
+"""Types of variables of a module or class whose values count."""
 _LOOKS_UP = "LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"
 
 
 class RowsDigest:
-    """A checksum of rows that may come a few at a time."""
+    """A checksum of rows that are added a few at a time."""
 
     def __init__(self) -> None:
-        self._made: list[Any] = []  # for each part or column
+        self._hashes: list[Any] = []  # for each part or column
 
     def add(self, parts: Iterable[Any]) -> RowsDigest:
-        """Take the next rows: arrays, lists or data frames of the same length."""
+        """Add the next rows: arrays, lists or data frames of the same length."""
         columns = [column for part in parts for column in _columns(part)]
-        self._made += [hashlib.blake2b(digest_size=8) for _ in columns[len(self._made) :]]
-        for made, column in zip(self._made, columns, strict=True):
+        self._hashes += [hashlib.blake2b(digest_size=8) for _ in columns[len(self._hashes) :]]
+        for hashed, column in zip(self._hashes, columns, strict=True):
             if isinstance(column, np.ndarray) and not column.dtype.hasobject:
-                made.update(np.ascontiguousarray(column).reshape(-1).view(np.uint8).data)
+                hashed.update(np.ascontiguousarray(column).reshape(-1).view(np.uint8).data)
             else:
                 for row in column:
-                    _feed(made, row, {})
+                    _feed(hashed, row, {})
         return self
 
     def hex(self) -> str:
-        whole = b"".join(made.digest() for made in self._made)
+        whole = b"".join(hashed.digest() for hashed in self._hashes)
         return hashlib.blake2b(whole, digest_size=8).hexdigest()
 
 
@@ -51,7 +51,7 @@ def checksum(parts: Iterable[Any]) -> str:
 
 
 def _columns(part: Any) -> Iterable[Any]:
-    """Arrays and lists whose kind does not depend on which rows are taken together."""
+    """The columns of rows as arrays and lists, whose types do not depend on how rows are grouped."""
     if not hasattr(part, "columns"):
         yield part
         return
@@ -61,42 +61,42 @@ def _columns(part: Any) -> Iterable[Any]:
         elif hasattr(column, "fill_null") and (
             column.dtype.is_integer() or column.dtype.is_float()
         ):
-            yield column.is_null().to_numpy()  # integers would be floats beside a null
+            yield column.is_null().to_numpy()  # with a null integers would become floats
             yield column.fill_null(0).to_numpy()
         else:
             yield column.to_list()
 
 
 def fingerprint(*values: Any) -> str:
-    """A checksum of what values are made of, the same in another process.
+    """A checksum of values, the same in another process.
 
-    Of a function: its byte code, constants, names and arguments, defaults and closure, the plain values that it uses by their
-    names, and the functions of its own module that it uses. Of another object: the methods of its class, and what it
-    is pickled from.
+    Of a function it covers the byte code, constants, names and arguments, defaults and closure, the plain values of
+    its module that it uses, and the functions of its module that it uses. Of another object it covers the methods of
+    its class, and its state as it is pickled.
     """
-    made = hashlib.blake2b(digest_size=16)
+    hashed = hashlib.blake2b(digest_size=16)
     seen: dict[int, Any] = {}
     for value in values:
-        _feed(made, value, seen)
-    return made.hexdigest()
+        _feed(hashed, value, seen)
+    return hashed.hexdigest()
 
 
-def _feed(made: Any, value: Any, seen: dict[int, Any]) -> None:
-    made.update(f"({type(value).__qualname__} ".encode())
+def _feed(hashed: Any, value: Any, seen: dict[int, Any]) -> None:
+    hashed.update(f"({type(value).__qualname__} ".encode())
     if isinstance(value, _PLAIN):
-        made.update(repr(value).encode())
+        hashed.update(repr(value).encode())
     elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        made.update(f"{value.dtype.str} {value.shape} ".encode())
-        made.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        hashed.update(f"{value.dtype.str} {value.shape} ".encode())
+        hashed.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
     elif isinstance(value, tuple | types.CodeType) or id(value) not in seen:
-        seen[id(value)] = value  # and alive, so that no other gets its id
+        seen[id(value)] = value  # kept alive, so that no other value gets its id
         for part in _parts(value):
-            _feed(made, part, seen)
-    made.update(b")")
+            _feed(hashed, part, seen)
+    hashed.update(b")")
 
 
 def _parts(value: Any) -> Iterable[Any]:  # noqa: PLR0911, PLR0912  a case for each kind
-    """What a value is made of, in an order that does not vary."""
+    """The parts of a value, in a fixed order."""
     match value:
         case tuple() | list():
             return value
@@ -119,13 +119,13 @@ def _parts(value: Any) -> Iterable[Any]:  # noqa: PLR0911, PLR0912  a case for e
             return [value.func, value.args, value.keywords]
         case Itemwise() | Resident():
             return [value.fn]
-        case logging.Logger():  # which knows when the program began
+        case logging.Logger():  # its state holds when the program began
             return [value.name]
         case np.random.RandomState() if value is np.random.mtrand._rand:
-            return []  # NumPy's own, which each program seeds in another way
+            return []  # NumPy's global one, whose seed is another in each program
         case type():
             return [value.__module__, value.__qualname__, *_methods(value)]
-    wrapped = getattr(value, "__wrapped__", None)  # as of functools.cache
+    wrapped = getattr(value, "__wrapped__", None)  # the function in a functools.cache
     try:
         reduce = copyreg.dispatch_table.get(type(value))
         state: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
@@ -154,14 +154,14 @@ def _of_function(function: types.FunctionType) -> Iterable[Any]:
 def _names(code: types.CodeType) -> list[str]:
     """Names that a function, or a function within it, looks up in its module."""
     inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    own = {one.argval for one in dis.get_instructions(code) if one.opname in _LOOKS_UP}
+    own = {op.argval for op in dis.get_instructions(code) if op.opname in _LOOKS_UP}
     return sorted(own.union(*map(_names, inner)))
 
 
 def _methods(kind: type) -> list[Any]:
-    """Functions, and plain values with their names, that a class and those that it derives from define."""
+    """The functions of a class and its base classes, and their plain values with names."""
     found: list[Any] = []
-    for name, value in (item for one in kind.__mro__ for item in vars(one).items()):
+    for name, value in (item for base in kind.__mro__ for item in vars(base).items()):
         match value:
             case types.FunctionType():
                 found.append(value)

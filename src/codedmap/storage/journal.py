@@ -1,4 +1,4 @@
-"""What a job has done so far, in a file that can be believed whenever the process or the machine dies."""
+"""What a job has done so far, in a file that is right whenever the process or the machine dies."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _WORDS = {
 
 @contextmanager
 def writing(path: Path | None = None) -> Iterator[None]:
-    """Turn errors of the system while something is written into one that says what to do."""
+    """Turn an `OSError` into an `OutputError` that says what to do."""
     try:
         yield
     except OSError as error:
-        if path is None:  # an array of the caller's
+        if path is None:  # it comes from an array of the caller
             raise
         raise OutputError(
             f"{path} could not be written to ({error.strerror or error}): make room or allow writing, and go on "
@@ -46,15 +46,15 @@ def writing(path: Path | None = None) -> Iterator[None]:
 
 
 _BEGUN = re.compile(rb"[0-9a-f]{0,8}|[0-9a-f]{8} (\{[^\n]*)?")
-"""A first line that was not finished."""
+"""The content of a journal whose first line was not finished."""
 
 
 class Journal:
-    """A line for what a job is, and one for each call that is written; each line has a checksum.
+    """A file with a line that describes the job, and one for each call that is written; each line has a checksum.
 
-    No other process can write to it meanwhile, where the system has file locks. ``job`` is what has to be the same to go on:
-    names to pairs of what people are shown and a checksum, or to single values. With ``anew`` what the file holds is
-    forgotten. Raises `InvalidArgument` if the file cannot be used, is in use, is damaged or holds another job.
+    If the system has file locks, no other process can write to it meanwhile. ``job`` is what has to be the same when the
+    job is resumed: by name a value, or a pair of a text for messages and a checksum. With ``anew`` what the file holds
+    is dropped. Raises `InvalidArgument` if the file cannot be used, is in use, is damaged or holds another job.
     """
 
     def __init__(self, path: Path, job: Mapping[str, Any], *, anew: bool = False) -> None:
@@ -76,42 +76,41 @@ class Journal:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """What tells its file from one that has taken its name."""
+        """Device and number of its file, which tell it from a later file of the same name."""
         return _identity(self._file)
 
     @property
     def in_place(self) -> bool:
-        """Whether its file has its name still."""
-        try:
+        """Whether its file still has its name."""
+        with suppress(OSError):
             found = self.path.stat()
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == self.identity
+            return (found.st_dev, found.st_ino) == self.identity
+        return False
 
     def check_in_place(self) -> None:
-        """Raise `OutputError` if its file was removed: the outputs may be those of another job then."""
+        """Raise `OutputError` if its file was removed: then the outputs may be those of another job."""
         if not self.in_place:
             raise _removed(self.path)
 
     def read(self) -> list[dict[str, Any]]:
-        """The records that are in it by now, also those of `add_record`; damaged ones are left out."""
+        """All records in the file, also those of `add_record`; damaged ones are left out."""
         with os.fdopen(os.dup(self._file), "rb") as file:
             file.seek(0)
             return _records(file.read().splitlines(keepends=True)[1:])
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Append a record; it outlives this process at once, and the machine after `sync`."""
+        """Append a record. It survives the death of this process at once, and of the machine after `sync`."""
         _append(self._file, self.path, record)
 
     def sync(self) -> None:
-        """Return when all records will outlive the machine."""
+        """Return when all records are on disk."""
         with writing(self.path):
             os.fsync(self._file)
 
     def close(self) -> None:
         """Close the file, and release the lock."""
         if self._file >= 0:
-            if fcntl is not None:  # closing alone does not, where a process was forked meanwhile
+            if fcntl is not None:  # closing does not release it if a process was forked meanwhile
                 with suppress(OSError):
                     fcntl.flock(self._file, fcntl.LOCK_UN)
             os.close(self._file)
@@ -132,15 +131,16 @@ class Journal:
             pass
 
     def _read(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+        """The records in the file; begins a new journal if it has none, and checks that it is of the same job."""
         with os.fdopen(os.dup(self._file), "rb") as file:
             content = file.read()
-        if _BEGUN.fullmatch(content):  # it came to nothing
+        if _BEGUN.fullmatch(content):
             try:
                 with writing(self.path):
                     os.ftruncate(self._file, 0)
                 self.add({"codedmap": job})
             except BaseException:
-                self.path.unlink(missing_ok=True)  # or it would have to be resumed
+                self.path.unlink(missing_ok=True)  # else it would have to be resumed
                 raise
             self.new = True
             return []
@@ -161,6 +161,7 @@ class Journal:
         return _records(lines[1:])
 
     def _other(self, name: str, was: Any, now: Any) -> str:
+        """The message for a journal of another job."""
         shown, given = (
             _WORDS[name].format(str(v[0] if isinstance(v, list) else v)[:200]) for v in (was, now)
         )
@@ -202,7 +203,7 @@ def _append(file: int, path: Path, record: Mapping[str, Any]) -> None:
     line = b"%08x %s\n" % (zlib.crc32(text), text)
     with writing(path):
         written = os.write(file, line)
-        if written < len(line):  # the rest may fit no more, and half a line counts for nothing
+        if written < len(line):  # there may be no room for the rest: half a line is ignored later
             os.write(file, line[written:])
 
 
@@ -211,11 +212,9 @@ def _records(lines: list[bytes]) -> list[dict[str, Any]]:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """The record of a line, or None if it is damaged."""
-    try:
+    """The record of a line; None if it is damaged."""
+    with suppress(ValueError):
         if line.endswith(b"\n") and int(line[:8], 16) == zlib.crc32(line[9:-1]):
             record: dict[str, Any] = json.loads(line[9:-1])
             return record
-    except ValueError:
-        pass
     return None

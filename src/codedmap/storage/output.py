@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ Runs = Sequence[tuple[int, int]]  # rows, as `runs_of` gives them
 
 
 def form_of(columns: Columns) -> Form:
-    """What columns look like, as JSON can hold it."""
+    """The form of columns, as JSON can hold it."""
     return {
         name: [np.lib.format.dtype_to_descr(array.dtype), list(map(int, array.shape[1:]))]
         for name, array in columns.items()
@@ -35,28 +36,28 @@ def form_of(columns: Columns) -> Form:
 
 
 class Output:
-    """An array of the caller's, of values only and without a journal; the base of outputs in files."""
+    """An array of the caller, without status and journal; the base of outputs in files."""
 
-    paths: tuple[Path, ...] = ()  # what it consists of; the first is what the caller has given
+    paths: tuple[Path, ...] = ()  # its files and folders; the first is the one that the caller gave
 
     form: Form | None = None  # of the columns, once it is open
 
     named = False
-    """Whether answers are never one array, but have names, among which may be "values"."""
+    """Whether answers are columns with names, so that a column "values" is not the only array."""
 
     def __init__(self, values: Any = None) -> None:
         self.arrays: dict[str, Any] = {} if values is None else {"values": values}
-        """By the names of columns; empty until `open`, if it is in files."""
+        """The values by the names of columns; of outputs in files empty until `open`."""
         self._rows = 0
         self.errors: dict[str, Any] = {}
-        """Standard errors, likewise; empty until one is written, then 0 where none is."""
+        """Standard errors by the names of columns; empty until some are written, then 0 where none are."""
 
     def put_before(self, columns: Columns) -> None:
-        """Keep columns of all rows that a table has before the answers."""
+        """Keep columns of all rows, which a table has before those of the answers."""
         self.named = bool(columns)
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
-        """Make ready for so many rows of this form; what is there is kept unless ``new``."""
+        """Open the output for so many rows of this form; rows that it holds are kept unless ``new``."""
         check_one_array(form, "out is one array")
         self.form = form
         self.resize(rows)
@@ -67,7 +68,7 @@ class Output:
             )
 
     def resize(self, rows: int) -> None:
-        """There are so many rows."""
+        """Make room for so many rows."""
         array, self._rows = self.arrays["values"], rows
         if not getattr(getattr(array, "flags", None), "writeable", True):
             raise InvalidArgument(
@@ -84,14 +85,14 @@ class Output:
         """Raise `InvalidAnswer` if answers should cost their rows only because they do not fit beside others."""
 
     def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
-        """Write rows; what the journal notes of them, among it their checksum."""
-        made = []
+        """Write rows; returns what the journal notes of them, such as their checksum."""
+        written = []
         with writing(*self.paths[:1]):
             for name, values in columns.items():
                 array = self.arrays[name]
-                made.append(cast(name, values, array, rounds=not self.paths))
-                write_runs(array, runs, made[-1])
-        return {"values": checksum(made)} if self.paths else {}
+                written.append(cast(name, values, array, rounds=not self.paths))
+                write_runs(array, runs, written[-1])
+        return {"values": checksum(written)} if self.paths else {}
 
     def write_errors(self, runs: Runs, errors: Columns) -> None:
         """Write the standard errors of rows that are estimated."""
@@ -106,7 +107,7 @@ class Output:
         return np.zeros((self._rows, *like.shape[1:]), like.dtype)
 
     def blank(self, rows: np.ndarray) -> None:
-        """Write to rows of which nothing is known."""
+        """Write NaN, or what stands for it, to rows without an answer."""
         assert self.form is not None
         columns = {}
         for name, (descr, shape) in self.form.items():
@@ -122,11 +123,11 @@ class Output:
             self.write_errors(runs_of(rows), infinite)
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
-        """Whether rows are still what was written; raises anything if they are damaged."""
+        """Whether rows are still as they were written; may raise any exception if they are damaged."""
         return checksum(self._read(runs).values()) == str(record["values"])
 
     def clear(self, runs: Runs) -> None:
-        """Make rows ready to be written that are not what was written."""
+        """Prepare damaged rows for being written again."""
 
     def read(self, rows: np.ndarray) -> Columns:
         """Some rows that were written, by their numbers in ascending order."""
@@ -136,28 +137,28 @@ class Output:
         return {name: read_runs(array, runs) for name, array in self.arrays.items()}
 
     def sync(self, status: np.ndarray) -> None:
-        """Write the status of all rows, and return when everything will outlive the machine."""
+        """Write the status of all rows, and return when everything is on disk."""
         for array in (*self.arrays.values(), *self.errors.values()):
             getattr(array, "flush", lambda: None)()
 
     def finish(self, status: np.ndarray) -> tuple[Any, Any]:
-        """Complete the output; its values, and standard errors if there are some, opened for reading."""
+        """Complete the output; returns its values, and standard errors if there are any, opened for reading."""
         self.sync(status)
         return self.arrays["values"], self.errors.get("values")
 
     def seal(self) -> str:
-        """A checksum of the finished output, if rows cannot be checked any more after `discard`; else nothing."""
+        """A checksum of the finished output, if single rows cannot be checked any more after `discard`; else ""."""
         return ""
 
     def discard(self) -> None:
-        """Remove what only a job that goes on needs."""
+        """Remove files that are needed only to resume the job."""
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all files."""
 
 
 class NpyOutput(Output):
-    """A .npy file for the values of one array, and others beside it for the status and standard errors."""
+    """A .npy file for the values of one array; two others for the status and standard errors."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -184,7 +185,7 @@ class NpyOutput(Output):
         super().sync(status)
         if not self.arrays:
             return
-        # Status that is not written would be zeros, which say that rows are exact.
+        # Written whole: status that is missing in a file would be 0, which is EXACT.
         with written_whole(self.paths[1]) as part, part.open("wb") as file:
             np.save(file, status)
             file.flush()
@@ -202,10 +203,9 @@ class NpyOutput(Output):
             else:
                 for path in (self.paths[2], _part(self.paths[2])):  # of an earlier call
                     path.unlink(missing_ok=True)
-            values, stderr = (
-                np.load(path, mmap_mode="r", allow_pickle=False) if there else None
-                for path, there in ((self.paths[0], True), (self.paths[2], self.errors))
-            )
+            load = partial(np.load, mmap_mode="r", allow_pickle=False)
+            values = load(self.paths[0])
+            stderr = load(self.paths[2]) if self.errors else None
         return values, stderr
 
     def close(self) -> None:
@@ -215,7 +215,7 @@ class NpyOutput(Output):
 
 
 class _NpyFile:
-    """A .npy file with slice assignment; not mapped, so that it takes no memory."""
+    """A .npy file with slice assignment; not mapped into memory, so that it takes none."""
 
     def __init__(
         self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], rows: int, *, new: bool
@@ -254,16 +254,16 @@ class _NpyFile:
         os.close(self._file)
 
     def _header(self, rows: int) -> bytes:
-        # NumPy leaves room in it for the first axis to grow, so its length does not change.
-        made = io.BytesIO()
+        # NumPy leaves room for the first axis to grow, so that the length of the header does not change.
+        header = io.BytesIO()
         descr = np.lib.format.dtype_to_descr(self.dtype)
-        header = {"descr": descr, "fortran_order": False, "shape": (rows, *self._shape)}
-        np.lib.format.write_array_header_2_0(made, header)
-        return made.getvalue()
+        fields = {"descr": descr, "fortran_order": False, "shape": (rows, *self._shape)}
+        np.lib.format.write_array_header_2_0(header, fields)
+        return header.getvalue()
 
 
 def read_at(file: int, size: int, begin: int) -> bytes:
-    """So many bytes of a file, or what there is of them; one call of the system reads 2 GB at most."""
+    """So many bytes of a file, or up to its end; one system call reads at most 2 GB."""
     parts = []
     while data := os.pread(file, size, begin):
         parts.append(data)
@@ -272,20 +272,20 @@ def read_at(file: int, size: int, begin: int) -> bytes:
 
 
 def write_at(file: int, data: memoryview, begin: int) -> None:
-    """Write all of it, from this byte of the file on, or at its end if that was opened to append."""
+    """Write all data from this byte of the file on; at the end of a file that was opened for appending."""
     while data.nbytes:
         written = os.pwrite(file, data, begin)
         data, begin = data[written:], begin + written
 
 
 def _part(path: Path) -> Path:
-    """Where a file is written until it is whole; its name is no longer than that of the journal."""
+    """The path of a file until it is complete; its name is no longer than that of the journal."""
     return path.with_suffix(".part")
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Where to write what becomes a file at the end, or on an error does not."""
+    """A path to write to, which is renamed to this one at the end, or removed on an error."""
     part = _part(path)
     try:
         with writing(path):
@@ -304,7 +304,7 @@ def check_one_array(form: Form, holds: str) -> None:
 
 
 def cast(name: str, array: np.ndarray, output: Any, *, rounds: bool) -> np.ndarray:
-    """An array in the dtype of an output; raises `InvalidAnswer` if that does not hold its values, or only rounded and not ``rounds``."""
+    """An array in the dtype of an output; raises `InvalidAnswer` if that cannot hold its values; ``rounds``: it may round them."""
     dtype = getattr(output, "dtype", None)
     if array.dtype == dtype or not isinstance(dtype, np.dtype):
         return array
@@ -313,24 +313,24 @@ def cast(name: str, array: np.ndarray, output: Any, *, rounds: bool) -> np.ndarr
     rule: Literal["same_kind", "safe"] = "same_kind" if rounds and dtype.kind in "fc" else "safe"
     kinds = {array.dtype.kind, dtype.kind}
     exactly = (kinds <= set("iuf") and not rounds and array.dtype.kind != "f") or kinds == {"U"}
-    # NumPy would put one field into another by its place, and make text and durations of numbers.
+    # NumPy would match fields by their place, and turn numbers into text or durations.
     alike = array.dtype.names == dtype.names and (len(kinds) == 1 or kinds <= set("biufc"))
     for field in (alike and dtype.names) or ():
         cast(f"{name} {field!r}", array[field], np.empty(0, dtype[field].base), rounds=rounds)
     if exactly or (alike and np.can_cast(array.dtype, dtype, rule)):
         with np.errstate(over="ignore", invalid="ignore"):
             times = kinds <= set("mM")
-            made = cast_values(array, dtype) if times else array.astype(dtype)
-        if made is None:
+            found = cast_values(array, dtype) if times else array.astype(dtype)
+        if found is None:
             same = False
         elif exactly:
-            same = np.array_equal(made, array) and np.array_equal(made.astype(array.dtype), array)
+            same = np.array_equal(found, array) and np.array_equal(found.astype(array.dtype), array)
         elif kinds <= set("iufc"):
-            same = np.array_equal(np.isfinite(made), np.isfinite(array))
+            same = np.array_equal(np.isfinite(found), np.isfinite(array))
         else:
             same = True
-        if made is not None and same:
-            return made
+        if found is not None and same:
+            return found
     raise InvalidAnswer(
         f"fn returned {name} of dtype {array.dtype}, and the output has dtype {dtype}, that of "
         f"{'the array given' if rounds else 'the first answers'}, which does not hold them: return the same dtype for "

@@ -1,4 +1,4 @@
-"""Answers in a Parquet file, which is written in the order of its rows at the end."""
+"""Answers in a Parquet file, which is written in the order of the rows at the end of a job."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .journal import writing
 from .output import Columns, Form, Output, Runs, read_at, write_at, written_whole
 from .source import extra
 
-_GROUP = 1 << 17  # rows written together
+_GROUP = 1 << 17  # rows of a row group
 
 
 class ParquetOutput(Output):
     """A Parquet file with a column for each leaf of the answers, "status", and standard errors if rows are estimated.
 
-    Until the end answers are in a spool beside it, ``name.parquet.spool``, as Arrow record batches.
+    Until the end answers are in a second file, ``name.parquet.spool``, as pieces of Arrow record batches.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,10 +35,12 @@ class ParquetOutput(Output):
             extra(name, f"out={str(path)!r}") for name in ("pyarrow", "pyarrow.parquet")
         )
         self._file = -1
-        self._schema: Any = None  # of all pieces: columns without a value have no type of their own
-        self._pieces: list[tuple[Runs, tuple[int, int]]] = []
-        self._estimated: list[tuple[np.ndarray, Columns]] = []
-        self._before: Any = None
+        self._schema: Any = None  # of all pieces together: a column of nulls alone has no type
+        self._pieces: list[
+            tuple[Runs, tuple[int, int]]
+        ] = []  # rows, and place and size in the spool
+        self._estimated: list[tuple[np.ndarray, Columns]] = []  # rows and standard errors
+        self._before: Any = None  # a table of the columns before those of the answers
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
         self.form = form
@@ -52,10 +54,10 @@ class ParquetOutput(Output):
             self._file = os.open(self.paths[1], flags, 0o666)
 
     def resize(self, rows: int) -> None:
-        """The spool grows by itself."""
+        """Does nothing: the spool grows by itself."""
 
     def blank(self, rows: np.ndarray) -> None:
-        """They are null, or arrays of nulls."""
+        """Does nothing: rows without an answer are null, or arrays of nulls."""
 
     def put_before(self, columns: Columns) -> None:
         super().put_before(columns)
@@ -93,8 +95,8 @@ class ParquetOutput(Output):
         self._unify(table.schema)
         others = range(0 if self._schema == before else len(self._pieces))
         try:
-            for one in (table, *map(self._table, others)):
-                one.cast(self._schema)
+            for piece in (table, *map(self._table, others)):
+                piece.cast(self._schema)
         except pa.ArrowException as error:
             self._schema = before
             raise InvalidAnswer(
@@ -110,7 +112,7 @@ class ParquetOutput(Output):
         try:
             merged = self._pa.unify_schemas(both, promote_options="permissive")
             for field in merged:
-                if any(self._changes(one.field(field.name).type, field.type) for one in both):
+                if any(self._changes(old.field(field.name).type, field.type) for old in both):
                     raise self._pa.ArrowTypeError(f"{field.name} would become {field.type}")
             self._schema = merged
         except self._pa.ArrowException as error:
@@ -120,7 +122,7 @@ class ParquetOutput(Output):
             ) from error
 
     def _changes(self, kind: Any, other: Any) -> bool:
-        """Whether values of a type become others in a type that Arrow takes for both."""
+        """Whether values of a type change in the other type, which Arrow uses for both."""
         types = self._pa.types
         text = types.is_string(kind) and types.is_binary(other)
         return bool(text or (types.is_decimal(kind) and types.is_floating(other)))
@@ -164,7 +166,7 @@ class ParquetOutput(Output):
         return {name: from_arrow(table[name]) for name in self.form or ()}
 
     def _index(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """For each row the piece that holds it, -1 if none does, and its place there."""
+        """For each row the number of the piece that holds it, -1 if none does, and its place in that piece."""
         piece, place = np.full(rows, -1, np.int32), np.zeros(rows, np.int32)
         for number, (runs, _) in enumerate(self._pieces):
             at = 0
@@ -175,7 +177,7 @@ class ParquetOutput(Output):
         return piece, place
 
     def _taken(self, piece: np.ndarray, place: np.ndarray, rows: Any) -> Any:
-        """Rows as one table; nulls where no piece holds them."""
+        """Rows as one table, with nulls for rows that no piece holds."""
         schema = self._schema
         numbers, which = np.unique(piece[rows], return_inverse=True)
         nothing = {field.name: _nothing(field.type) for field in schema}
@@ -184,7 +186,7 @@ class ParquetOutput(Output):
         firsts = np.r_[0, np.cumsum([len(table) for table in tables])]
         table = self._pa.concat_tables(tables)
         at = firsts[which] + np.where(piece[rows] < 0, 0, place[rows])
-        neighbours = len(at) and (np.diff(at) == 1).all()  # which need not be copied
+        neighbours = len(at) and (np.diff(at) == 1).all()  # they need not be copied
         return table.slice(at[0], len(at)) if neighbours else table.take(at)
 
     def _table(self, number: int) -> Any:
@@ -213,35 +215,32 @@ class ParquetOutput(Output):
         with ExitStack() as stack:
             writer = None
             for begin in range(0, max(1, len(status)), _GROUP):
-                some = slice(begin, begin + _GROUP)
-                table = self._taken(piece, place, some)
-                table = table.append_column("status", self._names(status[some]))
-                for name, column in self._errors_of(status[some], begin).items():
+                group = slice(begin, begin + _GROUP)
+                table = self._taken(piece, place, group)
+                table = table.append_column("status", self._names(status[group]))
+                for name, column in self._errors_of(status[group], begin).items():
                     table = table.append_column(name, self._arrow(name, column))
                 if self._before is not None:
-                    table = self._pa.table({**_columns(self._before[some]), **_columns(table)})
+                    table = self._pa.table({**_columns(self._before[group]), **_columns(table)})
                 if writer is None:
                     writer = stack.enter_context(self._pq.ParquetWriter(part, table.schema))
                 writer.write_table(table)
 
     def _names(self, status: np.ndarray) -> Any:
-        """The status of rows as text, of which the file has each once."""
-        return self._pa.DictionaryArray.from_arrays(status, [one.name for one in Status])
+        """The status of rows as text, as a dictionary, so that the file holds each name once."""
+        return self._pa.DictionaryArray.from_arrays(status, [member.name for member in Status])
 
     def _errors_of(self, status: np.ndarray, begin: int) -> Columns:
-        """The standard errors of each column for rows from ``begin`` on, if there are some."""
+        """The standard errors of each column for rows from ``begin`` on; empty if no row is estimated."""
         columns = {}
-        if self._estimated:
-            like = self._estimated[0][1]
-            unknown = status > Status.ESTIMATED
-            for name, first in like.items():
-                made = columns[errors_name(name, self.named)] = np.zeros(
-                    (len(status), *first.shape[1:]), first.dtype
-                )
-                made[unknown] = np.inf
-                for rows, errors in self._estimated:
-                    there = (rows >= begin) & (rows < begin + _GROUP)
-                    made[rows[there] - begin] = errors[name][there]
+        unknown = status > Status.ESTIMATED
+        for name, like in self._estimated[0][1].items() if self._estimated else ():
+            stderr = np.zeros((len(status), *like.shape[1:]), like.dtype)
+            stderr[unknown] = np.inf
+            for rows, errors in self._estimated:
+                inside = (rows >= begin) & (rows < begin + _GROUP)
+                stderr[rows[inside] - begin] = errors[name][inside]
+            columns[errors_name(name, self.named)] = stderr
         return columns
 
     def seal(self) -> str:
@@ -261,7 +260,7 @@ class ParquetOutput(Output):
 
 
 def _reading(path: Path, before: Sequence[str]) -> Any:
-    """A file with these columns ``before`` the answers, opened for reading; it is pickled as its path."""
+    """A file whose first columns, ``before``, are no answers, opened for reading; it is pickled as its path."""
     parquet: Any = extra("pyarrow.parquet", "a Parquet file")
 
     class ParquetFile(parquet.ParquetFile):  # type: ignore[misc]  # pyarrow has no types
@@ -274,7 +273,7 @@ def _reading(path: Path, before: Sequence[str]) -> Any:
 
 
 def _nothing(kind: Any) -> Any:
-    """Null, or a list of it: no pyarrow before 26 reads a null among lists of one size."""
+    """Null, or a list of nulls: pyarrow before 26 cannot read a null among lists of one size."""
     return [_nothing(kind.value_type)] * kind.list_size if hasattr(kind, "list_size") else None
 
 

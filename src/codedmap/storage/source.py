@@ -26,15 +26,15 @@ from ..errors import InvalidArgument, many
 from ..execution.job_rows import runs_of
 from ..results.trees import as_objects
 
-_END = object()
-_SLOW = 0.1  # seconds of reading, after which what has come is computed
-_UNMAP = 32 << 20  # bytes of a memory map that are read until its pages are dropped
-_KEPT = 64 << 20  # bytes of chunks and row groups that are kept for rows read one after another
-_LARGEST = 256 << 20  # bytes of the rows of a chunk of Zarr or HDF5, up to which they are kept
+_END = object()  # stands for the end of an iterator
+_SLOW = 0.1  # seconds of reading an iterator after which the rows read so far are computed
+_UNMAP = 32 << 20  # bytes of a memory map that are read before its pages are dropped
+_KEPT = 64 << 20  # bytes of chunks, or row groups, that are kept, since their rows are read in turn
+_LARGEST = 256 << 20  # chunks of Zarr or HDF5 whose rows take more bytes are not kept
 
 
 def extra(name: str, what: str) -> Any:
-    """A package that is needed for some sources and outputs only; raises `InvalidArgument` if it is not installed."""
+    """A package that only some sources and outputs need; raises `InvalidArgument` if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -44,7 +44,7 @@ def extra(name: str, what: str) -> Any:
 
 
 def opened(inputs: Any, stack: ExitStack) -> Any:
-    """Inputs of `map`, with a source in place of each that is read a few rows at a time; the stack closes it."""
+    """Inputs of `map`, in which those that are read a few rows at a time are sources; the stack closes them."""
     if isinstance(inputs, tuple) and not hasattr(inputs, "_fields"):
         return tuple(_opened(part, None) for part in inputs)
     return _opened(inputs, stack)
@@ -61,7 +61,7 @@ def _opened(part: Any, stack: ExitStack | None) -> Any:
         part = Batches(part)
     if isinstance(part, Batches) and stack is not None:
         return stack.enter_context(part)
-    if hasattr(part, "to_dataset") and part.chunks:  # xarray's, over one of Dask's
+    if hasattr(part, "to_dataset") and part.chunks:  # an array of xarray over one of Dask
         part = part.data
     return _ArrayRows(part) if _is_lazy(part) else part
 
@@ -75,12 +75,13 @@ def _is_lazy(part: Any) -> bool:
         return False
     try:
         np.dtype(part.dtype)
-    except TypeError:  # one of its own library, which is in memory
+    except TypeError:  # a dtype of its own library: the array is in memory
         return False
     return isinstance(part.shape, tuple) and len(part.shape) > 0
 
 
 def _reading(error: Exception, begin: int) -> InvalidArgument:
+    """The error for inputs that cannot be read."""
     return InvalidArgument(
         f"the inputs raised {type(error).__name__} when rows from {begin:,} on were read: {error}. See what keeps them "
         "from being read, and go on with resume=True if the job has an output"
@@ -90,13 +91,13 @@ def _reading(error: Exception, begin: int) -> InvalidArgument:
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
     if len(parts) == 1:
         return parts[0]
-    # By itself NumPy would give the machine's order of bytes, and the checksum of other inputs.
+    # Without a dtype NumPy would change the byte order to the machine's, and so the checksum.
     dtypes = {part.dtype for part in parts}
     return np.concatenate(parts, dtype=dtypes.pop() if len(dtypes) == 1 else None)
 
 
 def read_runs(array: Any, runs: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Runs of rows of anything with slices; those of a Zarr array at once, which decompresses each chunk once."""
+    """Runs of rows of anything with slices; of a Zarr array all at once, which decompresses each chunk only once."""
     if len(runs) > 1 and hasattr(array, "oindex"):
         return np.asarray(array.oindex[_numbers(runs)])
     return _joined([np.asarray(array[begin:end]) for begin, end in runs])
@@ -119,10 +120,10 @@ def _numbers(runs: Sequence[tuple[int, int]]) -> np.ndarray:
 
 
 class Chunks:
-    """Chunks of an array, of which some are kept, because each slice of one computes or decompresses the whole.
+    """Chunks of an array, the last of which are kept, because each slice of a chunk computes or decompresses all of it.
 
-    ``firsts`` are their first rows, and the number of all rows; ``kept`` says how many are kept. More than ``most`` rows,
-    which are of many chunks, are read at once.
+    ``firsts`` are their first rows, and the number of all rows; ``kept`` is how many are kept. More than ``most`` rows,
+    as they are in many chunks, are read at once.
     """
 
     def __init__(self, array: Any, firsts: np.ndarray, kept: int, most: int) -> None:
@@ -161,8 +162,8 @@ class _ArrayRows:
         self._read = 0
         self._chunks: Chunks | None = None
         chunks = getattr(array, "chunks", None)
-        if isinstance(chunks, tuple):  # of which each slice computes, or decompresses, the whole
-            size = chunks[0]  # of Dask those of all
+        if isinstance(chunks, tuple):
+            size = chunks[0]  # of Dask a tuple with the sizes of all chunks
             regular = isinstance(size, Integral)
             firsts = np.r_[0 : self.rows : size, self.rows] if regular else np.cumsum([0, *size])
             most = int(np.diff(firsts).max(initial=0) * np.prod(array.shape[1:], dtype=np.int64))
@@ -201,12 +202,12 @@ class _ArrayRows:
         rows = np.array(self._array[at])
         self._read += rows.nbytes
         if self._read > _UNMAP and self._array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
-            self._array._mmap.madvise(mmap.MADV_DONTNEED)  # else what was read counts as memory
+            self._array._mmap.madvise(mmap.MADV_DONTNEED)  # pages that were read count as memory
             self._read = 0
         return rows
 
     def _file_size(self) -> int | None:
-        # Reading a page that a file no longer has would end the process.
+        # To read a page that the file no longer has would end the process.
         return Path(self._file).stat().st_size if isinstance(self._file, str | Path) else None
 
 
@@ -233,7 +234,7 @@ class _ParquetRows:
         self._firsts = [0, *np.cumsum(sizes).tolist()]
         self.rows = int(self._firsts[-1])
         self.form = [[field.name, str(field.type)] for field in self._file.schema_arrow]
-        # Beside a null pandas has floats for integers, and would so only in the row groups that have one.
+        # If there is a null, pandas turns integers into floats, but only in row groups with one: do so in all.
         groups = [data.row_group(group) for group in range(data.num_row_groups)]
         columns = [group.column(n) for group in groups for n in range(group.num_columns)]
         found = [(c.path_in_schema, c.statistics) for c in columns]
@@ -258,7 +259,7 @@ class _ParquetRows:
     def _read_group(self, number: int) -> Any:
         try:
             frame = self._file.read_row_group(number).to_pandas()
-            if isinstance(frame.index, self._pandas.RangeIndex):  # of the group
+            if isinstance(frame.index, self._pandas.RangeIndex):  # it counts from 0 in each group
                 frame.index += self._firsts[number]
             plain = {name for name in frame.columns if isinstance(frame[name].dtype, np.dtype)}
             return frame.astype({n: kind for n, kind in self._wider.items() if n in plain})
@@ -267,9 +268,9 @@ class _ParquetRows:
 
 
 class Batches(Closing):
-    """Rows of an iterator, kept while they are computed; a thread reads it, so that a slow one holds up nothing.
+    """Rows of an iterator, kept until they are computed; a thread reads it, so that nothing waits for a slow one.
 
-    ``checked`` makes a batch of what the iterator gave; by default that has to be an array of rows.
+    ``checked`` makes a batch of each item of the iterator; by default items have to be arrays of rows.
     """
 
     def __init__(self, batches: Iterator[Any], checked: _Checked | None = None) -> None:
@@ -287,13 +288,13 @@ class Batches(Closing):
         self.form = [first.dtype.str, list(first.shape[1:])]
 
     def read(self, rows: int) -> Future[_Read]:
-        """Have at least so many rows more read, unless the iterator ends or is slow; `add` takes what it comes to."""
+        """Begin to read at least so many rows more, unless the iterator ends or is slow; `add` takes the result."""
         future: Future[_Read] = Future()
         self._requests.put((rows, future))
         return future
 
     def add(self, read: _Read) -> int:
-        """Take what was read; how many rows."""
+        """Add what was read; returns how many rows it is."""
         before = self.rows
         batches, self.ended = read
         for batch in batches:
@@ -309,14 +310,14 @@ class Batches(Closing):
         return _joined([held[1][start : start + n] for held, start, n in self._pieces(at)])
 
     def done(self, at: slice | np.ndarray) -> None:
-        """Rows that are not needed any more."""
+        """Note that rows are not needed any more."""
         for held, _, count in self._pieces(at):
             held[2] -= count
         while self._held and not self._held[0][2]:
             self._held.popleft()
 
     def _pieces(self, at: slice | np.ndarray) -> Iterator[tuple[list[Any], int, int]]:
-        """What holds these rows, from which row of it on, and how many."""
+        """For each part of these rows what holds it, from which row of that on, and how many rows."""
         firsts = [first for first, _, _ in self._held]
         for begin, end in runs_of(at):
             while begin < end:
@@ -328,7 +329,7 @@ class Batches(Closing):
 
 _Read = tuple[list[np.ndarray], bool]  # batches, and whether they are the last
 _Checked = Callable[[Any, np.ndarray | None], np.ndarray]
-"""Of what the iterator gave and the first batch, a batch."""
+"""Called with an item of the iterator, and the first batch: a batch."""
 
 
 def _read(
@@ -336,9 +337,9 @@ def _read(
     checked: _Checked,
     requests: SimpleQueue[tuple[int, Future[_Read]] | None],
 ) -> None:
-    """Read as many rows as is requested, or what comes in a short time, until nothing is requested any more."""
+    """Read as many rows as are requested, or as come in a short time, until the request is None."""
     read, first, ended = 0, None, False
-    got: list[np.ndarray] = []  # and not given on yet
+    got: list[np.ndarray] = []  # batches that are not handed on yet
     failure: BaseException | None = None
     lock = threading.Lock()
 
@@ -355,7 +356,7 @@ def _read(
     while (request := requests.get()) is not None:
         wanted, future = request
         enough, until = read + wanted, time.monotonic() + _SLOW
-        # While the next rows are waited for: the iterator may wait for the answers to these.
+        # Hands on rows while `next` is waiting: the iterator may itself wait for their answers.
         timer = threading.Timer(_SLOW, give, (future,), {"late": True})
         timer.daemon = True
         try:
@@ -386,9 +387,9 @@ def single(item: Any, first: np.ndarray | None) -> np.ndarray:
 
 
 def _checked(batch: Any, first: np.ndarray | None) -> np.ndarray:
-    """A batch as an array of the form of the first; a copy, because an iterator may write into what it gave.
+    """A batch as an array of the form of the first; a copy, because an iterator may reuse the memory of its items.
 
-    A tuple is no batch: elsewhere it is several inputs, and iterators give one for each row more often than for a batch.
+    A tuple is no batch: elsewhere it is several inputs, and iterators that give tuples mostly give one for each row.
     """
     check_unmasked(batch)
     array = None if hasattr(batch, "columns") or isinstance(batch, tuple) else np.array(batch)

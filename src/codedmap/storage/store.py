@@ -1,4 +1,4 @@
-"""The rows of a job in an output, and its journal: what is done is written, noted, and found again."""
+"""The rows of a job in an output, and its journal: rows that are done are written, noted, and found when it is resumed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from .parquet import ParquetOutput
 from .zarr import ZarrOutput
 
 _ANEW = "give the same, or remove the journal and the outputs to begin anew"
-_OFTEN = 5.0  # seconds between two times that everything is made to outlive the machine
-_TOGETHER = 1 << 16  # rows that are written together in the end
+_SYNC_AFTER = 5.0  # seconds after which everything is synchronised with the disk again
+_TOGETHER = 1 << 16  # rows without an answer that are written together at the end
 _OUTPUTS: Mapping[str, Callable[[Path], Output]] = {
     ".npy": NpyOutput,
     ".zarr": ZarrOutput,
@@ -39,10 +39,10 @@ _OUTPUTS: Mapping[str, Callable[[Path], Output]] = {
 def store_for(
     out: Any, inputs: InputRows, job: Mapping[str, Any], before: Columns, *, resume: bool
 ) -> Store:
-    """The store of a job, which is described as for `Journal`; ``resume`` goes on with what is there.
+    """The store of a ``job``, described as for `Journal`; with ``resume`` an earlier job goes on.
 
-    A table has the columns ``before`` those of the answers. Raises `InvalidArgument` if nothing can be written there, or something is there already that is not to be, or cannot be,
-    resumed.
+    A table has the columns ``before`` those of the answers. Raises `InvalidArgument` if nothing can be written to
+    ``out``, or if there is an earlier output that is not to be, or cannot be, resumed.
     """
     if not isinstance(out, str | Path):
         if not (hasattr(out, "__setitem__") and hasattr(out, "shape")):
@@ -66,13 +66,13 @@ def store_for(
 
 
 def output_at(path: Path, *, resume: bool) -> tuple[Output, Path]:
-    """The output at a path, and the path of its journal; raises as `store_for`, as far as can be seen from the names of files."""
+    """The output at a path, and the path of its journal; raises as `store_for`, as far as names of files show it."""
     kind = _OUTPUTS.get(path.suffix)
     if kind is None:
         raise InvalidArgument(
             f"out={str(path)!r} must end in {', '.join(_OUTPUTS)}, which says how answers are written"
         )
-    if not os.path.isdir(path.parent):  # noqa: PTH112  which takes names of any length
+    if not os.path.isdir(path.parent):  # noqa: PTH112  it takes names of any length
         raise InvalidArgument(
             f"out={str(path)!r}: there is no folder {path.parent}, create it first"
         )
@@ -90,11 +90,11 @@ def check_begun(
     resume: bool,
     anew: str = "remove it and its outputs to begin anew",
 ) -> None:
-    """Raise `InvalidArgument` if there is something that is not to be, or cannot be, resumed."""
-    there = [one for one in outputs if os.path.lexists(one)]
-    if there and not os.path.lexists(journal):
+    """Raise `InvalidArgument` if there is an earlier output that is not to be, or cannot be, resumed."""
+    existing = [path for path in outputs if os.path.lexists(path)]
+    if existing and not os.path.lexists(journal):
         raise InvalidArgument(
-            f"{there[0]} exists, and no journal {journal.name} says that it is of a job that could be resumed: choose "
+            f"{existing[0]} exists, and no journal {journal.name} says that it is of a job that could be resumed: choose "
             "another name, or remove it"
         )
     if os.path.lexists(journal) and not resume:
@@ -104,19 +104,20 @@ def check_begun(
 
 
 class Store(Closing):
-    """Where the rows of a job are kept; without a journal what is done is not noted."""
+    """The output of a job, and its journal if it has one, in which rows that are done are noted."""
 
     def __init__(self, output: Output, journal: Journal | None, inputs: InputRows) -> None:
         self.status = np.full(inputs.rows, Status.MISSING, np.int8)
         self._output, self._journal, self._inputs = output, journal, inputs
-        self._without_stderr: list[np.ndarray] = []
+        self._without_stderr: list[np.ndarray] = []  # estimated rows
         self._errors: Columns = {}
-        """The first standard errors that were written; none if there are none."""
+        """The first standard errors that were written, whose form the others have; empty before."""
         self._noted = journal is not None and not journal.new
-        """Whether there is anything to go on with."""
-        self._sealed = 0  # rows with which it had been finished, if no more can be written
+        """Whether there is anything to resume."""
+        self._sealed = 0  # rows of a finished output that cannot be changed; 0 if it can be
         self._synced = time.monotonic()
         self._coming: list[tuple[Runs, str, RowsDigest]] = []
+        """Rows that an earlier job has done, with the checksum of their inputs, which are compared as they come."""
         self._restored = self.status[:0]  # of rows that an iterator has still to give
         try:
             self._restore([] if journal is None else journal.records)
@@ -125,7 +126,7 @@ class Store(Closing):
             raise
 
     def checksum(self, parts: tuple[Any, ...]) -> str:
-        """Of inputs; empty if nothing is noted."""
+        """The checksum of inputs; empty if there is no journal."""
         return "" if self._journal is None else checksum(parts)
 
     def put(self, at: slice | np.ndarray, count: int, answer: Any, inputs: str) -> None:
@@ -140,19 +141,19 @@ class Store(Closing):
             self._journal.add({"rows": runs_of(at), "inputs": inputs, **written})
             self._noted = True
         self.status[at] = Status.EXACT
-        if time.monotonic() > self._synced + _OFTEN:
+        if time.monotonic() > self._synced + _SYNC_AFTER:
             self.sync()
 
     def withdraw(self, rows: np.ndarray) -> None:
-        """Rows that were put turn out not to be exact."""
+        """Note that rows that were put are not exact after all."""
         self.status[rows] = Status.MISSING
-        if len(rows) and self._journal is not None:  # no output has this checksum
+        if len(rows) and self._journal is not None:  # with a checksum that no output has
             self._journal.add({"rows": runs_of(rows), "inputs": "", "values": ""})
 
     def put_estimates(self, rows: np.ndarray, answer: Any, stderr: Any) -> bool:
         """Write rows that are estimated; they are computed again if the job is resumed.
 
-        ``stderr`` is like ``answer``, or None. Whether the output can hold them; if not, a warning says so.
+        ``stderr`` is like ``answer``, or None. Returns whether the output can hold them; if not, it warns.
         """
         try:
             self._write(rows, len(rows), answer)
@@ -168,7 +169,7 @@ class Store(Closing):
         else:
             values = _columns(answer, len(rows))
             errors = _columns(stderr, len(rows))
-            errors = {name: one.astype(values[name].dtype) for name, one in errors.items()}
+            errors = {name: column.astype(values[name].dtype) for name, column in errors.items()}
             self._errors = self._errors or errors
             self._output.write_errors(runs_of(rows), errors)
         return True
@@ -180,7 +181,7 @@ class Store(Closing):
         return columns["values"] if alone else columns
 
     def resize(self, status: np.ndarray) -> None:
-        """An iterator has given more rows; those that are exact already are marked as such."""
+        """Make room for more rows of an iterator; those that an earlier job has done are marked as EXACT."""
         begin, end = len(self.status), len(status)
         self._check_coming(begin, end)
         known = self._restored[begin:end]
@@ -190,7 +191,7 @@ class Store(Closing):
             self._output.resize(max(end, len(self._restored)))
 
     def finish(self) -> tuple[Any, Any]:
-        """Complete the output; values and standard errors, opened for reading."""
+        """Complete the output; returns values and standard errors, opened for reading."""
         if self._journal is not None:
             self._journal.check_in_place()
         lost = np.flatnonzero(self._restored[len(self.status) :] == Status.EXACT)
@@ -199,9 +200,9 @@ class Store(Closing):
                 f"the iterator ended after {many(len(self.status), 'row')}, and {len(lost):,} of those after them were computed "
                 f"before: {_ANEW}"
             )
-        if self._output.form is None:  # no row has an answer, and what one would be is not known
+        if self._output.form is None:  # no row has an answer, so that the form is not known
             self._output.open({"values": ["<f8", []]}, len(self.status), new=True)
-        elif len(self._restored) > len(self.status):  # what was there of them is damaged
+        elif len(self._restored) > len(self.status):  # damaged rows beyond the end of the iterator
             self._output.resize(len(self.status))
         for rows in self._without_stderr if self._errors else ():
             infinite = {
@@ -209,7 +210,7 @@ class Store(Closing):
                 for n, e in self._errors.items()
             }
             self._output.write_errors(runs_of(rows), infinite)
-        # What was there before was estimated, or is damaged.
+        # In the output these rows may hold estimates of an earlier job, or be damaged.
         unknown = np.flatnonzero(self.status > Status.ESTIMATED)
         for begin in range(0, len(unknown), _TOGETHER):
             self._output.blank(unknown[begin : begin + _TOGETHER])
@@ -220,11 +221,11 @@ class Store(Closing):
                 self._journal.add({"seal": seal, "of": len(self.status)})
             self._journal.sync()
             if seal:
-                self._sealed = len(self.status)  # `close` discards what may be read until then
+                self._sealed = len(self.status)  # `close` discards files that are read until then
         return values, stderr
 
     def sync(self) -> None:
-        """Return when all that is written will outlive the machine."""
+        """Return when everything that was written is on disk."""
         self._output.sync(self.status)
         if self._journal is not None:
             self._journal.sync()
@@ -246,8 +247,8 @@ class Store(Closing):
             super().__exit__(*raised)
 
     def _leave(self, error: BaseException, journal: Path) -> None:
-        """Keep what is done, and say so; if that is nothing, leave nothing."""
-        with suppress(Exception):  # the error that there is says more
+        """Keep the rows that are done, and add a note to the error; without any, remove all files."""
+        with suppress(Exception):  # the first error says more
             self.sync()
         if self._noted:
             error.add_note(
@@ -262,7 +263,7 @@ class Store(Closing):
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-        if not any(path.exists() for path in outputs):  # without it they could not be resumed
+        if not any(path.exists() for path in outputs):  # they cannot be resumed without it
             journal.unlink(missing_ok=True)
 
     # Writing ------------------------------------------------------------------------------------------
@@ -281,11 +282,11 @@ class Store(Closing):
             if self._journal is not None:
                 self._journal.add({"form": form})
         self._check_form(form)
-        columns = {name: columns[name] for name in self._output.form or form}  # keys have any order
+        columns = {name: columns[name] for name in self._output.form or form}  # in a fixed order
         return self._output.write(runs_of(at), columns)
 
     def check_alike(self, answer: Any) -> None:
-        """Raise `InvalidAnswer` if an answer has other parts, rows of another shape, or what does not fit beside earlier ones."""
+        """Raise `InvalidAnswer` if an answer has other columns or shapes than earlier ones, or values that do not fit these."""
         if self._output.form is not None:
             columns = _columns(answer, len(next(iter(leaves(answer)), ())))
             form = form_of(columns)
@@ -295,8 +296,8 @@ class Store(Closing):
 
     def _check_form(self, form: Form) -> None:
         shapes, found = (
-            {n: tuple(shape) for n, (_, shape) in one.items()}
-            for one in (self._output.form or form, form)
+            {name: tuple(shape) for name, (_, shape) in each.items()}
+            for each in (self._output.form or form, form)
         )
         if shapes != found:
             raise InvalidAnswer(
@@ -307,7 +308,7 @@ class Store(Closing):
     # Resuming -----------------------------------------------------------------------------------------
 
     def _restore(self, records: list[dict[str, Any]]) -> None:
-        """Find the rows that are done: later lines of the same rows count for more."""
+        """Find the rows that are done; the last line about a row counts."""
         forms = [number for number, record in enumerate(records) if "form" in record]
         if not forms:
             return
@@ -322,14 +323,14 @@ class Store(Closing):
             for begin, end in line["rows"]:
                 noted[begin:end] = True
         try:
-            # If a line is lost its rows are to be computed, and only with all others can they be written.
+            # If a line is lost, its rows are computed again, and the seal does not hold: all rows must be writable.
             done = int(noted.sum())
             if later[-1:] == [{"seal": self._output.seal(), "of": done}]:
                 self._sealed = done
             self._output.open(form, len(status), new=False)
-        except OutputError:  # what is finished must not be begun anew because a disk is full
+        except OutputError:  # a full disk, say: the output must not be begun anew because of that
             raise
-        except Exception:  # whatever a library raises for what is damaged
+        except Exception:  # any exception of a library for damaged files
             self._output.form = None
             return
         good = []
@@ -353,11 +354,11 @@ class Store(Closing):
                 return self._output.check(line["rows"], line)
         except OutputError:
             raise
-        except Exception:  # as above
+        except Exception:  # likewise
             return False
 
     def _check_coming(self, begin: int, end: int) -> None:
-        """Compare rows, all or those that an iterator has just given, with those that were computed."""
+        """Compare inputs from ``begin`` to ``end``, as far as an iterator has given them, with those of rows that are done."""
         if self._sealed and end > self._sealed:
             raise InvalidArgument(
                 f"the job was finished with {many(self._sealed, 'row')}, and the iterator gives more now: {_ANEW}"
@@ -368,9 +369,9 @@ class Store(Closing):
                 left += self._coming[number:]
                 break
             for b, e in runs:
-                some = slice(max(b, begin), min(e, end))
-                if some.start < some.stop:
-                    digest.add(self._inputs.batch(some))
+                rows = slice(max(b, begin), min(e, end))
+                if rows.start < rows.stop:
+                    digest.add(self._inputs.batch(rows))
             if runs[-1][1] > end:
                 left.append((runs, inputs, digest))
             elif digest.hex() != inputs:
@@ -396,7 +397,7 @@ def _columns(answer: Any, count: int) -> Columns:
             f"fn returned a dict with the keys {list(named)}, which are the names of columns: return at least one, "
             "and none twice"
         )
-    # Files and what is read from them have the machine's order of bytes; text of any length has none.
+    # Files have the machine's order of bytes; strings of any length (StringDType) have none, and become objects.
     return {
         n: c.astype(object if c.dtype.char == "T" else c.dtype.newbyteorder("="), copy=False)
         for n, c in columns.items()

@@ -18,10 +18,9 @@ from .journal import writing
 from .output import Form, Output, Runs
 from .source import Chunks, extra
 
-_CHUNK = 1 << 18  # bytes; a call that begins or ends within a chunk compresses it again
-
-_SETTLING = 5.0  # seconds
-_TAKEN = "zarr.json", "", ".", ".."
+_CHUNK = 1 << 18  # bytes of a chunk; a call that begins or ends within one compresses it again
+_SETTLING = 5.0  # most seconds to wait for what Zarr still writes
+_TAKEN = "zarr.json", "", ".", ".."  # names that no array can have
 
 
 class ZarrOutput(Output):
@@ -32,7 +31,7 @@ class ZarrOutput(Output):
         self.paths = (path,)
         self._zarr = extra("zarr", f"out={str(path)!r}")
         self._group: Any = None
-        self._checked: dict[str, Chunks] = {}
+        self._checked: dict[str, Chunks] = {}  # chunks of arrays that `check` has read
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
         self.form = form
@@ -58,7 +57,7 @@ class ZarrOutput(Output):
         if name in self._group:
             array = self._group[name]
             if array.shape[1:] == shape[1:]:
-                array.resize(shape)  # it had as many rows as an iterator had given
+                array.resize(shape)  # of an iterator it has as many rows as were read
             if array.dtype != dtype or array.shape != shape:
                 raise ValueError(f"{name} is damaged: dtype {array.dtype}, shape {array.shape}")
             return array
@@ -70,7 +69,7 @@ class ZarrOutput(Output):
         )
 
     def _put(self, name: str, array: np.ndarray, nothing: float) -> None:
-        """Write all of an array; ``nothing`` is what a part of it is that was not written."""
+        """Write all of an array; ``nothing`` is the value of parts that are not written."""
         self._group.create_array(name, data=array, fill_value=nothing, overwrite=True)
 
     def resize(self, rows: int) -> None:
@@ -89,15 +88,16 @@ class ZarrOutput(Output):
         )
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:
-        # Nothing is written as long as rows are checked, and those of many calls share a chunk.
+        # Chunks can be kept: nothing is written while rows are checked, and those of many calls share a chunk.
         for name, array in self.arrays.items():
             if name not in self._checked:
                 rows, size = array.shape[0], array.chunks[0]
                 self._checked[name] = Chunks(array, np.r_[0:rows:size, rows], 2, size)
-        return checksum(one.take(runs) for one in self._checked.values()) == str(record["values"])
+        chunks = self._checked.values()
+        return checksum(each.take(runs) for each in chunks) == str(record["values"])
 
     def clear(self, runs: Runs) -> None:
-        """Remove chunks that cannot be read, or none of their rows could be written again."""
+        """Remove chunks that cannot be read: otherwise none of their rows could be written again."""
         for name, array in self.arrays.items():
             size = array.chunks[0]
             for chunk in {n for begin, end in runs for n in range(begin // size, -(-end // size))}:
@@ -110,7 +110,7 @@ class ZarrOutput(Output):
                     (self.paths[0] / name / key).unlink(missing_ok=True)
 
     def sync(self, status: np.ndarray) -> None:
-        """Write the status; the files of chunks are not synchronised, and found by their checksums if lost."""
+        """Write the status. Files of chunks are not synchronised: those that are lost are found by their checksums."""
         if self._group is not None:
             with writing(self.paths[0]):
                 self._put("status", status, Status.MISSING)
@@ -121,8 +121,8 @@ class ZarrOutput(Output):
             for name in () if self.errors else self.arrays:
                 old = self.paths[0] / errors_name(name, self.named)
                 if old.exists():
-                    shutil.rmtree(old)  # Zarr would read it first
-            for partial in self.paths[0].rglob("*.partial"):  # of processes that were killed
+                    shutil.rmtree(old)  # quicker than by Zarr, which reads it first
+            for partial in self.paths[0].rglob("*.partial"):  # left by processes that were killed
                 partial.unlink()
         group = self._zarr.open_group(self.paths[0], mode="r")
         with writing(self.paths[0]):
@@ -141,7 +141,7 @@ class ZarrOutput(Output):
 
 
 async def _settled() -> None:
-    """Return when what Zarr still writes beside what has failed is written."""
+    """Return when Zarr has written all: after an error other writes may still go on."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         await asyncio.wait(others, timeout=_SETTLING)
