@@ -15,7 +15,7 @@ _FEW = 100  # most points whose path is improved; that takes 5 ms a group of so 
 _MOVED = 3  # most points that are moved together
 _STEEP = 400  # points are scaled if a power of two beyond this would let squares overflow or vanish
 _DIRECTIONS = 8  # principal directions in which rows are compared
-_SAMPLE = 512  # rows from which these directions are computed
+_SAMPLE = 512  # rows from which the principal directions are computed
 _WIDTH = 64  # rows from which the width of a part is computed, or up to twice as many
 
 

@@ -19,7 +19,7 @@ MOST_ANSWERS = 2_000
 MOST_TOGETHER = 128
 """Most answers that are compared with each other: the matrices are dense."""
 _CORE = 64  # answers of a window that are tested
-_MARGIN = 16  # neighbours on either side with which they are compared as well
+_MARGIN = 16  # neighbours on either side of a window's tested answers
 
 TINY = 1e-12
 """Precisions below this, relative to the largest, count as 0: the other answers do not determine such an answer."""

@@ -212,10 +212,7 @@ def cast_values(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
         try:
             cast = array.astype(dtype)
             back = cast.astype(array.dtype)
-        except (
-            OverflowError,
-            ValueError,
-        ):  # of times: since NumPy 2.5, and of those without a unit
+        except (OverflowError, ValueError):  # of times, since NumPy 2.5, also of those without unit
             return None
         if dtype.names and array.dtype.kind == "O":  # records
             pairs = zip(cast.astype(object).flat, array.flat, strict=True)

@@ -89,13 +89,11 @@ def plain_array(column: Any) -> Any:
 
 def reordered(first: Any, second: Any) -> bool:
     """Whether pandas objects have the same labels of rows in another order: rows are matched by place."""
-    labels: Any = getattr(first, "index", None)
-    other: Any = getattr(second, "index", None)
-    if not hasattr(labels, "sort_values") or not hasattr(other, "sort_values"):
+    a: Any = getattr(first, "index", None)
+    b: Any = getattr(second, "index", None)
+    if not hasattr(a, "sort_values") or not hasattr(b, "sort_values"):
         return False
-    if len(labels) != len(other) or labels.equals(other):
-        return False
-    return _counts(labels) == _counts(other)
+    return len(a) == len(b) and not a.equals(b) and _counts(a) == _counts(b)
 
 
 def _counts(labels: Any) -> Counter[Any]:

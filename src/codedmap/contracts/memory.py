@@ -63,7 +63,11 @@ def cores(root: Path = Path("/")) -> int:
 
 def free_memory(root: Path = Path("/")) -> int | None:
     """Bytes that are free on the machine, and in the control groups of this process; None if unknown. Files: below ``root``."""
-    free = _machine(root)
+    free: int | None = None
+    with suppress(OSError, StopIteration):
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+        free = int(available.split()[1]) * 1024
     for limit, used, file in group_limits("memory", root):
         left = limit - used
         if free is None or left < free:
@@ -116,14 +120,6 @@ def check_memory(rows: int, row: int, tasks: int, workers: int) -> None:
         f"{size(row * rows)}, with what is on its way to the workers",
         "Call map on fewer rows at a time, with chunk=100 say, or cast them to float32",
     )
-
-
-def _machine(root: Path) -> int | None:
-    with suppress(OSError, StopIteration):
-        lines = (root / "proc/meminfo").read_text().splitlines()
-        found = next(line for line in lines if line.startswith("MemAvailable:"))
-        return int(found.split()[1]) * 1024
-    return None
 
 
 def size(count: float) -> str:

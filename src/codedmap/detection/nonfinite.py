@@ -50,8 +50,8 @@ def rejected_nonfinite(
     """Which of the ``broken`` answers (F, B, *y), those that are not finite, are to be rejected, (F, B) bool.
 
     The owner of an answer is the task whose raw input it is for, None for a mixture. Rejected are all answers to
-    mixtures, and those to raw inputs if another worker has a finite answer to the same input, or if the finite answers
-    have no ``shortfall`` and so determine all others (None: they never do).
+    mixtures, and those to raw inputs if another answer to the same input is finite, or if the finite answers have no
+    ``shortfall`` and so determine all others (None: they never do).
     """
     mixed = np.array([owner is None for owner in owners], dtype=bool)
     found = np.asarray(broken & mixed[:, None] | _contradicted_by_copies(answers, broken, owners))

@@ -32,7 +32,7 @@ _COUNTED = 8.0  # most outputs that count as independent
 _AT_LEAST = 4.0  # an outlier exceeds the largest residual of the rest at least by this factor
 # Factors to the median are low, because outliers that agree raise it.
 _FAR = 4.0  # a group is searched if a residual exceeds this many times the median
-_FAR_IN_ALL = 2.0  # the same for all groups together, whose residuals vary less
+_FAR_IN_ALL = 2.0  # all groups are searched if a residual in their sum exceeds this many medians
 
 
 def find_outliers(answers: np.ndarray, precision: Precision) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from ..coding.operators import as_real
 GLANCE, CLOSER = 4, 16
 """Numbers of sums of the outputs with random signs: for all groups, and for groups with a suspect answer."""
 _BLOCKS = 8  # blocks of neighbouring outputs, evenly spread, that are used
-_EACH = 2  # outputs in such a block, for each sum
+_EACH = 2  # outputs of a block that are used for each sum
 _LARGE = 1e4  # larger answers are clipped to this many times the median answer
 
 

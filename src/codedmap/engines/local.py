@@ -183,7 +183,6 @@ class _Processes:
     def __init__(self, run: str, setups: list[Parcel], queues: dict[int, _LocalQueue]) -> None:
         self.run, self.setups, self._queues = run, setups, queues
         self.setup_deaths = 0
-        """As in `QueueEngine`."""
         self.closing = False
         self.environment = dict(os.environ)
         """The environment of all its processes; that of the fork server is as old as the first engine."""
@@ -197,7 +196,6 @@ class _Processes:
 
     @property
     def workers(self) -> int:
-        """As in `QueueEngine`."""
         return len(self._queues)
 
     def end(self) -> None:

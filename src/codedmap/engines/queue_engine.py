@@ -167,12 +167,10 @@ class CallQueue:
         return request
 
     def _lost_with(self, call: Call) -> Call:
-        """The call that is lost if the worker dies during this one.
-
-        It is the next call if this one is a setup, or sends a value for it: otherwise that would be sent for ever.
-        """
+        """The call that is lost if the worker dies during this one: the next call, if this one only prepares it."""
         if not self._waiting:
             return call
+        # Otherwise a setup, or a value that the next call uses, would be sent for ever.
         opens = call.request.keep is not None and call.uses[0] in self._waiting[0].uses
         return self._waiting.popleft() if opens or call.request.setup else call
 

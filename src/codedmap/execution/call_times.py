@@ -7,19 +7,19 @@ from collections import deque
 from itertools import islice
 
 _SAMPLES = 256  # last calls that are kept
-_REFRESH = 16  # answers after which the percentile of their times is taken anew
-_PERCENTILE = 0.95  # of the times of calls, after which a call is late
-_FACTOR = 1.25  # a call is late after this many times that percentile
-_CAUTION = 4.0  # what is added to that factor, divided by the number of calls seen
+_REFRESH = 16  # answers after which the percentile of the times of calls is taken anew
+_PERCENTILE = 0.95  # of the times of calls, by which it is judged whether a call is late
+_FACTOR = 1.25  # a call is late after this many times the percentile
+_CAUTION = 4.0  # added to _FACTOR, divided by the number of calls seen
 _BEYOND = 4  # least longer times for a call to be late before the percentile
 _LEAST = 0.01  # seconds: a call is not late before, because shorter times are noise
-_OVERHEADS = 4  # overheads that a call may take besides
+_OVERHEADS = 4  # overheads for which a call is waited for in addition
 _SHORTEST = 1e-9  # least seconds of a call
-_NOISE = 0.1  # standard deviation of calls beforehand, as a share of their mean time,
-_KNOWN = 2  # and the number of calls as which that counts in a fit
+_NOISE = 0.1  # share of its time by which a call is assumed to vary, before calls show it
+_KNOWN = 2  # calls that the assumed noise counts for in a fit
 COLD = 4  # first calls that take this many times as long as others compile or load something
-_SHORT = 0.1  # quantile of the seconds of calls, which bounds the fixed seconds of a call,
-_EXCESS = 1.5  # and the multiple of it that they may be
+_SHORT = 0.1  # quantile of the seconds of calls, which bounds the fixed seconds
+_EXCESS = 1.5  # most fixed seconds of a call, as a multiple of the _SHORT quantile
 _FRAME = 1024  # bytes of a message that are not of its groups
 _FITTED = 64  # last calls to which the fixed seconds and those of a group are fitted
 
@@ -39,8 +39,7 @@ class CallTimes:
         self._first: list[float] = [0.0, 0]  # seconds and groups of the first calls of workers
         self._others: list[float] = [0.0, 0]  # seconds and groups of all other calls
         self._refresh_in = 0  # answers until `_high` is taken anew
-        self._high = math.inf
-        """The percentile of the times of calls, in multiples of their fit."""
+        self._high = math.inf  # percentile of the times of calls, in multiples of their fit
         self.largest = 0
         """Groups in the largest call answered."""
         self.nbytes = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -53,8 +53,9 @@ class EncodedRows:
             blocks = [rows[np.concatenate(blocks, axis=1)]]
         self._encodings = _encoded(code, blocks)
         self._encoding = self._encodings[0]
-        judging = hasattr(self._encoding, "judge") and not estimates
-        self._decode = self._judged if judging else self._encoding.decode
+        self._decode: Callable[[Sheet], Estimate] = self._encoding.decode
+        if hasattr(self._encoding, "judge") and not estimates:
+            self._decode = lambda sheet: self._encoding.judge(sheet, self.seconds)
         self.seconds = math.inf
         """Seconds that may be spent on finding wrong answers, if the job makes the estimates."""
         _check_decodable(code, self._encoding, rows.dtype)
@@ -127,10 +128,6 @@ class EncodedRows:
                 estimate = self._decoded()
             self._estimate = estimate
         return self._estimate
-
-    def _judged(self, sheet: Sheet) -> Estimate:
-        found: Estimate = self._encoding.judge(sheet, self.seconds)
-        return found
 
     def tried(self) -> Estimate | None:
         """An estimate; None while too few answers are right, which later answers may change."""

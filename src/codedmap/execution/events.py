@@ -97,12 +97,10 @@ class Call:
 
     @property
     def chunk(self) -> int:
-        """As in `Piece`."""
         return self.piece.chunk
 
     @property
     def slot(self) -> int:
-        """As in `Piece`."""
         return self.piece.slot
 
 
@@ -273,8 +271,7 @@ class Lineage:
     """Crashes of a call of several groups, and of its halves, which one of the groups may have caused."""
 
     crashes: int = 0
-    suspected: bool = False
-    """Whether a group of it is suspected: see `scheduler`."""
+    suspected: bool = False  # whether a group of it is suspected
 
 
 @dataclass(slots=True, eq=False)

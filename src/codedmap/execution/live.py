@@ -199,7 +199,10 @@ class LiveJob:
         ``wait``: whether to wait for events.
         """
         try:
-            self._begin()
+            getattr(self.engine, "watch", _unwatched)(self._members_changed)
+            self._update_members()
+            if not self._members:
+                self._handle(events.Tick(self.seconds))
             yield
             while self.scheduler.outcome is None:
                 self._step(self._longest_wait() if wait else 0.0)
@@ -233,12 +236,6 @@ class LiveJob:
         """The error, without a reference to it from the job: its traceback refers to the job."""
         error, self.error = self.error, None
         return error
-
-    def _begin(self) -> None:
-        getattr(self.engine, "watch", _unwatched)(self._members_changed)
-        self._update_members()
-        if not self._members:
-            self._handle(events.Tick(self.seconds))
 
     def _end(self) -> None:
         self.ended = True

@@ -28,14 +28,14 @@ _BLOCK = 1 << 17  # most rows estimated at a time
 _NUMBERS = 1 << 22  # most numbers estimated at a time where they are written to a file
 _CORES = 4  # most outputs that are estimated at the same time
 _SPARE = 0.1  # of the time of a job without a deadline, for estimates
-_SHORT = 0.25  # the same of short jobs
+_SHORT = 0.25  # share of the time of a short job without a deadline, for estimates
 _MOST = 0.5  # most seconds for estimates of short jobs
-_STARVED = 0.5  # share of that time in which the processor did not work for this program
-_GROUP = 0.1  # seconds that a group of outputs needs, if each is estimated by itself
-_QUICK = 1.0  # most seconds for all such groups in quick estimates
+_STARVED = 0.5  # share of the time for estimates in which the processor did other work
+_GROUP = 0.1  # seconds for each group of outputs, if groups are estimated separately
+_QUICK = 1.0  # most seconds for all groups of outputs, in quick estimates
 _TESTED = 4000  # rows by which it is tested whether losses depend on the inputs
-_LEAST_TESTED = 500  # the same if each row holds very many numbers
-_TESTING = 2.0  # seconds that must be left for a thorough test of that
+_LEAST_TESTED = 500  # rows by which that is tested if each row holds very many numbers
+_TESTING = 2.0  # seconds that must be left for a thorough test of losses
 
 
 Effort = Literal["quick", "thorough", "spare"]

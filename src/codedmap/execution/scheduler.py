@@ -46,7 +46,7 @@ _UNBOUNDED = 1 << 62  # groups, more than any job has
 _CHANCE = 1e-6  # a row has failed if its crashes have a smaller chance than this
 _SUSPECT = 2  # crashes of a row alone after which it is suspected, until it answers
 _ENOUGH_CALLS = 100  # ended calls that show the chance of a crash; suspected rows wait for them
-_ENOUGH_UNANSWERED = 20  # the same if no call was answered: if all of them crash, it is no chance
+_ENOUGH_UNANSWERED = 20  # ended calls that are enough if none is answered: it is no chance
 _LONGER = 2  # a call that runs this many times as long as any that crashed shows that not all crash
 MOST_CRASHES = 20  # a row that crashes this often has failed, however often other calls crash
 _NEVER_BEGUN = 20  # a call that is lost this often before it begins counts as crashed
@@ -59,8 +59,8 @@ _COPIES = 4  # copies in flight from which hedges of a row are rare: the row han
 _RARER = 16.0  # how many times as long as before each further copy is waited for
 _COPY_WAIT = 4  # a failed call waits for its copies at most this many times what makes calls late
 _QUEUED = 2.0  # seconds that a call waits behind other jobs before another worker may have it
-_OPENED = 2  # longest overheads of first calls that it waits while its worker opens ``fn``
-_OPENING = 600.0  # seconds that it waits for that if no call has been answered yet
+_OPENED = 2  # longest first overheads that a call waits while its worker opens ``fn``
+_OPENING = 600.0  # seconds that a call waits for the same if no call has been answered yet
 
 
 @dataclass(slots=True, eq=False)
@@ -645,7 +645,8 @@ class Scheduler:
             for name in list(names) if self._waiting or self._next < self.job.groups else ():
                 if ahead and self._stuck(name, now):
                     continue
-                if self._workers[name].taken_until > now and self._some_free(now):
+                taken = self._workers[name].taken_until > now
+                if taken and any(w.taken_until <= now for w in self._workers.values()):
                     continue
                 piece = self._piece_for(name, now)
                 if piece is not None:
@@ -654,10 +655,6 @@ class Scheduler:
                     self._start(piece, name, now, Kind.RETRY if retry else Kind.FIRST)
                 elif not self._waiting:
                     return
-
-    def _some_free(self, now: float) -> bool:
-        """Whether any worker is free of other jobs."""
-        return any(worker.taken_until <= now for worker in self._workers.values())
 
     def _piece_for(self, name: Hashable, now: float) -> Piece | None:
         """What this worker computes next: pieces that wait before new groups, but none that it has had."""

@@ -55,7 +55,7 @@ _ENOUGH_ANSWERS = 20  # least answers for standard errors that a rule may trust
 _LEAST_ANSWERS = 2  # least answers from which others are estimated
 _SAMPLE = 1000  # rows that are tested before all rows, or in place of them
 _NUMBER_SECONDS = 1e-7  # to read a number of the inputs, or to estimate and write one
-_WRITING_SHARE = 0.5  # most of a deadline that is reserved for that
+_WRITING_SHARE = 0.5  # most of a deadline that is reserved for reading and writing numbers
 
 
 class KeptTasks:
@@ -432,8 +432,7 @@ class RowsJob(MapJob):
         good = call.groups - len(reply.raised)
         at: Any = self._at(call)
         if reply.raised and good:
-            places = np.delete(np.arange(call.groups), list(reply.raised))
-            at = (np.arange(at.start, at.stop) if isinstance(at, slice) else at)[places]
+            at = np.delete(np.asarray(self._numbers(call)), list(reply.raised))
         if good:
             whole = not reply.raised and reply.done is None
             self._put(at, good, reply.values, inputs if whole else None)

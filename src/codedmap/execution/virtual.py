@@ -146,7 +146,10 @@ class _Clock:
                 case events.Decode():
                     decoded.append(events.Decoded(self._now, decision.chunk, enough=True))
                 case events.Start(call):
-                    self._start(call)
+                    queue = self._queues.setdefault(call.worker, deque())
+                    queue.append(call)
+                    if len(queue) == 1:
+                        self._begin(call)
                 case events.Take(call):
                     self.result.taken.append(call)
                     self.result.times.append(self._now)
@@ -163,12 +166,6 @@ class _Clock:
             self.watch(self.scheduler, event, decisions)
         for answer in decoded:
             self._report(answer)
-
-    def _start(self, call: Call) -> None:
-        queue = self._queues.setdefault(call.worker, deque())
-        queue.append(call)
-        if len(queue) == 1:
-            self._begin(call)
 
     def _begin(self, call: Call) -> None:
         end = self.ending(call, self._now)
