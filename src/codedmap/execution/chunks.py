@@ -11,8 +11,8 @@ from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, bes
 from .events import Call, Decision, Decode, Decoded, Event, Job, Loss, Piece, Take, Tick
 from .scheduler import MOST_CRASHES, Scheduler, patience_after, patience_for, sooner
 
-_CHUNKS_OPEN = 2  # most chunks in flight, as a multiple of those that fit on the workers, plus one
-_FIRST_OVERHEADS = 2  # longest overheads of a first call that another worker's first call may take
+_CHUNKS_OPEN = 2  # most chunks in flight for each that fits on the workers, and for one more
+_FIRST_OVERHEADS = 2  # longest first overheads that a worker's first call may take as well
 _JOB_ENDS = {Outcome.DEADLINE, Outcome.SHARE}
 """Outcomes of a chunk after which no further chunk is begun."""
 
@@ -112,7 +112,7 @@ class ChunkScheduler(Scheduler):
         self._rule_wakes = type(job.rule).wake_after is not StoppingRule.wake_after
         self._hedging = job.hedge is not None or job.after is not None
         self._hedge_queues = None if job.hedge is None or job.after is not None else {}
-        self._spread = False  # whether these are in as many failure domains as there are slots
+        self._spread = False  # whether usable workers are in as many domains as there are slots
         self._own_slot: dict[int, int] = {}  # for each task the first slot with its own input
         for slot, task in job.own.items():
             self._own_slot.setdefault(task, slot)
@@ -318,7 +318,7 @@ class ChunkScheduler(Scheduler):
         return best_case(seen.asked | slots, answered, failed, seen.seconds, decodable)
 
     def _can_satisfy(self, chunk: Chunk, seen: Progress, more: Sequence[int] = ()) -> bool:
-        """Whether in that case the rule is satisfied, or every row exact where slots were sent again."""
+        """Whether in the `_best_case` the rule is satisfied, or, where slots were sent again, every row exact."""
         best = self._best_case(chunk, seen, more)
         if not best.decodable:
             return False

@@ -98,8 +98,8 @@ class Scheduler:
         self._idle: dict[Hashable, None] = {}  # workers without a call
         self._with_room: dict[Hashable, None] = {}  # busy workers that may be sent a call ahead
         self._calls: dict[int, Call] = {}  # in flight, by number
-        self._ahead: dict[int, Call] = {}  # those sent ahead that have not begun
-        self._withdrawn: set[int] = set()  # those taken back, until they begin or end
+        self._ahead: dict[int, Call] = {}  # calls sent ahead that have not begun
+        self._withdrawn: set[int] = set()  # calls taken back, until they begin or end
         self._hedged: dict[int, Call] = {}  # hedges in flight and wanted
         self._hedge_queues: dict[tuple[int, int], deque[Call]] | None = None
         """Calls by their groups and copies, in the order in which they began; None until nothing is left to start."""
@@ -114,7 +114,7 @@ class Scheduler:
         self._suspected = 0  # crashes of groups that seem to cause them
         self._empty_since: float | None = None  # when the last worker left
         self._out: list[Decision] = []  # that follow from the event in hand
-        self._now = 0.0  # its time
+        self._now = 0.0  # when that happened, in seconds of the job
 
     def handle(self, event: Event) -> list[Decision]:
         """Take in an event; the decisions that follow from it."""
