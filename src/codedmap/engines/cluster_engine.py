@@ -21,7 +21,7 @@ from .failure_domains import spread
 from .queue_engine import Answer, Call, CallQueue, QueueEngine, complete
 from .transport.serve import Request, versions
 
-_LOOK = 0.2  # seconds until it is looked again whether a call has begun, if there is no grace
+_LOOK = 0.2  # seconds between checks whether a call has begun, if there is no grace
 _MUCH = 1 << 20  # kept values of more bytes are released at once, and not with the next call
 _SAME = "install the same versions of Python and codedmap for the caller and for all workers"
 

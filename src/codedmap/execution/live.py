@@ -32,7 +32,7 @@ T = TypeVar("T")
 _STDERR_SHARE = 0.05  # of the time of a job, for computing standard errors while calls run
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
-_POLL = 0.05  # seconds after which it is looked whether a call still waits behind other jobs
+_POLL = 0.05  # seconds between checks whether a call still waits behind other jobs
 _STOPPED = 0.5  # seconds of delay that show that this program was stopped, as by Ctrl-Z
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
 _MEMORY_SHARE = 0.25  # of memory for a call: a worker has up to two of them, and fn needs some
@@ -378,7 +378,7 @@ class LiveJob:
         future.add_done_callback(ended)
 
     def _event(self, call: Call, future: Future[Any]) -> Event:
-        """The event that the end of a call is; notes the call in the table of calls."""
+        """The event for the end of a call; notes the call in the table of calls."""
         del self._futures[call.number], self._calls[call.number]
         now = self.seconds
         error = CancelledError() if future.cancelled() else future.exception()

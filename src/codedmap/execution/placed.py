@@ -17,7 +17,7 @@ from .events import Call, Decode, Decoded, Loss
 from .failures import Failures
 from .live import LiveJob, in_order, patience_of, weakly
 
-_POLLED = 0.05  # seconds after which it is looked again for workers
+_POLLED = 0.05  # seconds between checks for workers
 
 
 class Placed:

@@ -121,7 +121,7 @@ class RowsJob(MapJob):
     ) -> None:
         self._deadline = deadline
         self._sized = deadline is None or inputs.numbers is None
-        """Whether time for estimates is reserved, which takes the first answer; or none is needed."""
+        """Whether time for estimates was reserved, which takes a first answer, or none is needed."""
         self._known = known
         self._tasks, self._stop, self._store, self._record = tasks, job.stop, store, record
         # If a job stopped early with its last rows missing, every estimate would extrapolate.
