@@ -45,13 +45,13 @@ class Precision:
 
     @classmethod
     def of(cls, matrix: np.ndarray) -> Precision:
-        """From a single matrix, (F, F)."""
+        """The precision with a single matrix, (F, F)."""
         rank = int(np.linalg.matrix_rank(matrix, hermitian=True))
         return cls(matrix[None], np.zeros(1), len(matrix) - rank)
 
     @classmethod
     def of_span(cls, vectors: np.ndarray, slack: float = 0.0) -> Precision:
-        """Of exact answers that are combinations of these columns, (F, r)."""
+        """The precision of exact answers that are combinations of these columns, (F, r)."""
         basis, _ = np.linalg.qr(vectors)
         matrix = np.eye(len(basis)) - basis @ basis.T
         return cls(matrix[None], np.zeros(1), basis.shape[1], exact=True, slack=slack)

@@ -163,7 +163,7 @@ def array_of_numbers(given: Any) -> np.ndarray | None:
         return None
     try:
         array = np.asarray(given)
-    except ValueError:  # of different shapes
+    except ValueError:  # rows of different shapes
         return None
     return unrounded(array, given) if array.dtype.kind in "biufc" else None
 

@@ -81,7 +81,7 @@ def _cached(group: Path) -> int:
     with suppress(OSError, ValueError):
         pairs = map(str.split, (group / "memory.stat").read_text().splitlines())
         found = {name: int(count) for name, count in pairs}
-        lists = "inactive_file", "active_file"  # in version 1 without those of the groups within it
+        lists = "inactive_file", "active_file"  # in version 1 without groups within it
         return sum(found.get(f"total_{name}", found.get(name, 0)) for name in lists)
     return 0
 

@@ -27,7 +27,7 @@ _ROUNDING = 4096.0
 """Correct residuals are below this many units of rounding of the largest answer, at most half of the digits."""
 _SETS = 20_000  # all sets of one size are tried if there are no more of them
 _BEST = 3  # sets of one size that are tested: those that explain the most
-_SWEEPS = 40  # of reweighted least squares
+_SWEEPS = 40  # sweeps of reweighted least squares
 _RIDGE = 1e-14  # added to the diagonal to keep the system regular when most weights are almost 0
 _SHARPER = 0.7  # factor to the size that counts as 0, at each sweep
 

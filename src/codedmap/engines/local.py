@@ -435,7 +435,7 @@ class _LocalQueue(CallQueue):
                 remedy = "is it Python, which multiprocessing.set_executable may name, and is there memory left?"
             if "usable temporary directory" in str(worker):
                 remedy = "set TMPDIR to a folder that can be written to"
-            if "AF_UNIX path" in str(worker):  # of the socket of the fork server
+            if "AF_UNIX path" in str(worker):  # the path of the fork server's socket
                 remedy = f"set TMPDIR to a folder with a shorter path than {tempfile.gettempdir()}"
             error = EngineError(
                 f"no process can be started for worker {self.number} ({worker}): {remedy}"

@@ -185,7 +185,7 @@ if sys.platform != "win32":
                 preparation.pop(main, None)
             if Path(directory).is_dir():
                 preparation["dir"] = directory
-            if preparation["start_method"] not in get_all_start_methods():  # of joblib's workers
+            if preparation["start_method"] not in get_all_start_methods():  # in a worker of joblib
                 del preparation["start_method"]
             set_spawning_popen(self)
             try:

@@ -46,7 +46,7 @@ class Answer(Future[Any]):
         self._condition = _Condition()
         self.queue = queue
         self.begun: list[float] = []
-        """As in `Engine.submit`, like the next two."""
+        """See `Engine.submit`, also for the next two."""
         self.waits = False
         self.nbytes = 0
 

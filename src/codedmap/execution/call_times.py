@@ -8,7 +8,7 @@ from itertools import islice
 
 _SAMPLES = 256  # last calls that are kept
 _REFRESH = 16  # answers after which the percentile of the times of calls is taken anew
-_PERCENTILE = 0.95  # of the times of calls, by which it is judged whether a call is late
+_PERCENTILE = 0.95  # quantile of the times of calls, by which lateness is judged
 _FACTOR = 1.25  # a call is late after this many times the percentile
 _CAUTION = 4.0  # added to _FACTOR, divided by the number of calls seen
 _BEYOND = 4  # least longer times for a call to be late before the percentile

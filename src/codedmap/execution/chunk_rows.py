@@ -1,4 +1,4 @@
-"""Rows that are encoded and decoded together, and what their calls came to."""
+"""Rows that are encoded and decoded together, their answers, and why their calls failed."""
 
 from __future__ import annotations
 

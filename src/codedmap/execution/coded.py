@@ -597,8 +597,8 @@ class CodedMap(MapJob):
         """Warn if which rows failed, or have answers that are not finite, depends on the inputs."""
         inputs, values = self._inputs, result.values
         estimated = result.stderr is not None and (result.status == Status.ESTIMATED).any()
-        kept = isinstance(values, np.ndarray) and not inputs.lazy  # in memory
-        if estimated and inputs.numbers and kept:
+        in_memory = isinstance(values, np.ndarray) and not inputs.lazy
+        if estimated and inputs.numbers and in_memory:
             warn_of_losses(inputs, result.status, lambda at: values[at], lambda: 0.0)
 
     def warn_of_undecided(self, status: np.ndarray) -> None:

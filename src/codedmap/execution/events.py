@@ -233,7 +233,7 @@ class Take(NamedTuple):
 
 
 class FailRows(NamedTuple):
-    """The groups from ``begin`` to ``end`` are FAILED because of what this call came to."""
+    """The groups from ``begin`` to ``end`` are FAILED because of how this call ended."""
 
     call: Call
     begin: int

@@ -10,7 +10,7 @@ from ..contracts.arguments import check_whole, is_real
 from ..contracts.stopping import StoppingRule, asks_stderr, best_case
 from ..errors import InvalidArgument
 
-_SHARE = 0.05  # of the calls, that are hedged at most by default
+_SHARE = 0.05  # most hedges by default, as a share of the other calls
 
 
 @dataclass(frozen=True, slots=True)

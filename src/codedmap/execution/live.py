@@ -29,13 +29,13 @@ from .task import raised_by_fn
 
 T = TypeVar("T")
 
-_STDERR_SHARE = 0.05  # of the time of a job, for computing standard errors while calls run
+_STDERR_SHARE = 0.05  # share of a job's time for computing standard errors while calls run
 _LOG = logging.getLogger("codedmap")
 _LONGEST_WAIT = 1.0  # seconds; some systems deliver Ctrl-C only between waits
 _POLL = 0.05  # seconds between checks whether a call still waits behind other jobs
 _STOPPED = 0.5  # seconds of delay that show that this program was stopped, as by Ctrl-Z
 _PATIENCE = 30.0  # seconds for which a worker is waited for when all have left
-_MEMORY_SHARE = 0.25  # of memory for a call: a worker has up to two of them, and fn needs some
+_MEMORY_SHARE = 0.25  # share of memory for a call: a worker has up to two, and fn needs some
 
 
 class LiveJob:
@@ -74,9 +74,9 @@ class LiveJob:
         """Calls that have ended, and groups that were found; None: workers have joined or left."""
         self._notify: Callable[[], None] = lambda: None  # called after each event is put
         self._members: dict[int, Member] = {}
-        self._futures: dict[int, Future[Any]] = {}  # of calls in flight, by number
-        self._calls: dict[int, Call] = {}  # in flight, by number
-        self._wake: float | None = None  # as `Scheduler.wake`, of the driver itself
+        self._futures: dict[int, Future[Any]] = {}  # those of calls in flight, by number
+        self._calls: dict[int, Call] = {}  # calls in flight, by number
+        self._wake: float | None = None  # when the driver itself is to go on
         self._due_at = math.inf  # when to go on, if nothing happens before
         self._tick_at = 0.0  # when the queue of events was last found empty
         self._behind_at: float | None = None  # when calls were last seen behind other jobs

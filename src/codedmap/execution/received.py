@@ -23,7 +23,7 @@ class Received:
         self._payloads = payloads  # N; slots from N on are those of own inputs
         self._answers: dict[int, list[Any]] = {}  # by slot
         self._sheet: tuple[Sheet, tuple[int, ...]] | None = None  # see `sheet`
-        self._workers: dict[tuple[int, int], int] = {}  # of answers
+        self._workers: dict[tuple[int, int], int] = {}  # the worker of each answer
         self._hedges: set[tuple[int, int]] = set()  # answers to hedges and retries
         self.several: set[int] = set()
         """Slots with more than one answer."""

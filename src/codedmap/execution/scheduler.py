@@ -23,7 +23,7 @@ _MIN_SECONDS = 0.05  # least seconds of a call
 _OVERHEADS = 50  # least overheads of a call, unless these are longer than _LONG
 _LONG = 0.2  # seconds: fast rows wait for slow ones of their call
 _DRIVER_SECONDS = 0.004  # least seconds of a call for each worker: one driver serves them all
-_MOST_BYTES = 32 << 20  # of payload and answer; for more, malloc takes new memory each time
+_MOST_BYTES = 32 << 20  # most of payload and answer; beyond, malloc takes new memory each time
 _SHARES = 8  # calls for each worker that are left at least, so that all workers end together
 _LEAST_OVERHEADS = 10  # least overheads of a call, also at the end of the job
 _AHEAD_OVERHEADS = 20  # rows that take fewer overheads are sent ahead to busy workers
@@ -97,7 +97,7 @@ class Scheduler:
         self._workers: dict[Hashable, _Worker] = {}
         self._idle: dict[Hashable, None] = {}  # workers without a call
         self._with_room: dict[Hashable, None] = {}  # busy workers that may be sent a call ahead
-        self._calls: dict[int, Call] = {}  # in flight, by number
+        self._calls: dict[int, Call] = {}  # calls in flight, by number
         self._ahead: dict[int, Call] = {}  # calls sent ahead that have not begun
         self._withdrawn: set[int] = set()  # calls taken back, until they begin or end
         self._hedged: dict[int, Call] = {}  # hedges in flight and wanted
@@ -113,7 +113,7 @@ class Scheduler:
         self._longest_crash = 0.0  # seconds until a call crashed
         self._suspected = 0  # crashes of groups that seem to cause them
         self._empty_since: float | None = None  # when the last worker left
-        self._out: list[Decision] = []  # that follow from the event in hand
+        self._out: list[Decision] = []  # decisions that follow from the event in hand
         self._now = 0.0  # when that happened, in seconds of the job
 
     def handle(self, event: Event) -> list[Decision]:
@@ -194,7 +194,7 @@ class Scheduler:
             worker.ready, worker.failed = True, False
         if event.done is not None:
             call.end = call.begin + event.done
-        nbytes = event.nbytes if event.done is None else 0  # of more groups
+        nbytes = event.nbytes if event.done is None else 0  # else they are those of more groups
         self._times.add(call.groups, event.seconds, overhead, nbytes)
         if call.wanted:
             call.piece.copies.remove(call)

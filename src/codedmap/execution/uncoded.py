@@ -135,9 +135,9 @@ class RowsJob(MapJob):
         self.failures: dict[int, BaseException] = {}
         self.last_loss: WorkerLost | None = None
         """Why a call was lost with its worker: the last crash, if there was one."""
-        self._replies: dict[int, Reply] = {}  # by call, as are the next two
-        self._errors: dict[int, BaseException] = {}
-        self._checksums: dict[int, str] = {}  # of the inputs
+        self._replies: dict[int, Reply] = {}  # by call
+        self._errors: dict[int, BaseException] = {}  # by call
+        self._checksums: dict[int, str] = {}  # those of inputs, by call
         self._sent: dict[Any, Kept] = {}  # what stands for the function, by worker
         self._with_fn: set[int] = set()  # calls with which the function was sent
         self._odd_rows: set[int] = set()  # rows with an answer that does not fit those of others

@@ -99,11 +99,11 @@ class _Clock:
     def __post_init__(self) -> None:
         self.result = Timeline(Outcome.NONE_RUNNING, 0.0, 0, 0)
         self._now = 0.0
-        self._order = 0  # of the last event
+        self._order = 0  # number of the last event
         self._events: list[tuple[float, int, Event, Call | None]] = []
         self._queues: dict[Hashable, deque[Call]] = {}
         self._latest_event: dict[int, int] = {}  # for each call in flight the event that ends it
-        self._end_times: dict[int, float] = {}  # of running calls
+        self._end_times: dict[int, float] = {}  # when running calls end
 
     def push(self, at: float, event: Event, call: Call | None = None) -> None:
         """Add an event; one that ends a call replaces an earlier one that was to end it."""

@@ -201,7 +201,7 @@ class NpyOutput(Output):
             if self.errors:
                 _part(self.paths[2]).replace(self.paths[2])
             else:
-                for path in (self.paths[2], _part(self.paths[2])):  # of an earlier call
+                for path in (self.paths[2], _part(self.paths[2])):  # left by an earlier call
                     path.unlink(missing_ok=True)
             load = partial(np.load, mmap_mode="r", allow_pickle=False)
             values = load(self.paths[0])

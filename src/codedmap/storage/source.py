@@ -163,7 +163,7 @@ class _ArrayRows:
         self._chunks: Chunks | None = None
         chunks = getattr(array, "chunks", None)
         if isinstance(chunks, tuple):
-            size = chunks[0]  # of Dask a tuple with the sizes of all chunks
+            size = chunks[0]  # for Dask a tuple of the sizes of all chunks
             regular = isinstance(size, Integral)
             firsts = np.r_[0 : self.rows : size, self.rows] if regular else np.cumsum([0, *size])
             most = int(np.diff(firsts).max(initial=0) * np.prod(array.shape[1:], dtype=np.int64))
