@@ -120,10 +120,10 @@ def _nearest_neighbour_paths(apart: np.ndarray) -> np.ndarray:
     paths = np.empty((groups, side - 1), dtype=np.intp)
     passed = np.zeros((groups, side))
     passed[:, -1] = np.inf
-    paths[:, 0] = here = apart.reshape(groups, -1).argmax(axis=1) // side
+    paths[:, 0] = current = apart.reshape(groups, -1).argmax(axis=1) // side
     for step in range(1, side - 1):
-        passed[each, here] = np.inf
-        paths[:, step] = here = (apart[each, here] + passed).argmin(axis=1)
+        passed[each, current] = np.inf
+        paths[:, step] = current = (apart[each, current] + passed).argmin(axis=1)
     return paths
 
 

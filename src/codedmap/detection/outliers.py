@@ -186,8 +186,8 @@ def _squares(sketch: np.ndarray, precision: Precision) -> tuple[np.ndarray, int]
     count, groups, outputs = sketch.shape
     flat = sketch.reshape(count, -1).astype(np.float32, copy=False)
     # The matrix by which answers are most probable, given the others.
-    some = (precision.choosing @ flat[:, : _CHOOSING * outputs]).reshape(len(precision.scales), -1)
-    chosen = int((np.vecdot(some, some) * precision.scales).argmin())
+    off = (precision.choosing @ flat[:, : _CHOOSING * outputs]).reshape(len(precision.scales), -1)
+    chosen = int((np.vecdot(off, off) * precision.scales).argmin())
     residuals = precision.standardising[chosen] @ flat
     return (residuals * residuals).reshape(count, groups, outputs).sum(axis=2), chosen
 

@@ -90,8 +90,8 @@ class ChunkRows:
         if isinstance(self.errors.get(call.slot), CancelledError | NotStarted):
             del self.errors[call.slot]
         self.errors.setdefault(call.slot, error)
-        own = raised_by_fn(error) or not isinstance(error, BrokenExecutor | EngineError)
-        if loss is Loss.RAISED and own and call.slot in self.encoded.task_of:
+        by_fn = raised_by_fn(error) or not isinstance(error, BrokenExecutor | EngineError)
+        if loss is Loss.RAISED and by_fn and call.slot in self.encoded.task_of:
             for row in self.encoded.rows_of(call.slot):
                 if call.groups == 1 and record:
                     self._raised.setdefault(row, (call, error))

@@ -488,12 +488,12 @@ class CodedMap(MapJob):
         """Keep answers of a chunk for estimates of other rows; returns its estimate, with early estimates in place."""
         exact = np.flatnonzero(status == Status.EXACT)
         if self._early:
-            made = self._estimates.of_chunk(chunk, estimate, status)
-            _mark(status, status == Status.MISSING, made)
+            early = self._estimates.of_chunk(chunk, estimate, status)
+            _mark(status, status == Status.MISSING, early)
             if self._store is None:
-                self._found += [part._replace(rows=chunk.numbers[part.rows]) for part in made]
+                self._found += [part._replace(rows=chunk.numbers[part.rows]) for part in early]
             else:
-                estimate = _with(estimate, made)
+                estimate = _with(estimate, early)
         lost = self._estimates.unknown(chunk, status)
         if not self._early:
             lost |= self._estimates.unanswered(chunk, estimate, status)
@@ -578,9 +578,9 @@ class CodedMap(MapJob):
         rejected: Set[Any],
     ) -> MapResult:
         """The result of an estimate in which some rows are replaced by ``found`` ones."""
-        made = _with(estimate, found)
-        values = blanked(made.values, status >= Status.FAILED)
-        return self._result(values, made.stderr, status, failures, rejected)
+        merged = _with(estimate, found)
+        values = blanked(merged.values, status >= Status.FAILED)
+        return self._result(values, merged.stderr, status, failures, rejected)
 
     def _of_all(
         self, lost: np.ndarray, status: np.ndarray, effort: Effort, time_left: Callable[[], float]
@@ -615,8 +615,8 @@ class CodedMap(MapJob):
     def _chunk(self, number: int) -> ChunkRows:
         chunk = self._chunks.get(number)
         if chunk is None:
-            there = self.scheduler.chunks[number]
-            chunk = self._chunks[number] = self._encode(there.begin, there.end)
+            bounds = self.scheduler.chunks[number]
+            chunk = self._chunks[number] = self._encode(bounds.begin, bounds.end)
         return chunk
 
     def _encode(self, begin: int, end: int) -> ChunkRows:

@@ -170,13 +170,13 @@ class EncodedRows:
         ``exact`` (m,) bool are the rows that are exact. A rejected answer to a mixture counts as wrong in all groups.
         Returns the only worker that answered each row (m,), as a place in ``counts``; -1 if there is none, or several.
         """
-        kept_rows = np.ones(self.code.tasks * self.groups, dtype=bool)
-        kept_rows[slice(self._rows) if self._places is None else self._places] = exact
-        own = kept_rows.reshape(self.code.tasks, self.groups)
+        in_order = np.ones(self.code.tasks * self.groups, dtype=bool)
+        in_order[slice(self._rows) if self._places is None else self._places] = exact
+        exact_groups = in_order.reshape(self.code.tasks, self.groups)
         sheet, which, _ = self._usable_sheet()
         places = {worker: place for place, worker in enumerate(counts)}
-        held = np.zeros((self.code.tasks, self.groups), dtype=int)
-        by = np.full(held.shape, -1)
+        answered = np.zeros((self.code.tasks, self.groups), dtype=int)
+        by = np.full(answered.shape, -1)
         for slot in {*sheet, *(slot for slot in self.owner if slot >= self.code.workers)}:
             first = which.get(slot, 0)
             for n, answer in self._received.kept(slot):
@@ -187,15 +187,15 @@ class EncodedRows:
                 if wrong and not _comparable(kept, sheet):
                     continue
                 task = self.task_of.get(slot)
-                lost = self.groups if task is None else int((~own[task]).sum())
+                lost = self.groups if task is None else int((~exact_groups[task]).sum())
                 places.setdefault(worker, len(places))
                 count = counts.setdefault(worker, [0, 0])
                 count[0] += self.groups
                 count[1] += wrong * lost
                 if task is not None and not wrong:
-                    held[task] += 1
+                    answered[task] += 1
                     by[task] = places[worker]
-        by[held != 1] = -1
+        by[answered != 1] = -1
         return np.asarray(self._by_rows(by))
 
     def mixtures(self, most: int) -> tuple[np.ndarray, np.ndarray]:

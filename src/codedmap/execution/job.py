@@ -80,11 +80,11 @@ class MapJob(LiveJob):
 
     async def _aresult(self) -> MapResult:
         """The result, made in another thread, which has ended when this returns or raises."""
-        made = asyncio.ensure_future(in_thread(self.result))
+        making = asyncio.ensure_future(in_thread(self.result))
         try:
-            return await asyncio.shield(made)
+            return await asyncio.shield(making)
         except asyncio.CancelledError:  # the store that it writes to must not be closed meanwhile
-            await asyncio.wait([made])
+            await asyncio.wait([making])
             raise
 
     def _results(self, stack: ExitStack) -> Generator[MapResult | None, None, None]:

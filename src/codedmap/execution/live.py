@@ -489,8 +489,8 @@ def in_order(members: Mapping[int, Member]) -> list[int]:
 def call_memory(engine: Engine) -> float:
     """Bytes that payload and answer of a call may take: a share of what is free here, and of what a worker may use."""
     free, limit = free_memory(), getattr(engine, "memory_limit", None)
-    here = math.inf if free is None else free / max(1, engine.workers)
-    return _MEMORY_SHARE * min(here, limit or math.inf)
+    each = math.inf if free is None else free / max(1, engine.workers)
+    return _MEMORY_SHARE * min(each, limit or math.inf)
 
 
 def patience_of(engine: Engine) -> float:

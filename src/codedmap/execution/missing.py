@@ -154,12 +154,12 @@ def estimate_missing(
             known = flat if all_used else flat[np.ix_(used, group)]
             make = partial(estimates, points[used], known, wanted, each=on_cores)
             part = _part(left, 1.0 - sizes[0] / sum(sizes))
-            made = (
+            found = (
                 _in_spare_time(make, part)
                 if effort == "spare" and thorough
                 else make(thorough=thorough, time_left=part)
             )
-            numbers.append((made.values, made.stderr))
+            numbers.append((found.values, found.stderr))
         back = np.argsort(np.concatenate(groups))
         values, stderr = (
             _unflattened(parts[0] if len(parts) == 1 else np.hstack(parts)[:, back], tree)
@@ -171,9 +171,9 @@ def estimate_missing(
 def _in_spare_time(make: Callable[..., Any], time_left: Callable[[], float]) -> Any:
     """Thorough estimates; quick ones if the processor mostly did other work, so that the thorough ones are poor."""
     before, begun = time_left(), time.process_time()
-    made = make(time_left=time_left)
+    thorough = make(time_left=time_left)
     starved = time.process_time() - begun < _STARVED * (before - time_left())
-    return make(thorough=False) if starved else made
+    return make(thorough=False) if starved else thorough
 
 
 def _part(time_left: Callable[[], float], later: float) -> Callable[[], float]:

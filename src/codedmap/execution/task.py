@@ -145,14 +145,14 @@ class RowsTask:
             if batch.rows == 1:
                 return None, {0: Failure.of(error)}, None
             return self._in_parts(batch, -(-batch.rows // 2))
-        here = not self.capture  # fn may write its next answer into this one before it is received
+        in_process = not self.capture  # fn may write its next answer into the memory of this one
         if not self.checked:
-            array = as_array(values) if here else None
+            array = as_array(values) if in_process else None
             return array.copy() if isinstance(array, np.ndarray) else values, {}, None
         values = _plain(values)
         check_parts(values)
         values = map_leaves(partial(_in_order, batch), values)
-        return map_leaves(own_copy, values) if here else values, {}, None
+        return map_leaves(own_copy, values) if in_process else values, {}, None
 
     def _in_parts(self, batch: Batch, step: int) -> Computed:
         """Compute ``step`` rows at a time, until the limit of the batch."""
@@ -326,11 +326,11 @@ def _own(leaf: Any) -> Any:
 def own_copy(value: Any) -> Any:
     """A deep copy of an array, list, tuple, dict or set; anything else as it is."""
     if isinstance(value, np.ndarray):
-        made = value.copy()
+        copied = value.copy()
         if value.dtype == object and value.ndim:
             for at in np.ndindex(value.shape):
-                made[at] = own_copy(value[at])
-        return made
+                copied[at] = own_copy(value[at])
+        return copied
     kind = type(value)
     if kind is list:
         plain = {*map(type, value)} <= _SCALARS

@@ -407,19 +407,19 @@ class RowsJob(MapJob):
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """Keep the reason; raises `EngineError` or `InvalidAnswer` if every other worker would fail as well."""
-        own = raised_by_fn(error)
-        if isinstance(error, BrokenExecutor) and not own:
+        by_fn = raised_by_fn(error)
+        if isinstance(error, BrokenExecutor) and not by_fn:
             raise EngineError(
                 f"the executor broke during call {call.number} ({error}): a crash in a "
                 "ProcessPoolExecutor ends all its calls; use codedmap.engines.Local, where it costs one"
             ) from error
-        if isinstance(error, InvalidAnswer) and not own:
+        if isinstance(error, InvalidAnswer) and not by_fn:
             if not self._record or self._most_are_odd(call):
                 raise InvalidAnswer(f"{named_rows(runs_of(self._at(call)))}: {error}") from error
-        elif isinstance(error, EngineError) and not own:
+        elif isinstance(error, EngineError) and not by_fn:
             raise error
         crashed = isinstance(self.last_loss, WorkerCrashed)  # the most informative loss
-        if isinstance(error, WorkerCrashed if crashed else WorkerLost) and not own:
+        if isinstance(error, WorkerCrashed if crashed else WorkerLost) and not by_fn:
             self.last_loss = error
         self._errors[call.number] = error
         self._checksums.pop(call.number, None)

@@ -61,16 +61,16 @@ class ParquetOutput(Output):
 
     def put_before(self, columns: Columns) -> None:
         super().put_before(columns)
-        made = {}
+        arrays = {}
         for name, column in columns.items():
             try:
-                made[name] = self._arrow(name, column)
+                arrays[name] = self._arrow(name, column)
             except InvalidAnswer as error:
                 raise InvalidArgument(
                     f"column {name!r} of the design cannot be written to {self.paths[0].name} ({error.__cause__}): give "
                     "numbers, or text, in all rows, or a path ending in .zarr"
                 ) from error
-        self._before = self._pa.table(made) if made else None
+        self._before = self._pa.table(arrays) if arrays else None
 
     def write_errors(self, runs: Runs, errors: Columns) -> None:
         rows = np.concatenate([np.arange(begin, end) for begin, end in runs])
@@ -134,14 +134,14 @@ class ParquetOutput(Output):
         try:
             name.encode()
             if column.ndim == 1:
-                made = pa.array(column, from_pandas=column.dtype.hasobject)
-                if pa.types.is_binary(made.type) and any(isinstance(v, str) for v in column):
+                array = pa.array(column, from_pandas=column.dtype.hasobject)
+                if pa.types.is_binary(array.type) and any(isinstance(v, str) for v in column):
                     raise TypeError("text beside bytes, which it would become")
                 # Arrow rounds times among objects to microseconds.
                 fine = kind == "O" and any(getattr(value, "nanosecond", 0) for value in column)
-                if fine and pa.types.is_timestamp(made.type):
-                    made = pa.array(column, pa.timestamp("ns", made.type.tz), from_pandas=True)
-                return made
+                if fine and pa.types.is_timestamp(array.type):
+                    array = pa.array(column, pa.timestamp("ns", array.type.tz), from_pandas=True)
+                return array
             rows = pa.array(np.ascontiguousarray(column).reshape(-1))
             for size in reversed(column.shape[1:]):
                 rows = pa.FixedSizeListArray.from_arrays(rows, size)
