@@ -473,7 +473,7 @@ def test_a_row_larger_than_what_is_encoded_at_once_is_encoded_alone(
         seen.add(len(batch))
         return batch[:, 0]
 
-    monkeypatch.setattr("codedmap.api.map._AT_ONCE", 1 << 14)
+    monkeypatch.setattr("codedmap.api.map._CHUNK_BYTES", 1 << 14)
     X, code = np.ones((8, numbers)), cm.Replication(2, 4)
     with Scripted(4) as engine:
         result = cm.map(fn, X, code=code, engine=engine, out=tmp_path / "out.npy", **ONCE)

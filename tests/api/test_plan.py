@@ -14,7 +14,7 @@ import pytest
 
 import codedmap as cm
 from codedmap.api import piloted
-from codedmap.api.piloted import _apart
+from codedmap.api.piloted import _difference
 from codedmap.errors import NotEnoughAnswers, RowFailed, WorkerCrashed
 from codedmap.execution import live
 from codedmap.planning import ways
@@ -192,16 +192,16 @@ def test_two_answers_to_a_row_differ_by_deviations_of_the_outputs(off, apart):
     """The first output has a deviation of 2; the other is always 7."""
     answers = np.array([[0.0, 7.0], [4.0, 7.0], [0.0, 7.0], [4.0, 7.0]])
     text = None if apart is None else f" by {apart} deviations of the outputs"
-    assert _apart(answers[0], answers[0] + np.array(off), answers) == text
+    assert _difference(answers[0], answers[0] + np.array(off), answers) == text
 
 
 def test_answers_of_any_kind_may_differ():
     none = np.zeros((4, 2))
-    assert _apart(none[0], np.array([0.0, 0.5]), none) == " by 0.5 deviations of the outputs"
-    assert _apart(none[0] + np.inf, none[0] + np.inf, none + np.inf) is None
+    assert _difference(none[0], np.array([0.0, 0.5]), none) == " by 0.5 deviations of the outputs"
+    assert _difference(none[0] + np.inf, none[0] + np.inf, none + np.inf) is None
     text = np.array(["a", "b"])
     for two, apart in ((text, None), (text[::-1], ""), (text[:1], ""), (none[0], "")):
-        assert _apart(text, two, text) == _apart(two, text, text) == apart
+        assert _difference(text, two, text) == _difference(two, text, text) == apart
 
 
 def test_calls_are_timed_by_those_that_have_an_answer():

@@ -84,11 +84,11 @@ def test_threads_that_share_a_pool_get_the_answers_of_their_own_function():
         left = None
 
         @property
-        def _before(self):
+        def _resident(self):
             return self.left.pop() if self.left else None
 
-        @_before.setter
-        def _before(self, before):
+        @_resident.setter
+        def _resident(self, before):
             self.left = [(b"", cm.engines.Resident(cm.itemwise(other), engine))] if before else []
 
     def other(x):

@@ -95,7 +95,7 @@ async def _job(fn: Any, inputs: Any, arguments: Mapping[str, Any]) -> AsyncItera
 
     async def close(*raised: Any) -> None:
         left.set()
-        if made.is_set():  # also if this is cancelled, or the loop ends, before a thread is free
+        if made.is_set():  # else `make` closes the stack
             await asyncio.shield(in_thread(partial(stack.__exit__, *raised)))
 
     try:

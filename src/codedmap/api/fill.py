@@ -18,9 +18,9 @@ from ..execution.missing import alike, on_cores
 from ..results.fill_result import FillResult
 from ..results.status import Status
 
-_LONG = 120.0  # seconds beyond which outputs that are each lost in other rows are estimated quickly
-_AWAY = 10.0  # times the range of the others that answers are away which may be marks
-_ROUNDING = 1e-9  # of the largest answer: less is no difference
+_LONG = 120.0  # seconds: if thorough estimates of all groups of outputs would take longer, quick ones are made
+_AWAY = 10.0  # distance of a mark such as -9999 from all other answers, at least, over the range of these
+_ROUNDING = 1e-9  # difference of answers, over the largest of them, that may be rounding
 
 
 def fill(
@@ -31,26 +31,26 @@ def fill(
     failed: Any = None,
     seed: int = 0,
 ) -> FillResult:
-    """Estimate the answers that are missing from runs that exist, from those that are there.
+    """Estimate missing answers of runs that exist from the other answers.
 
     For each output Gaussian processes with a length scale for each input, means of neighbours, boosted trees and the
-    mean are compared by what they give for answers that are left out, and the best, or a weighted mean of several, is
-    taken. The same residuals calibrate the standard errors. Outputs that are lost, and finite, in the same rows are
-    estimated together; if there are so many groups of them that this would take minutes, one process is tried for each.
+    mean are compared by how well they estimate answers that are left out. The best is taken, or a weighted mean of
+    several. The same residuals calibrate the standard errors. Outputs that are lost, and finite, in the same rows are a
+    group and estimated together. If estimating all groups would take minutes, one process is tried for each.
 
     Parameters
     ----------
     X : array-like or data frame, shape (m, *x)
         Inputs; finite numbers.
     y : array-like, masked array or data frame, shape (m, *y)
-        Answers, NaN or masked where there is none. Of a row with some entries missing those alone are filled. As those
-        of X, numbers of more digits than float64 holds are rounded, also where nothing is missing.
+        Answers, NaN or masked where there is none. Of a row with some entries missing those alone are filled. Numbers
+        with more digits than float64 holds are rounded, in X and y, also where nothing is missing.
     known : tuple of array-like, optional
         (X0, y0): further inputs and their answers.
     failed : array-like, optional
         (m,) bool, or numbers of rows: rows that failed because of their inputs. They are not filled.
     seed : int
-        By which answers are drawn where there are many.
+        Seeds the choice of answers that are used where there are many.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def fill(
     Warns
     -----
     UserWarning
-        If where rows are lost depends on the inputs: what is filled there may be biased. If equal inputs have different
+        If it depends on the inputs which rows are lost: what is filled may be biased. If equal inputs have different
         answers. If several equal answers, such as -9999, are far from all others.
 
     Raises
@@ -91,49 +91,48 @@ def fill(
             "y.reindex(X.index)"
         )
     points, flat, lost = inputs.flat, answers.flat, answers.lost
-    out = np.zeros(rows, dtype=bool)
+    excluded = np.zeros(rows, dtype=bool)
     if failed is not None:
-        out = _failed(failed, rows)
-        if (~lost[out]).any():
-            row = int(np.flatnonzero(out & ~lost.all(axis=1))[0])
+        excluded = _failed(failed, rows)
+        if (~lost[excluded]).any():
+            row = int(np.flatnonzero(excluded & ~lost.all(axis=1))[0])
             raise InvalidArgument(
                 f"row {row} is failed, and has an answer: leave it out of failed, or make its answer NaN"
             )
     if known is not None:
         more_points, more_flat = _known(known, inputs, answers)
         points, flat = np.concatenate([points, more_points]), np.concatenate([flat, more_flat])
-    wanted = lost & ~out[:, None]
+    wanted = lost & ~excluded[:, None]
     values, errors = answers.flat.copy(), np.where(lost, np.inf, 0.0)
     methods = np.full(flat.shape[1], "", dtype=object)
     left_out, deviation = np.full(flat.shape[1], np.nan), np.full(flat.shape[1], np.nan)
     usable = np.isfinite(flat)
     usable[:rows] &= ~lost
-    # An output that is infinite costs no other output its row.
+    # Outputs are in one group only if they are known in the same rows: an infinite one costs others no row.
     groups = alike(np.concatenate([lost, usable]))
     each = [seconds_to_be_thorough(len(points), rows, len(columns)) for columns in groups]
     thorough = len(groups) == 1 or sum(each) <= _LONG
     for columns in groups:
-        used, where = usable[:, columns[0]], wanted[:, columns[0]]
-        there = flat[np.ix_(used, columns)]
-        if len(there):
-            deviation[columns] = deviations(there)
-        if not where.any() or len(there) < 2:
-            methods[columns] = "too few answers" if where.any() else "nothing is missing"
+        used, filled = usable[:, columns[0]], wanted[:, columns[0]]
+        given = flat[np.ix_(used, columns)]
+        if len(given):
+            deviation[columns] = deviations(given)
+        if not filled.any() or len(given) < 2:
+            methods[columns] = "too few answers" if filled.any() else "nothing is missing"
             continue
         found = estimates(
-            points[used], there, points[:rows][where], seed=seed, thorough=thorough, each=on_cores
+            points[used], given, points[:rows][filled], seed=seed, thorough=thorough, each=on_cores
         )
         limits = np.finfo(answers.dtype if answers.dtype.kind in "fc" else np.float64)
-        values[np.ix_(where, columns)] = np.clip(found.values, limits.min, limits.max)
-        errors[np.ix_(where, columns)] = np.clip(found.stderr, limits.tiny, limits.max)
+        values[np.ix_(filled, columns)] = np.clip(found.values, limits.min, limits.max)
+        errors[np.ix_(filled, columns)] = np.clip(found.stderr, limits.tiny, limits.max)
         left_out[columns], methods[columns] = found.left_out, found.methods
     unknown = np.isinf(errors)
     status = np.full(rows, Status.EXACT, np.int8)
     status[(errors > 0.0).any(axis=1)] = Status.ESTIMATED
     status[unknown.any(axis=1)] = Status.MISSING
-    status[out] = Status.FAILED
-    gone = np.asarray(lost.any(axis=1))
-    losses = dependence(inputs.flat, gone, inputs.names, seed)
+    status[excluded] = Status.FAILED
+    losses = dependence(inputs.flat, np.asarray(lost.any(axis=1)), inputs.names, seed)
     if losses is not None:
         warn_caller(
             f"rows are not lost at random: {losses}. What is filled there rests on few answers, or on none like it, "
@@ -159,24 +158,24 @@ def fill(
 
 
 class _Table(NamedTuple):
-    """Rows of real numbers, and what they were."""
+    """Inputs or answers as rows of real numbers, and the form in which they were given."""
 
     flat: np.ndarray  # (m, q) float64, complex numbers as pairs
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of the columns
     given: Any
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     @property
     def lost(self) -> np.ndarray:
-        """(m, q) bool."""
+        """(m, q) bool: which numbers are NaN."""
         lost: np.ndarray = np.isnan(self.flat)
         if self.dtype.kind == "c":
             lost = np.repeat(lost[:, ::2] | lost[:, 1::2], 2, axis=1)
         return lost
 
     def like(self, flat: np.ndarray) -> Any:
-        """Numbers (m, q) in the form in which the answers were given."""
+        """Numbers (m, q) in the given form."""
         given, dtype = self.given, self.dtype
         if dtype.kind == "c":
             flat = np.ascontiguousarray(flat).view(np.complex128)
@@ -202,9 +201,9 @@ def _table(given: Any, name: str, letter: str) -> _Table:
     array = array_of(given.filled(np.nan) if np.ma.isMaskedArray(given) else given, name)
     if hasattr(given, "columns"):
         names = tuple(map(str, given.columns))
-        one_of = given.iloc if hasattr(given, "iloc") else given  # labels of pandas may be equal
+        cells = given.iloc if hasattr(given, "iloc") else given  # labels of pandas may be equal
         columns = [
-            _numbers(one_of[:, k], f"column {one!r} of {name}") for k, one in enumerate(names)
+            _numbers(cells[:, k], f"column {label!r} of {name}") for k, label in enumerate(names)
         ]
         array = np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))
     else:
@@ -230,7 +229,7 @@ def _numbers(given: Any, name: str) -> np.ndarray:
     try:
         if array.dtype.kind != "O":
             raise TypeError
-        absent = np.array([type(one).__name__ == "NAType" for one in array.flat], dtype=bool)
+        absent = np.array([type(entry).__name__ == "NAType" for entry in array.flat], dtype=bool)
         return np.where(absent.reshape(array.shape), np.nan, array).astype(np.float64)
     except (TypeError, ValueError) as error:
         step = "give numbers"
@@ -276,18 +275,17 @@ def _known(known: Any, inputs: _Table, answers: _Table) -> tuple[np.ndarray, np.
     check_columns(answers.given, values, "y", "y0")
     more, more_answers = _inputs(given, "known X0"), _answers(values)
     _check_rows(len(more.flat), more_answers, "known X0", "y0")
-    for what, one, other in (
-        ("inputs", more.flat, inputs.flat), ("answers", more_answers.flat, answers.flat),
-    ):  # fmt: skip
-        if one.shape[1] != other.shape[1]:
+    for kind, known_table, table in (("inputs", more, inputs), ("answers", more_answers, answers)):
+        width, other_width = known_table.flat.shape[1], table.flat.shape[1]
+        if width != other_width:
             raise InvalidArgument(
-                f"the known {what} have {many(one.shape[1], 'number')} a row, and the others {other.shape[1]}"
+                f"the known {kind} have {many(width, 'number')} a row, and the others {other_width}"
             )
     return more.flat, more_answers.flat
 
 
 def _noise(points: np.ndarray, answers: _Table, lost: np.ndarray) -> str | None:
-    """By how much answers to equal inputs differ, in words; None if they do not."""
+    """A warning if answers to equal inputs differ; None if they do not."""
     kept = np.isfinite(answers.flat).all(axis=1) & ~lost.any(axis=1)
     _, which, counts = np.unique(points[kept], axis=0, return_inverse=True, return_counts=True)
     which = which.reshape(-1)
@@ -312,12 +310,12 @@ def _noise(points: np.ndarray, answers: _Table, lost: np.ndarray) -> str | None:
 
 
 def _marks(answers: _Table, lost: np.ndarray) -> str | None:
-    """Answers that may stand for runs without one, such as -9999, in words; None if there are none."""
+    """A warning of answers such as -9999 that may mark failed runs; None if there are none."""
     for name, flat, gone in zip(answers.names, answers.flat.T, lost.T, strict=True):
         numbers, counts = np.unique(flat[np.isfinite(flat) & ~gone], return_counts=True)
         if len(numbers) < 3:
             continue
-        # Differences of the largest are no numbers.
+        # Without this scale the difference of the largest floats is infinite.
         scaled = numbers / np.abs(numbers[[0, -1]]).max()
         for mark, others in ((-1, slice(0, -1)), (0, slice(1, None))):
             low, high = scaled[others][[0, -1]]
@@ -332,8 +330,8 @@ def _marks(answers: _Table, lost: np.ndarray) -> str | None:
 
 
 def _failed(failed: Any, rows: int) -> np.ndarray:
+    """(rows,) bool: the rows that ``failed`` names; raises `InvalidArgument` if it names none of these."""
     given = np.asarray(failed)
-    out = np.zeros(rows, dtype=bool)
     if given.dtype == bool and given.shape == (rows,):
         return given.copy()
     if given.dtype.kind not in "iu" and given.size:
@@ -341,5 +339,4 @@ def _failed(failed: Any, rows: int) -> np.ndarray:
     outside = given[(given < 0) | (given >= rows)]
     if outside.size:
         raise InvalidArgument(f"failed names row {outside[0]} of {rows} rows, counted from 0")
-    out[given.astype(int)] = True
-    return out
+    return np.isin(np.arange(rows), given)

@@ -21,7 +21,7 @@ from .pool import Pool
 
 
 class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
-    """A backend of joblib whose calls crash alone, are made again, and are hedged.
+    """A backend of joblib: a crash costs one call, which is made again, and late calls are hedged.
 
     With it scikit-learn's searches, cross-validation and forests run on an engine. Parallel calls inside of a call run
     one after another.
@@ -75,7 +75,7 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
     def submit(
         self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None
     ) -> Future[Any]:
-        """Compute a batch of calls; one by one if a worker ends, or the time, which any of them may have taken."""
+        """Compute a batch of calls; one by one if any of them ends its worker, or the batch takes too long."""
         nested, items = self.get_nested_backend(), getattr(func, "items", ())
         single = (BatchedCalls([item], nested) for item in items if len(items) > 1)
         call = self._pool._submit(func, *single)

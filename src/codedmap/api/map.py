@@ -60,8 +60,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HEDGE = Hedge()
-_SHORTEST = 0.5  # seconds of a planned job: where it stops by itself, estimates have 0.2 s at least
-_AT_ONCE = 32 << 20  # bytes of inputs in a chunk, where not all rows are encoded at once
+_SHORTEST = 0.5  # seconds: code="auto" estimates no rows of a shorter job, for want of time
+_CHUNK_BYTES = 32 << 20  # of inputs, in a chunk of a job with a code that need not fit into memory
 
 
 def map(
@@ -140,8 +140,8 @@ def map(
         with ``stop``, ``deadline`` or ``tolerance``, nor those of an iterator. With 0 none of these is done.
     call_timeout : float, optional
         Seconds that a row may run; rows that run longer fail. With a code a payload of b rows may run b times as long.
-        What ``fn`` imports as it runs counts in the first call of a worker, unless ``engine.setup`` has imported it; what
-        is imported so that it can be opened there does not.
+        Imports that ``fn`` makes as it runs count in the first call of a worker, unless ``engine.setup`` has made them.
+        Imports that unpickling ``fn`` makes do not count.
     on_error : {"raise", "record"}
         What to do if a row fails because ``fn`` raises, ends its worker or runs too long. "raise": stop,
         and name the row. "record": its status is FAILED, ``result.failures`` has the reason, and all
@@ -156,11 +156,11 @@ def map(
         (X0, y0): inputs and answers from elsewhere, from which rows are estimated too, once a row of the job has an
         answer. With a code that estimates from all answers of the job, such as `KernelCode`, or without one.
     chunk : int or "all", optional
-        Rows of a call. By default calls take 0.05 to 0.2 s, by what was seen, and longer where most of that is not
-        spent on the rows, as in a model that needs 0.1 s for any batch. A call that takes more than twice what was to
-        be expected answers with the rows that it has computed, and the others go to any worker; for that a batch of
-        rows of 0.1 ms and more is computed in up to eight parts. Rows of milliseconds, of which neighbours take
-        seconds, end soonest with chunk=1. With a code by default all rows are one chunk, for as many workers as the
+        Rows of a call. By default as many as take 0.05 to 0.2 s, judged by earlier calls. They are more where a call
+        takes most of that time whatever its rows, like a model that needs 0.1 s for any batch. A call that takes more
+        than twice the expected time answers with the rows that it has computed, and the others go to any worker; for
+        that a batch of rows of 0.1 ms and more is computed in up to eight parts. If most rows take milliseconds and
+        some neighbours take seconds, chunk=1 ends soonest. With a code by default all rows are one chunk, for as many workers as the
         code has: give a number of rows to use more of them. "all" also binds payload n to worker n, as in the papers.
         Chunks are decoded apart, so that a slow call holds up its own only, and wrong answers are judged within theirs.
     out : path or array-like, optional
@@ -197,8 +197,8 @@ def map(
     EngineError
         If the engine was closed or has broken down.
     InvalidAnswer
-        If ``fn`` does not return a row for each row of its batch. A row whose answer has another shape, or other keys,
-        than the others has failed, as if ``fn`` had raised; this is raised if that are more rows than not.
+        If ``fn`` does not return a row for each row of its batch, or if more answers differ from the first in shape or
+        keys than agree with it. As long as fewer differ, their rows have failed, as if ``fn`` had raised.
 
     Examples
     --------
@@ -260,7 +260,7 @@ def stream(
         raise
 
 
-_OF_SWEEP = {"before", "like"}  # which no other entry point takes
+_OF_SWEEP = {"before", "like"}  # options that only `sweep` gives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +286,7 @@ class Options:
     version: str | None = None
     before: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Columns (m,) that are written before the answers."""
-    like: InputRows | None = None  # the rows, by which others are estimated, if not by the inputs
+    like: InputRows | None = None  # the rows as numbers, for estimates; by default the inputs
 
     def __post_init__(self) -> None:
         if self.resume and self.out is None:
@@ -315,7 +315,7 @@ class Options:
         """The job; the stack closes an engine that is made for it."""
         estimating = self.code, self.deadline, self.tolerance, self.stop
         if any(one is not None for one in estimating):
-            import_what_is_used()  # before the clock starts, which deadlines go by
+            import_what_is_used()  # before the clock of the deadline starts
         if self.code is None or (isinstance(self.code, str) and self.code == "auto"):
             return self._rows_job(fn, inputs, stack, auto=self.code is not None)
         return self._coded_job(fn, inputs, stack)
@@ -326,10 +326,9 @@ class Options:
         rows = rows_of(fn, inputs, stack, self.like)
         if auto:
             self._check_auto(rows)
-        given = replace(self, tolerance=None) if auto else self  # the plan has it
-        rule = _rule(given, "auto" if auto else None, share=COMPUTING if rows.numbers else 1.0)
-        if rows.growing is not None and rule is not None:
-            raise InvalidArgument(_growing(rule))
+        options = replace(self, tolerance=None) if auto else self  # the plan keeps the tolerance
+        rule = _rule(options, "auto" if auto else None, share=COMPUTING if rows.numbers else 1.0)
+        _check_all_are_read(rows, rule)
         if rule is not None and asks_stderr(rule) and not rows.numbers:
             raise InvalidArgument(
                 f"{rule} asks for standard errors of rows without an answer, which are estimated from inputs that are "
@@ -362,8 +361,8 @@ class Options:
             return RowsJob(job, engine, tasks, rows, store=store, **common)
 
         def coded(code: Code, left: JobRows, before: Any, plan: Plan | None) -> CodedMap:
-            stop = _rule(given, code, share=COMPUTING)
-            if given.stop is not None and stop is not None:
+            stop = _rule(options, code, share=COMPUTING)
+            if options.stop is not None and stop is not None:
                 stop = stop | checked_rule(None, code)
             more = {
                 "started": started,
@@ -372,7 +371,7 @@ class Options:
                 "before": before,
                 "plan": plan,
             }
-            return given._coded_map(code, fn, engine, left, stop, together=True, **more)
+            return options._coded_map(code, fn, engine, left, stop, together=True, **more)
 
         question = Question(
             rows=rows.rows,
@@ -406,7 +405,7 @@ class Options:
         size: int | None = None,
         **more: Any,
     ) -> CodedMap:
-        """A job with a code; ``size``: groups of a chunk, if ``chunk`` does not say it. Others as for `CodedMap`."""
+        """A job with a code. ``size``: groups of a chunk if ``chunk`` is no number. Others as for `CodedMap`."""
         record = self.on_error == "record"
         return CodedMap(
             code,
@@ -428,15 +427,15 @@ class Options:
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
         """Where answers are written."""
-        early = any(one is not None for one in (self.deadline, self.tolerance, self.stop))
-        if (early or getattr(code, "job_estimates", False)) and rows.in_memory_of(self.out):
+        stops = any(rule is not None for rule in (self.deadline, self.tolerance, self.stop))
+        if (stops or getattr(code, "job_estimates", False)) and rows.in_memory_of(self.out):
             raise InvalidArgument(
                 "out is the memory of the inputs, from which rows are estimated: give a copy of the inputs"
             )
-        named = fn
-        while hasattr(named, "fn"):  # a function that is lifted, kept or called by name
-            named = named.fn
-        name = getattr(named, "__qualname__", getattr(named, "__name__", type(named).__qualname__))
+        inner = fn
+        while hasattr(inner, "fn"):  # of Itemwise, Resident, or the task of a sweep
+            inner = inner.fn
+        name = getattr(inner, "__qualname__", getattr(inner, "__name__", type(inner).__qualname__))
         job = {
             "fn": [name, fingerprint(fn, dict(self.kwargs or {}), self.seed)],
             "code": [repr(code), fingerprint(code)],
@@ -445,7 +444,7 @@ class Options:
         return store_for(self.out, rows, job, dict(self.before), resume=self.resume)
 
     def _known(self, width: int | None, inputs: Any) -> Known | None:
-        """Answers from elsewhere, for inputs of so many numbers; None: for inputs that are no numbers."""
+        """Answers from elsewhere. ``width``: numbers in an input of the job, None if inputs are no numbers."""
         if self.known is None:
             return None
         pair = known_pair(self.known)
@@ -480,7 +479,7 @@ class Options:
         engine = engine_of_slots(self.engine, fn, code.workers)
         if lazy:
             work = self._lazy_rows(fn, source, code, stop, stack)
-            chunk = max(1, _AT_ONCE // (code.tasks * work.inputs.row_bytes))
+            chunk = max(1, _CHUNK_BYTES // (code.tasks * work.inputs.row_bytes))
         else:
             work, chunk = JobRows(_one_array(inputs, fn, objects=True)), None
         total = work.count if work.ended else None
@@ -511,8 +510,7 @@ class Options:
                 "a code takes inputs that are one array of numbers, and these are data frames or objects: leave out "
                 "the code"
             )
-        if inputs.growing is not None and stop is not None:
-            raise InvalidArgument(_growing(stop))
+        _check_all_are_read(inputs, stop)
         store = None
         if self.out is not None:
             store = stack.enter_context(self._store(fn, inputs, code))
@@ -522,24 +520,26 @@ class Options:
 
 
 def options_from(arguments: Mapping[str, Any], **more: Any) -> Options:
-    """Those of the arguments of a function that are options."""
-    names = {one.name for one in fields(Options)}
-    return Options(**{name: it for name, it in arguments.items() if name in names}, **more)
+    """The options among the arguments of an entry point, and more of them."""
+    names = {option.name for option in fields(Options)}
+    return Options(**{name: arguments[name] for name in names & arguments.keys()}, **more)
 
 
 def options_of(arguments: Mapping[str, Any]) -> Options:
-    """Keyword arguments of `map`."""
-    unknown = arguments.keys() - ({one.name for one in fields(Options)} - _OF_SWEEP)
+    """Keyword arguments of `map`; raises `TypeError` for others."""
+    unknown = arguments.keys() - ({option.name for option in fields(Options)} - _OF_SWEEP)
     if unknown:
         raise TypeError(f"no argument {', '.join(sorted(unknown))}: see codedmap.map")
     return Options(**arguments)
 
 
-def _growing(rule: StoppingRule) -> str:
-    return (
-        f"the inputs are an iterator, and {rule} may stop before all are read, so that it is not known how many are "
-        "missing: give an array, or leave it out"
-    )
+def _check_all_are_read(inputs: InputRows, rule: StoppingRule | None) -> None:
+    """Raise `InvalidArgument` if a rule may stop before an iterator has ended."""
+    if inputs.growing is not None and rule is not None:
+        raise InvalidArgument(
+            f"the inputs are an iterator, and {rule} may stop before all are read, so that it is not known how many are "
+            "missing: give an array, or leave it out"
+        )
 
 
 def rows_of(fn: Any, inputs: Any, stack: ExitStack, like: InputRows | None = None) -> InputRows:
@@ -552,7 +552,7 @@ def rows_of(fn: Any, inputs: Any, stack: ExitStack, like: InputRows | None = Non
 def _one_array(inputs: Any, fn: Any, *, objects: bool) -> InputRows:
     """The rows of a job with a code, which are one array; raises `InvalidArgument` if they cannot be.
 
-    ``objects``: whether text, and rows of different shapes, are an array of these.
+    ``objects``: whether text, and rows of different shapes, are taken, as an array of objects.
     """
     text = objects and isinstance(inputs, list) and has_text(inputs)
     try:
@@ -586,7 +586,7 @@ def engine_of(engine: Any, fn: Any, stack: ExitStack) -> Engine:
 
 
 def _rule(options: Options, code: Any, *, share: float) -> StoppingRule | None:
-    """The stopping rule that the arguments amount to; it has this share of the deadline."""
+    """The stopping rule of the arguments; calls have this ``share`` of the deadline."""
     stop, deadline, tolerance = options.stop, options.deadline, options.tolerance
     rules: list[StoppingRule] = []
     if stop is not None:
@@ -612,7 +612,7 @@ def _rule(options: Options, code: Any, *, share: float) -> StoppingRule | None:
 
 @dataclass(frozen=True, slots=True)
 class _Until(Deadline):
-    """A deadline of which estimates take what this share leaves; shown as it was given."""
+    """The time when calls end: a share of a deadline, whose rest is for estimates. Shown as the whole deadline."""
 
     share: float
 
@@ -621,7 +621,7 @@ class _Until(Deadline):
 
 
 def check_hedge_of_rows(hedge: Hedge | None) -> None:
-    """Raise `InvalidArgument` for what works with a code only."""
+    """Raise `InvalidArgument` for a hedge that needs a code."""
     if hedge is not None and hedge.after is not None:
         raise InvalidArgument(
             f"{hedge} says when a code's tasks are sent again; without a code calls are late when they "
@@ -647,6 +647,6 @@ def check_fn(fn: Any) -> None:
 
 
 def _check_kind(inputs: Any) -> None:
-    """Raise `InvalidArgument` for what looks like rows, and is none."""
+    """Raise `InvalidArgument` for inputs that look like rows, and are none."""
     for part in inputs if isinstance(inputs, tuple) else (inputs,):
         check_kind(part)

@@ -203,7 +203,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
 
 
 class _CopiesCode:
-    """A code that copies as a code for a matrix: worker n keeps block n mod K, and copies are compared."""
+    """`Uncoded` or `Replication` as a matrix code: worker n keeps block n mod K, and copies are compared."""
 
     def __init__(self, copies: Uncoded | Replication) -> None:
         if copies.fill is not None:
@@ -273,7 +273,7 @@ def _checked_code(code: Any) -> MatrixCode:
 
 
 def _check_room(blocks: CodedBlocks) -> None:
-    """Raise `NotEnoughMemory` if the coded blocks, and their transport, exceed what is free."""
+    """Raise `NotEnoughMemory` if the coded blocks, on workers and on the way there, exceed the free memory."""
     coded, code = blocks.nbytes(), blocks.code
     check_room(
         2 * coded,

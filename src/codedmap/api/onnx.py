@@ -46,13 +46,13 @@ class OnnxModel:
         """Answers (b, *y) to a batch (b, *x)."""
         self.check(batch.shape, batch.dtype)
         batch = np.ascontiguousarray(batch)
-        if self._rows is None or len(batch) == self._rows:
+        if self._batch_size is None or len(batch) == self._batch_size:
             return self._run(batch)
         # A model with a fixed batch size: whole batches, the last one padded with its last row.
         answers = []
-        for begin in range(0, len(batch), self._rows):
-            part = batch[begin : begin + self._rows]
-            padding = part[-1:].repeat(self._rows - len(part), axis=0)
+        for begin in range(0, len(batch), self._batch_size):
+            part = batch[begin : begin + self._batch_size]
+            padding = part[-1:].repeat(self._batch_size - len(part), axis=0)
             answers.append(self._run(np.concatenate([part, padding])))
         return np.concatenate(answers)[: len(batch)]
 
@@ -139,7 +139,7 @@ class OnnxModel:
         return self._session.get_inputs()[0]
 
     @property
-    def _rows(self) -> int | None:
+    def _batch_size(self) -> int | None:
         rows = self._input.shape[0]
         return rows if isinstance(rows, int) else None
 

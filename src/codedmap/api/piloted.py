@@ -29,69 +29,69 @@ from ..results.plan import Plan
 from ..results.status import Status
 from ..results.trees import leaves
 
-_CALLS = 0.4  # of the budget, for calls
-_PLENTY, _PLENTY_CALLS = 1000, 200  # rows and calls that are enough for any plan
-_FIRST, _FEWEST = 0.05, 5  # share of the rows, and rows, after which a plan is made;
-_MORE = 2.0  # times as many until the next one
-_LOOK = 0.02  # of the job's time, for a plan while it goes on
-_CLOSE = 1.05  # times the rows that there are: for so few more it does not go on
-_ESTIMATING = 0.2  # seconds for estimates, if that is more than the rest of the time
-_LAST = 0.6  # of the rows: when more have an answer, no plan is made
-_POLLED = 0.02  # seconds
-_ALIKE = 1e-3  # of the outputs' deviation, by which two answers of one row may differ
+_CALLS = 0.4  # share of the time for planning that goes to calls on the sample
+_PLENTY, _PLENTY_CALLS = 1000, 200  # answered rows and calls that together are enough for any plan
+_FIRST, _FEWEST = 0.05, 5  # share of all rows, and number of rows, answered before the first plan
+_MORE = 2.0  # factor by which answered rows grow from one plan to the next
+_PLANNING = 0.02  # share of the job's time that a plan may take while the job goes on
+_CLOSE = 1.05  # factor by which another number of rows must be larger to be worth more calls
+_ESTIMATING = 0.2  # seconds that estimates have at least
+_LAST = 0.6  # share of answered rows from which on no further plan is made
+_POLL = 0.02  # seconds between two looks whether a plan is ready
+_ALIKE = 1e-3  # standard deviations of an output by which two answers to one row may differ
 
 
 class _Piloted(RowsJob):
-    """Rows in a random order, whose answers and times tell how to run the job."""
+    """Rows computed in random order, from whose answers and call times a plan is made."""
 
     def __init__(self, *given: Any, question: Question, **rest: Any) -> None:
         super().__init__(*given, shuffled=True, **rest)
         self._question = question
-        self._first: float | None = None
-        self._again: tuple[int, Future[Reply]] | None = None
-        """A row that has an answer, and the same by another worker."""
+        self._began: float | None = None  # when the first call did
+        self._second_answer: tuple[int, Future[Reply]] | None = None
+        """To a row that has an answer already: the row, and a call on another worker."""
 
     def happened(self) -> None:
         super().happened()
         if self.counts[0] and self.scheduler.outcome is None:
-            if self._first is None:
-                self._first = max(0.0, self.seconds - max(call.seconds for call in self.calls))
-                self._compute_again()
-            self._look()
+            if self._began is None:
+                self._began = max(0.0, self.seconds - max(call.seconds for call in self.calls))
+                self._compute_one_again()
+            self._plan_if_due()
 
-    def _look(self) -> None:
-        """Plan, if it is time to; a subclass says when."""
+    def _plan_if_due(self) -> None:
+        """Plan, or end the calls for a plan, if there are enough answers."""
         raise NotImplementedError
 
     @property
     def _elapsed(self) -> float:
         """Seconds since the first call began."""
-        return 0.0 if self._first is None else self.seconds - self._first
+        return 0.0 if self._began is None else self.seconds - self._began
 
-    def _compute_no_more(self) -> None:
-        # What is estimated in the end has the last tenth of the time.
+    def _stop_calls(self) -> None:
+        """End the calls, and leave a tenth of the time until then for estimates."""
         self._deadline = self.seconds + max(_ESTIMATING, self.seconds * (1.0 / COMPUTING - 1.0))
         done, rows = self.counts[0], len(self._rows.status)
         self._stop = Share((done - 0.5) / rows)
         self.scheduler.job = replace(self.scheduler.job, stop=self._stop)
         self.wake_at(self.seconds)
 
-    def _compute_again(self) -> None:
-        """Have a row that has an answer computed by another worker, if there is one."""
+    def _compute_one_again(self) -> None:
+        """Compute a row that has an answer again, if possible on a worker that has not computed it."""
         row = int(np.flatnonzero(self._rows.status == Status.EXACT)[0])
         before = {call.worker for call in self.calls if row in call.rows}
-        names = sorted(members_of(self.engine))
-        if not names:
+        workers = sorted(members_of(self.engine))
+        if not workers:
             return
-        worker = next((name for name in reversed(names) if name not in before), names[-1])
+        worker = next((name for name in reversed(workers) if name not in before), workers[-1])
         at = slice(row, row + 1)
         batch = Batch(self._rows.inputs.batch(at), 1, range(row, row + 1))
         future = self.engine.submit(worker, self._tasks.on(worker), batch)
-        self._again = row, future
+        self._second_answer = row, future
         self.beside.append(future)
 
     def _pilot(self) -> Pilot:
-        """What is known by now."""
+        """The answers and call times so far."""
         exact = self._rows.status == Status.EXACT
         values = self.values.values(~exact)
         timed = [
@@ -100,40 +100,40 @@ class _Piloted(RowsJob):
             if call.outcome in ("answered", "late", "abandoned") and len(call.rows)
         ]
         timed += [Timed(call.worker, call.groups, seconds, False) for call, seconds in self.waiting]
-        differ = self._differ(values)
+        remark = self._disagreement(values, exact)
         pilot = Pilot.of(
             self._rows.inputs,
             exact,
             values,
             timed,
             overhead=self.scheduler.overhead,
-            remarks=(differ,) if differ else (),
+            remarks=(remark,) if remark else (),
             batches=self.scheduler.job.batches,
         )
-        return replace(pilot, copied=False, mixed=False) if differ else pilot
+        return replace(pilot, copied=False, mixed=False) if remark else pilot
 
-    def _differ(self, values: Any) -> str:
-        """That two answers of a row differ, if they do."""
-        if self._again is None or not self._again[1].done():
+    def _disagreement(self, values: Any, exact: np.ndarray) -> str:
+        """A remark that two answers to one row differ; empty if they do not, or one is still to come."""
+        if self._second_answer is None or not self._second_answer[1].done():
             return ""
-        row, future = self._again
-        with suppress(Exception):  # it says nothing then
+        row, future = self._second_answer
+        with suppress(Exception):  # a failed call says nothing of the answers
             reply = future.result()
             if reply.raised:
                 return ""
             for leaf, other in zip(leaves(values), leaves(reply.values, values), strict=True):
-                one, two = np.asarray(leaf)[row], np.asarray(other)[0]
-                apart = _apart(one, two, np.asarray(leaf)[self._rows.status == Status.EXACT])
-                if apart is not None:
+                first, second = np.asarray(leaf)[row], np.asarray(other)[0]
+                difference = _difference(first, second, np.asarray(leaf)[exact])
+                if difference is not None:
                     return (
-                        f"two answers to row {row} differ{apart}: fn draws at random, so that estimates are of its "
+                        f"two answers to row {row} differ{difference}: fn draws at random, so that estimates are of its "
                         "mean, and codes that compare answers are left out; with seed= each run of a row draws the same"
                     )
         return ""
 
 
 class Sample(_Piloted):
-    """Rows of a sample, as many as there is time for, and a plan, which may take ``budget`` seconds."""
+    """Rows of a sample, as many as ``budget`` seconds of planning allow, and the plan made from them."""
 
     def __init__(self, *given: Any, budget: float | None, **rest: Any) -> None:
         super().__init__(*given, **rest)
@@ -141,7 +141,7 @@ class Sample(_Piloted):
         self._budget = budget
 
     def plan(self) -> Plan:
-        """Compute rows, and make a plan; raises `NotEnoughAnswers` if none was answered, `RowFailed` if one failed."""
+        """Compute rows and plan; raises `NotEnoughAnswers` if no row is answered, `RowFailed` if one fails."""
         for _ in self.steps():
             pass
         outcome, answered = self.scheduler.outcome, self.counts[0]
@@ -153,9 +153,9 @@ class Sample(_Piloted):
             )
         begun, calls = time.perf_counter(), self._elapsed
         budget = self._allowed(answered)
-        if self._again is not None:
-            with suppress(Exception):  # it is only looked at if it has come
-                self._again[1].result(timeout=max(0.0, budget - calls) / 4.0)
+        if self._second_answer is not None:
+            with suppress(Exception):  # an answer that is late or failed is not compared
+                self._second_answer[1].result(timeout=max(0.0, budget - calls) / 4.0)
         return planned(
             self._question,
             self._pilot(),
@@ -164,28 +164,28 @@ class Sample(_Piloted):
         )
 
     def _allowed(self, answered: int) -> float:
-        """Seconds of planning."""
+        """Seconds that planning may take, calls included."""
         if self._budget is not None:
             return self._budget
         ask = self._question
         seconds = self._elapsed * self.engine.workers / ask.workers
         return budget_of(ask.rows, answered, seconds)
 
-    def _look(self) -> None:
+    def _plan_if_due(self) -> None:
         answered = self.counts[0]
         due = _CALLS * self._allowed(answered)
         plenty = answered >= _PLENTY and self.answers >= _PLENTY_CALLS
         if self._elapsed >= due or plenty:
-            self._compute_no_more()
+            self._stop_calls()
         else:
             self.wake_at(self.seconds + due - self._elapsed)
 
 
 class PlannedRows(_Piloted):
-    """Rows on an engine until a plan, made anew as more of them are answered, says what to do with the others.
+    """Rows without a code, until a plan recommends a code or estimates for the rest.
 
-    Plans are made in a thread, while calls run. ``coded`` makes a job for the rows that have no answer, of a code, these
-    rows, answers to the others and why some have failed, and the plan.
+    Plans are made in a thread while calls run, and anew after more answers. ``coded`` makes the job for the rest from the
+    code, these rows, the pair of answers and failures so far, and the plan.
     """
 
     def __init__(
@@ -196,14 +196,15 @@ class PlannedRows(_Piloted):
         self._plan: Plan | None = None
         self._planning: Future[Plan] | None = None
         self._next = max(_FEWEST, math.ceil(_FIRST * self._question.rows))
+        """Answered rows from which on the next plan is made."""
         self._code: Code | None = None
 
     def then(self) -> MapJob | None:
-        # After a deadline there is no time to wait for a plan.
+        # After the deadline there is no time to wait for a plan.
         late = self.scheduler.outcome is Outcome.DEADLINE
         if self._plan is None:
             if self._planning is None and not late and self.counts[0]:
-                self._planning = self._start()
+                self._planning = self._start_plan()
             if self._planning is not None and (self._planning.done() or not late):
                 self._plan = self._planning.result()
         status = self._rows.status
@@ -221,24 +222,25 @@ class PlannedRows(_Piloted):
         """As `RowsJob.result`, with the plan."""
         return replace(super().result(), plan=self._plan)
 
-    def _look(self) -> None:
+    def _plan_if_due(self) -> None:
         if self._planning is None:
             if self._next <= self.counts[0] <= max(_FEWEST, _LAST * self._question.rows):
-                self._planning = self._start()
+                self._planning = self._start_plan()
         elif self._planning.done():
-            self._plan, self._planning = self._planning.result(), None
-            self._follow(self._plan, self.counts[0])
+            plan, self._planning = self._planning.result(), None
+            self._follow(plan, first=self._plan is None)
+            self._plan = plan
             return
         if self._planning is not None:
-            self.wake_at(self.seconds + _POLLED)
+            self.wake_at(self.seconds + _POLL)
 
-    def _start(self) -> Future[Plan]:
+    def _start_plan(self) -> Future[Plan]:
         answered, begun = self.counts[0], time.perf_counter()
         ask, pilot = self._question, self._pilot()
         expected = ask.rows * self._elapsed / max(1, answered)
-        budget = max(LEAST, _LOOK * expected)
+        budget = max(LEAST, _PLANNING * expected)
 
-        def spent() -> float:  # all, where the job has ended and the plan is of no use
+        def spent() -> float:  # a plan is of no use once the job has ended
             return budget if self.ended else time.perf_counter() - begun
 
         def plan() -> Plan:
@@ -247,36 +249,37 @@ class PlannedRows(_Piloted):
 
         return _in_thread(plan)
 
-    def _follow(self, plan: Plan, answered: int) -> None:
-        """Go on as planned."""
-        best, rows = plan.rows[0], self._question.rows
-        first = self._next <= max(_FEWEST, math.ceil(_FIRST * rows))
+    def _follow(self, plan: Plan, *, first: bool) -> None:
+        """Stop for a code, or for estimates, if the plan says so; else set when to plan again."""
+        best, rows, answered = plan.rows[0], self._question.rows, self.counts[0]
         if best.code is not None and first:
             self._code = best.code
-            self._compute_no_more()
+            self._stop_calls()
             return
         wanted = _MORE * plan.computed
         if best.deadline is not None and self._question.deadline is None:
             if best.exact * rows <= _CLOSE * answered:
-                self._compute_no_more()
+                self._stop_calls()
                 return
             wanted = min(wanted, best.exact * rows)
         self._next = math.ceil(max(wanted, _CLOSE * answered))
 
 
-def _apart(one: np.ndarray, two: np.ndarray, answers: np.ndarray) -> str | None:
-    """By how much two answers differ, in words; None if they do not."""
-    if one.shape != two.shape or one.dtype.kind not in "biufc" or two.dtype.kind not in "biufc":
-        return None if np.array_equal(one, two) else ""
-    # Answers may be as large as numbers can be, or infinite.
+def _difference(first: np.ndarray, second: np.ndarray, answers: np.ndarray) -> str | None:
+    """By how much two answers to a row differ, in words that may be none; None if they do not."""
+    numbers = first.dtype.kind in "biufc" and second.dtype.kind in "biufc"
+    if first.shape != second.shape or not numbers:
+        return None if np.array_equal(first, second) else ""
+    # Answers may be infinite, or so large that their squares are.
     with np.errstate(over="ignore", invalid="ignore"):
-        spread = np.maximum(answers.std(axis=0), 1e-9 * np.abs(one))
-        off = float(np.max(np.abs(one - two) / np.where(spread > 0.0, spread, 1.0), initial=0.0))
+        spread = np.maximum(answers.std(axis=0), 1e-9 * np.abs(first))
+        distances = np.abs(first - second) / np.where(spread > 0.0, spread, 1.0)
+        off = float(np.max(distances, initial=0.0))
     return f" by {off:.2g} deviations of the outputs" if off > _ALIKE else None
 
 
 def _in_thread(make: Callable[[], Plan]) -> Future[Plan]:
-    """What is made in a thread that the end of the program does not wait for."""
+    """A plan made in a thread; the end of the program does not wait for it."""
     future: Future[Plan] = Future()
 
     def run() -> None:

@@ -57,9 +57,9 @@ def plan(
     sample : array-like, list, data frame or tuple of these
         Rows of the job, or rows like those to come.
     workers : int, optional
-        N, of the job. By default those of the engine.
+        N, the workers of the job. By default those of the engine.
     rows : int, optional
-        Of the job, by default as many as the sample has.
+        Rows of the job. By default as many as the sample has.
     error : float
         The largest root mean square error, over all rows, that is allowed, in standard deviations of the outputs; 0:
         every row must be exact.
@@ -68,9 +68,9 @@ def plan(
     tasks : int, optional
         K of codes. By default N - S, and half of the workers for copies.
     stragglers : int, optional
-        S: workers that never answer, whichever they are. All sets of them are looked at if there are at most 10,000,
-        else as many that are drawn. By default, and with ``latency``, calls are as slow as they are, and codes do
-        without a fifth of the workers, or S.
+        S: any S workers may never answer. Codes are tried without each set of S workers if these are at most 10,000,
+        else without 10,000 that are drawn. By default, and with ``latency``, all workers answer, and codes tolerate a
+        fifth of them, or S.
     latency : LatencyModel, optional
         How long a row takes (``codedmap.latency``), instead of what was timed.
     codes : mapping of str to Code, or iterable of Code, optional
@@ -102,8 +102,8 @@ def plan(
 
     Notes
     -----
-    `map` computes until nine tenths of a deadline have passed, and estimates in the rest. An error for many times as many
-    answers as there were is a supposition: the plan then gives a range.
+    `map` computes until nine tenths of a deadline have passed, and estimates in the rest. For many times as many answers
+    as the sample has, errors are extrapolated: the plan then gives a range.
     """
     check_whole("seed", seed, 0)
     for name, value in (("workers", workers), ("rows", rows), ("tasks", tasks)):
@@ -140,7 +140,7 @@ def plan(
             stragglers=stragglers, latency=latency, codes=compared, seed=seed,
         )  # fmt: skip
         show = stack.enter_context(job_progress(progress, inputs.rows, "rows of the sample"))
-        import_what_is_used()  # which a plan has no time for
+        import_what_is_used()  # first, because it takes longer than a plan may
         return Sample(
             Job(inputs.rows),
             used,

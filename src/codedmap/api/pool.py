@@ -32,8 +32,8 @@ class Pool:
 
     Each call is a job of `codedmap.map`: what crashes is made again, and what is late is sent to a second worker.
     Nothing is ever estimated. Functions take one input and return anything that can be pickled; lambdas and
-    functions of a notebook can be sent, too. They may run more than once for an input. A function is sent again only if
-    it is pickled otherwise than in the call before: an optimiser sends its objective once, with all data that it holds.
+    functions of a notebook can be sent, too. They may run more than once for an input. A function whose pickle equals
+    that of the call before is not sent again: an optimiser sends its objective, with the data in it, once.
 
     SciPy, emcee, dynesty and other libraries take a pool, or its `map`; the pool itself may be called in its place.
 
@@ -75,15 +75,15 @@ class Pool:
         check_hedge_of_rows(hedge)
         self._stack = ExitStack()
         self._engine = engine_of(engine, None, self._stack)
-        self._given: dict[str, Any] = {
+        self._options: dict[str, Any] = {
             "engine": self._engine,
             "hedge": hedge,
             "retries": retries,
             "call_timeout": call_timeout,
             "progress": False,
         }
-        self._before: tuple[bytes, Resident] | None = None
-        """What the last call has left on the workers, and the digest of what it was pickled as."""
+        self._resident: tuple[bytes, Resident] | None = None
+        """The digest of the pickled function of the last call, and this function, kept on the workers."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object] = lambda: None
         """Ends the loop and its threads; so does dropping the pool."""
@@ -112,7 +112,7 @@ class Pool:
         iterable : iterable
             The inputs. All are read before the first is computed.
         chunksize : int, optional
-            Inputs of a call. By default calls take 0.05 to 0.2 s, by what was seen.
+            Inputs of a call. By default as many as take 0.05 to 0.2 s, judged by earlier calls.
         callback : callable, optional
             Called here with each answer, in the order of their arrival.
 
@@ -154,9 +154,9 @@ class Pool:
     ) -> Iterator[Any]:
         """The answers in the order of the inputs, each as soon as it and all before it are there.
 
-        Calls are sent at once. Of what has no length, such as a generator, inputs are read as workers need them, in a
-        thread of their own; it may be endless. Closing the iterator abandons the calls that still run. What ``fn`` raised
-        for an input is raised in its place, after the answers to all before it.
+        Calls are sent before the first answer is asked for. What has no length, such as a generator, is read in another
+        thread as workers need inputs, and may be endless. Closing the iterator abandons the calls that still run. What
+        ``fn`` raised for an input is raised in its place, after the answers to all before it.
         """
         return _in_order(self._arrivals(_Task(fn), iterable, chunksize, ordered=True))
 
@@ -177,9 +177,9 @@ class Pool:
         return self._submit(partial(fn, *args, **kwargs))
 
     def _submit(self, fn: Callable[[], Any], *parts: Callable[[], list[Any]]) -> Future[Any]:
-        """Compute ``fn()``; if that ends its worker or takes too long, its parts, whose lists together are its answer.
+        """Compute ``fn()``; if it ends its worker or takes too long, its ``parts`` apart, whose lists are joined.
 
-        Without retries only ``fn()``, which may have run in part.
+        Without retries parts are not computed, because ``fn()`` may have run some of them.
         """
         if getattr(self._engine, "runs_here", False):
             return Inline().submit(fn)
@@ -187,7 +187,7 @@ class Pool:
             self._check_open()
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                # Before the thread, and the loop is the pool's after it: Ctrl-C may come where the thread starts.
+                # Ctrl-C may come while the thread starts, so its end is arranged before, and the loop is kept after.
                 stop = weakref.finalize(self, loop.call_soon_threadsafe, loop.stop)
                 self._stop, stop.atexit = stop, False
                 threading.Thread(target=_serve, args=(loop,), daemon=True).start()
@@ -218,7 +218,7 @@ class Pool:
         )
 
     def _close(self, *, cancel: bool) -> None:
-        if os.getpid() != self._owner:  # where its threads are
+        if os.getpid() != self._owner:  # a fork of the process has none of the pool's threads
             return
         with self._lock:
             self._closed = True
@@ -243,8 +243,8 @@ class Pool:
     ) -> list[Any]:
         items = list(iterable)
         answers = [None] * len(items)
-        for place, answer in self._arrivals(task, items, chunksize):
-            answers[place] = answer
+        for position, answer in self._arrivals(task, items, chunksize):
+            answers[position] = answer
             if callback is not None:
                 callback(answer)
         return answers
@@ -252,68 +252,69 @@ class Pool:
     def _arrivals(
         self, task: _Task, iterable: Iterable[Any], chunksize: int | None, *, ordered: bool = False
     ) -> Iterator[tuple[int, Any]]:
-        """The place of each answer and the answer, as they arrive; the calls are sent now."""
+        """The position of each input and its answer, as answers arrive; the calls are sent now."""
         self._check_open()
         if chunksize is not None:
             check_whole("chunksize", chunksize, 1)
-        given = self._given | {"on_error": "record"}  # answers to inputs before are still to come
+        options = self._options | {"on_error": "record"}  # answers before it are wanted
         if hasattr(iterable, "__len__"):
             items = list(iterable)
             if not items:
                 return iter(())
             inputs: Any = [_Sealed(item) for item in items]
         else:
-            with _plainly():
+            with _own_exceptions():
                 inputs = Batches((_Sealed(item) for item in iterable), single)
             if not inputs.rows:
                 inputs.close()
                 return iter(())
             items = None
-        results = stream(self._staying(task), inputs, chunk=chunksize, **given)
+        results = stream(self._kept(task), inputs, chunk=chunksize, **options)
         return self._arriving(results, None if items is None else len(items), ordered)
 
     async def _one(self, task: _Task, *parts: Callable[[], list[Any]]) -> Any:
-        # As amap, in this thread, which has nothing else to do: starting others takes longer than a short call.
+        # Not by amap, whose threads take longer to start than a short call: this thread does nothing else.
         try:
             with ExitStack() as stack:
-                job = options_of(self._given).job(itemwise(task), [_Sealed(())], stack)
+                job = options_of(self._options).job(itemwise(task), [_Sealed(())], stack)
                 async with aclosing(job.asteps()) as steps:
                     async for _ in steps:
                         pass
                 return job.result().values[0].value
         except RowFailed as failed:
-            cause = _cause(0, failed.__cause__, 1)
-            if not (parts and self._given["retries"] and isinstance(cause, WorkerLost)):
+            cause = _to_raise(0, failed.__cause__, 1)
+            if not (parts and self._options["retries"] and isinstance(cause, WorkerLost)):
                 raise cause from cause.__cause__
-        return [one for part in parts for one in await self._one(_Task(part, star=True))]
+        return [answer for part in parts for answer in await self._one(_Task(part, star=True))]
 
-    def _staying(self, task: _Task) -> Any:
-        """The task; that of the call before, which is on the workers, if it is pickled as this one is."""
-        made = itemwise(task)
+    def _kept(self, task: _Task) -> Any:
+        """The task as a function that workers keep: that of the call before, if both have the same pickle."""
+        fn = itemwise(task)
         if getattr(self._engine, "in_process", False):
-            return made
+            return fn
         try:
-            digest = PickledOnce(made).digest()
+            digest = PickledOnce(fn).digest()
         except Exception:  # the first call says what cannot be sent
-            return made
-        before = self._before  # read once: another thread may call the pool as well
-        if before is None or before[0] != digest:
-            before = self._before = digest, Resident(made, self._engine)
-        return before[1]
+            return fn
+        kept = self._resident  # read once: another thread may call the pool as well
+        if kept is None or kept[0] != digest:
+            kept = self._resident = digest, Resident(fn, self._engine)
+        return kept[1]
 
     def _arriving(
         self, results: Generator[MapResult, None, None], items: int | None, ordered: bool
     ) -> Iterator[tuple[int, Any]]:
+        """As `_arrivals`, of a job with so many ``items``, None if not known; raises at a failure."""
         seen = np.array([], dtype=bool)
         with closing(results):
             try:
-                with _plainly():
+                with _own_exceptions():
                     for result in results:
                         seen = np.r_[seen, np.zeros(len(result.exact) - len(seen), dtype=bool)]
-                        for place in np.flatnonzero(result.exact & ~seen):
-                            sealed = result.values[place]
-                            yield int(place), sealed.value
-                            del sealed.value  # the job has no use for it
+                        for position in np.flatnonzero(result.exact & ~seen):
+                            sealed = result.values[position]
+                            yield int(position), sealed.value
+                            del sealed.value  # the job would keep it in memory
                         seen |= result.exact
                         row = min(result.failures, default=None)
                         if row is not None and (not ordered or seen[:row].all()):
@@ -332,7 +333,7 @@ class Pool:
                     "the pool was closed while answers were still to come: take them all before it is closed, or its with "
                     "block is left"
                 ) from error
-            cause = _cause(row, result.failures[row], items)
+            cause = _to_raise(row, result.failures[row], items)
             raise cause from cause.__cause__
 
     def _check_open(self) -> None:
@@ -345,7 +346,7 @@ class Pool:
 
 
 class _Sealed:
-    """An input or an answer, which nothing on the way may turn into an array."""
+    """An input or an answer in a wrapper, so that nothing on the way makes an array of it."""
 
     __slots__ = ("value",)
 
@@ -354,7 +355,7 @@ class _Sealed:
 
 
 class _Task:
-    """The caller's function, from what is sealed to what is sealed."""
+    """The caller's function, with sealed inputs and answers; ``star``: an input holds all arguments."""
 
     def __init__(self, fn: Callable[..., Any], *, star: bool = False) -> None:
         check_fn(fn)
@@ -362,17 +363,18 @@ class _Task:
 
     def __call__(self, item: _Sealed) -> _Sealed:
         answer = self.fn(*item.value) if self.star else self.fn(item.value)
-        # An objective in a wrapper of SciPy's, which would only say "'<' not supported between NoneType and float".
+        # SciPy itself would only say "'<' not supported between NoneType and float".
         if answer is None and type(self.fn).__module__.startswith("scipy."):
             raise _NoNumber
         return _Sealed(own_copy(answer))
 
 
 class _NoNumber(Exception):
-    """An objective returned None."""
+    """An objective of SciPy's returned None."""
 
 
 def _arguments(iterable: Iterable[Iterable[Any]]) -> list[tuple[Any, ...]]:
+    """The arguments of each call of `starmap`; raises `InvalidArgument` for an input that is no iterable."""
     items: list[tuple[Any, ...]] = []
     for item in iterable:
         if not np.iterable(item):
@@ -385,14 +387,14 @@ def _arguments(iterable: Iterable[Iterable[Any]]) -> list[tuple[Any, ...]]:
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the jobs of calls that were submitted."""
+    """Run an event loop, for calls that were submitted, until it is stopped."""
     loop.run_forever()
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
 
 
 async def _ended(*, cancel: bool) -> None:
-    """Wait until all other tasks of this event loop have ended."""
+    """Wait until all other tasks of this event loop have ended; ``cancel``: cancel them first."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks if cancel else ():
         task.cancel()
@@ -400,8 +402,8 @@ async def _ended(*, cancel: bool) -> None:
 
 
 @contextmanager
-def _plainly() -> Iterator[None]:
-    """Raise what an iterator of inputs has raised as it was."""
+def _own_exceptions() -> Iterator[None]:
+    """Raise what an iterator of inputs has raised, instead of the error that it has caused."""
     try:
         yield
     except InvalidArgument as error:
@@ -412,15 +414,15 @@ def _plainly() -> Iterator[None]:
 def _in_order(arrivals: Iterator[tuple[int, Any]]) -> Iterator[Any]:
     waiting: dict[int, Any] = {}
     due = 0
-    for place, answer in arrivals:
-        waiting[place] = answer
+    for position, answer in arrivals:
+        waiting[position] = answer
         while due in waiting:
             yield waiting.pop(due)
             due += 1
 
 
-def _cause(row: int, cause: BaseException | None, items: int | None) -> BaseException:
-    """What ``fn`` raised for an input, or how it ended its worker."""
+def _to_raise(row: int, cause: BaseException | None, items: int | None) -> BaseException:
+    """The exception for input ``row`` of so many ``items``, with its number; ``cause``: why the row failed."""
     assert cause is not None
     of = "" if items is None else f" of {items}"
     name = f"input {row}{of}" if items != 1 else "the input"

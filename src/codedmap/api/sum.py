@@ -276,7 +276,7 @@ def _coded_parts(parts: Any, code: SumCode | None, engine: Engine | Executor | N
 
 
 def _cut(parts: Any, count: int) -> list[tuple[Any, ...]]:
-    """The items of each of so many parts."""
+    """The items of each of ``count`` parts; raises `InvalidArgument` if they cannot be cut into so many."""
     whole = hasattr(parts, "shape")
     if not whole:
         if isinstance(parts, (str, bytes, Mapping)) or not isinstance(parts, Iterable):
@@ -307,7 +307,7 @@ def _cut(parts: Any, count: int) -> list[tuple[Any, ...]]:
 
 
 def _bytes(item: Any) -> int:
-    """Bytes of an item, of what gives its size."""
+    """Bytes of an item, as far as its arrays and bytes tell them."""
     if isinstance(item, (tuple, list)):
         return builtins.sum(map(_bytes, item))
     if isinstance(item, Mapping):

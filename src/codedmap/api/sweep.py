@@ -40,11 +40,11 @@ from ..results.trees import (
 from ..storage.source import extra
 from .map import HEDGE, check_fn, options_from
 
-ADDED = "status", "error"  # columns
-_LIST = 12  # names that are listed in a message
-_CATEGORIES = 20  # at most, of a column of text from which rows are estimated
-_COMPARED = 100_000  # rows that are compared with each other to say that some are equal
-_NUMBER = re.compile(r"\s*[-+]?\.?\d")
+ADDED = "status", "error"  # columns that sweep adds
+_LISTED = 12  # names in a message, at most
+_CATEGORIES = 20  # different texts in a column, at most, for estimates to use it
+_COMPARED = 100_000  # rows, at most, among which a note counts those that are equal
+_NUMBER = re.compile(r"\s*[-+]?\.?\d")  # how a text begins that may be a number with its unit
 
 
 def sweep(
@@ -77,10 +77,10 @@ def sweep(
     Parameters
     ----------
     fn : callable
-        Called with the values of a row by name, ``fn(a=..., b=...)``; whole numbers are Python's own, and dates and durations
-        NumPy's ``datetime64`` and ``timedelta64``. It returns a number, an array, or a dict or
-        dataclass of numbers, text and arrays, the same for each row. A number or an array is called ``y``, and parts of
-        a tuple ``y_0``, ``y_1`` and so on.
+        Called with the values of a row by name, ``fn(a=..., b=...)``. Whole numbers are Python's own; dates and durations
+        are NumPy's ``datetime64`` and ``timedelta64``. It returns a number, an array, or a dict or dataclass of numbers,
+        text and arrays; the names and shapes are the same for each row. A single number or array becomes the output
+        ``y``, and the parts of a tuple become ``y_0``, ``y_1`` and so on.
     design : data frame, xarray.Dataset, dict, SALib.ProblemSpec or tuple
         m >= 1 rows.
 
@@ -116,8 +116,8 @@ def sweep(
         number with a unit among numbers, or columns of different length, or if its columns are not the arguments of
         ``fn``.
     InvalidAnswer
-        If ``fn`` returns an output that has the name of an input, or what is no output; or if more rows have other
-        outputs than those that were answered first. Fewer are FAILED.
+        If ``fn`` returns an output that has the name of an input, or what is no output; or if more answers differ in
+        their outputs from the first than agree with it. As long as fewer differ, their rows are FAILED.
     CodedmapError
         As `map`.
 
@@ -134,17 +134,17 @@ def sweep(
     >>> result.table["status"].tolist()
     ['EXACT', 'EXACT', 'EXACT']
     """
-    given = dict(locals())
-    _check_given(fn, out)
+    arguments = dict(locals())
+    _check_fn_and_out(fn, out)
     takes = signature_of(fn)
     rows = _rows(design, None if frame else takes)
     check_columns(rows.columns)
     if takes is not None:
-        given_too = [*(kwargs or {}), *(["rng"] if seed is not None else [])]
+        fixed = [*(kwargs or {}), *(["rng"] if seed is not None else [])]
         if frame:
-            _check_frame_call(takes, given_too)
+            _check_frame_call(takes, fixed)
         else:
-            check_call(takes, list(rows.columns), given_too)
+            check_call(takes, list(rows.columns), fixed)
     at, inverse = _distinct(rows.columns) if unique else (slice(None), None)
     columns = {name: column[at] for name, column in rows.columns.items()}
     if frame and rows.framed:
@@ -152,7 +152,7 @@ def sweep(
     else:
         inputs = tuple(columns.values())
     like = as_numbers(columns)
-    options = options_from(given, on_error="record", before=columns, like=like)
+    options = options_from(arguments, on_error="record", before=columns, like=like)
     task: Any = _Task(fn, tuple(columns), (*rows.taken, *ADDED), frame, rows.framed)
     with ExitStack() as stack:
         run = options.job(task if frame else itemwise(task), inputs, stack).run()
@@ -167,9 +167,9 @@ class _Rows(NamedTuple):
     """The rows of a design."""
 
     columns: dict[str, np.ndarray]  # each (m,)
-    table: Any  # what outputs are put beside
-    dims: tuple[str, ...] = ()
-    shape: tuple[int, ...] | None = None  # of a Dataset
+    table: Any  # a frame, a Dataset or a dict, which outputs are added to
+    dims: tuple[str, ...] = ()  # of a Dataset, as its shape
+    shape: tuple[int, ...] | None = None  # None if it is no Dataset
     problem: Mapping[str, Any] | None = None  # SALib's
 
     @property
@@ -186,7 +186,7 @@ class _Rows(NamedTuple):
 
 
 def _rows(design: Any, takes: inspect.Signature | None) -> _Rows:
-    """Take a design apart; raises `InvalidArgument` if it is none."""
+    """The rows of a design of any kind; raises `InvalidArgument` if it is of none."""
     if isinstance(design, Mapping) and {"names", "bounds"} <= set(design):
         sample = getattr(design, "samples", None)  # of a ProblemSpec
         if sample is None:
@@ -299,27 +299,27 @@ def check_columns(columns: Mapping[str, np.ndarray]) -> None:
             "compute"
         )
     for name, column in columns.items():
-        lost = _lost(column)
-        if lost.any():
+        missing = _missing(column)
+        if missing.any():
             raise InvalidArgument(
-                f"column {name!r} of the design has no value in {lost.sum():,} of {len(column):,} rows (the first "
-                f"is row {lost.argmax()}): give values, or leave these rows out"
+                f"column {name!r} of the design has no value in {missing.sum():,} of {len(column):,} rows (the first "
+                f"is row {missing.argmax()}): give values, or leave these rows out"
             )
         if column.dtype.kind in "OU":
             _check_units(name, column)
 
 
-def _lost(column: np.ndarray) -> np.ndarray:
-    """(m,) bool: NaN, NaT or None."""
+def _missing(column: np.ndarray) -> np.ndarray:
+    """(m,) bool: whether an entry is NaN, NaT, NA or None."""
     if column.dtype != object:
-        return np.asarray(column != column)  # noqa: PLR0124  NaN and NaT are not themselves
+        return np.asarray(column != column)  # noqa: PLR0124  NaN and NaT differ from themselves
     names = np.array([type(value).__name__ for value in column])
     nans = [isinstance(value, float | np.floating) and np.isnan(value) for value in column]
     return np.isin(names, ("NoneType", "NAType", "NaTType")) | nans
 
 
 def _check_units(name: str, column: np.ndarray) -> None:
-    """Raise `InvalidArgument` if text that begins like a number stands among numbers."""
+    """Raise `InvalidArgument` for text such as "3 mm" among numbers."""
     numbers = np.array([_is_number(value) for value in column])
     if not numbers.any():
         return
@@ -342,16 +342,16 @@ def _is_number(value: Any) -> bool:
 
 
 def count_equal(columns: Mapping[str, np.ndarray]) -> int:
-    """How many rows equal an earlier one, for a note; 0 if that would take long to find."""
+    """How many rows equal an earlier one; 0 if they are too many to compare, or cannot be compared."""
     rows = len(next(iter(columns.values())))
-    with suppress(InvalidArgument):  # they cannot be compared
+    with suppress(InvalidArgument):
         return rows - len(_distinct(columns)[0]) if rows <= _COMPARED else 0
     return 0
 
 
 def _distinct(columns: Mapping[str, np.ndarray]) -> tuple[Any, np.ndarray]:
-    """The first of each rows that are equal, and for each row which of these it equals."""
-    # As bytes, because fn may distinguish -0.0 from 0.0, and 1 from True among objects.
+    """The first row of each kind of equal rows, and for each row (m,) the number of its kind."""
+    # Numbers are compared as bytes, and objects with their types: fn may tell -0.0 from 0.0, and 1 from True.
     parts: list[Iterator[Any]] = [
         ((type(v), v) for v in column) if column.dtype == object else (v.tobytes() for v in column)
         for column in columns.values()
@@ -367,22 +367,22 @@ def _distinct(columns: Mapping[str, np.ndarray]) -> tuple[Any, np.ndarray]:
 
 
 def as_numbers(columns: Mapping[str, np.ndarray]) -> InputRows:
-    """The rows of a design by which others are estimated: text of few kinds is a flag for each of these."""
+    """A design as inputs for estimates: a column of few different texts becomes a column of flags for each of them."""
     parts, names = [], []
     for name, column in columns.items():
-        kinds = _categories(column)
-        if kinds:
-            parts.append(np.asarray(column[:, None] == np.array(kinds, dtype=object), dtype=bool))
-            names += [f"{name} = {one}" for one in kinds]
+        texts = _categories(column)
+        if texts:
+            parts.append(np.asarray(column[:, None] == np.array(texts, dtype=object), dtype=bool))
+            names += [f"{name} = {text}" for text in texts]
         else:
-            large = column.dtype.kind == "O" and all(map(is_real, column))  # of more than 64 bits
+            large = column.dtype.kind == "O" and all(map(is_real, column))  # beyond 64 bits
             parts.append(column.astype(np.float64) if large else column)
             names.append(name)
     return InputRows(tuple(parts), names)
 
 
 def _categories(column: np.ndarray) -> list[Any]:
-    """The values of a column of text, in the order of their first rows; none if they are many, or of numbers."""
+    """The different texts of a column, in the order of their first rows; none if they are many, or not all are text."""
     if column.dtype.kind not in "OUS" or not all(isinstance(v, str | bytes) for v in column):
         return []
     found = list(dict.fromkeys(column.tolist()))
@@ -392,7 +392,7 @@ def _categories(column: np.ndarray) -> list[Any]:
 # The function -------------------------------------------------------------------------------------------
 
 
-def _check_given(fn: Any, out: Any) -> None:
+def _check_fn_and_out(fn: Any, out: Any) -> None:
     if isinstance(fn, Itemwise | Resident):
         raise InvalidArgument(
             f"fn is of type {type(fn).__name__}, and sweep calls fn for each row by itself: give the function that it was made "
@@ -408,7 +408,7 @@ def _check_given(fn: Any, out: Any) -> None:
 
 
 def signature_of(fn: Callable[..., Any]) -> inspect.Signature | None:
-    """The arguments of ``fn``; None if they are not known."""
+    """The arguments that ``fn`` takes; None if Python does not know them."""
     try:
         return inspect.signature(fn)
     except (TypeError, ValueError):
@@ -416,7 +416,7 @@ def signature_of(fn: Callable[..., Any]) -> inspect.Signature | None:
 
 
 def check_call(takes: inspect.Signature, columns: Sequence[str], fixed: Sequence[str]) -> None:
-    """Raise `InvalidArgument` if the columns, and what is the same for all rows, are not the arguments of ``fn``."""
+    """Raise `InvalidArgument` unless ``fn`` takes the columns and the ``fixed`` arguments, the same for all rows, by name."""
     twice = [name for name in fixed if name in columns]
     if twice:
         raise InvalidArgument(
@@ -444,8 +444,8 @@ def _check_frame_call(takes: inspect.Signature, fixed: Sequence[str]) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:_LIST])) or "no columns"
-    return shown + (f" and {len(names) - _LIST:,} more" if len(names) > _LIST else "")
+    shown = ", ".join(map(repr, names[:_LISTED])) or "no columns"
+    return shown + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -453,10 +453,10 @@ class _Task:
     """Calls ``fn`` with columns by name, and returns its outputs as a dict."""
 
     fn: Callable[..., Any]
-    names: tuple[str, ...]
-    taken: tuple[str, ...]  # names that no column of an output may have
+    names: tuple[str, ...]  # of the columns
+    taken: tuple[str, ...]  # names in the table, which no output may have
     frame: bool
-    apart: bool  # whether entries of arrays become columns
+    split: bool  # whether each entry of an array becomes a column of the table
 
     def __call__(self, *parts: Any, **keywords: Any) -> dict[str, Any]:
         given: Any = dict(zip(self.names, parts, strict=False))
@@ -468,10 +468,11 @@ class _Task:
         else:
             answer = self.fn(parts[0] if hasattr(parts[0], "columns") else given, **keywords)
         outputs = _outputs(answer, self.frame)
-        wrong = self._wrong(answer, outputs, len(parts[0]) if self.frame else None)
-        return outputs if wrong is None else {"y": _Refused(wrong)}
+        reason = self._unusable(answer, outputs, len(parts[0]) if self.frame else None)
+        return outputs if reason is None else {"y": _Unusable(reason)}
 
-    def _wrong(self, answer: Any, outputs: Mapping[Any, Any], rows: int | None) -> str | None:
+    def _unusable(self, answer: Any, outputs: Mapping[Any, Any], rows: int | None) -> str | None:
+        """Why outputs, of so many rows if ``frame``, cannot be put into the table; None if they can."""
         if answer is None or not outputs:
             return f"fn returned {answer!r}: return a number, an array, or a dict of these"
         axes_of: dict[str, int] = {}
@@ -492,7 +493,7 @@ class _Task:
                 )
             axes_of[name] = axes - self.frame
         for other in (*self.taken, *outputs):
-            for name in _named_by(str(other), axes_of, self.apart):
+            for name in _outputs_with(str(other), axes_of, self.split):
                 if name != other or other in self.taken:
                     return (
                         f"fn returned the output {name!r}, and there is {other!r} beside it in the table: return it by "
@@ -501,16 +502,16 @@ class _Task:
         return None
 
 
-def _named_by(column: str, axes_of: Mapping[str, int], apart: bool) -> Iterator[str]:
-    """The outputs, by their numbers of axes, that have a column, dimension or standard errors of this name."""
+def _outputs_with(column: str, axes_of: Mapping[str, int], split: bool) -> Iterator[str]:
+    """Outputs that add a column, standard errors or a dimension of this name to the table, such as y_0 or y_dim_0."""
     for base in dict.fromkeys((column, column.removesuffix("_stderr"))):
-        name, cut, number = base, 0, "0"
-        while number.isdecimal() and (apart or cut < 2):
+        name, indices, number = base, 0, "0"
+        while number.isdecimal() and (split or indices < 2):
             axes = axes_of.get(name)
-            if axes is not None and (axes == cut if apart else axes or not cut):
+            if axes is not None and (axes == indices if split else axes or not indices):
                 yield name
-            name, _, number = name.rpartition("_" if apart else "_dim_")
-            cut += 1
+            name, _, number = name.rpartition("_" if split else "_dim_")
+            indices += 1
 
 
 def _axes(value: Any) -> int:
@@ -520,18 +521,18 @@ def _axes(value: Any) -> int:
         return 0
 
 
-class _Refused:
-    """An answer that ends the job: what fn raises costs its row, and this the sweep."""
+class _Unusable:
+    """An answer that ends the sweep, where an exception of ``fn`` would cost only its row."""
 
-    def __init__(self, message: str) -> None:
-        self._message = message
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
-        raise InvalidAnswer(self._message)
+        raise InvalidAnswer(self._reason)
 
 
 def _outputs(answer: Any, frame: bool) -> dict[Any, Any]:
-    """An answer as a dict."""
+    """An answer as a dict of named outputs."""
     parts = parts_of(answer)
     if parts is not None:
         return parts
@@ -546,7 +547,7 @@ def _outputs(answer: Any, frame: bool) -> dict[Any, Any]:
 
 
 def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None, equal: int) -> SweepResult:
-    """The result for all rows; ``inverse``: which of the distinct rows each is."""
+    """The result of a sweep with ``equal`` repeated rows; ``inverse`` (m,): which row of ``run`` each is, None: its own."""
     each = slice(None) if inverse is None else inverse
     status = run.status[each]
     values, stderr = (
@@ -570,7 +571,7 @@ def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None, equal: int)
 
 
 def _outputs_of(run: MapResult) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Outputs (m, *y) in memory, none if no row was answered; and the standard errors of those that are numbers."""
+    """Outputs (m, *y), read into memory, and standard errors of those that are numbers; none if no row has an answer."""
     known, values, stderr = run.status < Status.FAILED, run.values, run.stderr
     if not known.any():
         return {}, {}
@@ -582,18 +583,18 @@ def _outputs_of(run: MapResult) -> tuple[dict[str, np.ndarray], dict[str, np.nda
         values = {name: whole_column(array[:][known], known) for name, array in values.items()}
         stderr = {name: array[:] for name, array in stderr.items()}
     values = {name: _with_nan(_with_unit(output), known) for name, output in values.items()}
-    unknown = np.where(run.status == Status.EXACT, 0.0, np.nan)  # where none is estimated
+    not_estimated = np.where(run.status == Status.EXACT, 0.0, np.nan)
     return values, {
         name: np.where(np.isinf(stderr[name]), np.nan, stderr[name])
         if name in stderr
-        else for_all_entries(unknown, output.shape[1:])
+        else for_all_entries(not_estimated, output.shape[1:])
         for name, output in values.items()
         if output.dtype.kind in "biufc"
     }
 
 
 def _with_unit(output: np.ndarray) -> np.ndarray:
-    """Times in seconds if they have no unit because none is known, which pandas does not take."""
+    """Times that are all NaT and have no unit, which pandas does not take, in seconds; others as they are."""
     kind = output.dtype.kind
     if kind not in "mM" or np.datetime_data(output.dtype)[0] != "generic":
         return output
@@ -601,7 +602,7 @@ def _with_unit(output: np.ndarray) -> np.ndarray:
 
 
 def _with_nan(output: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Numbers among which ``fn`` returned None as floats, with NaN there, if floats hold them."""
+    """Numbers and None as floats and NaN, if floats hold the numbers exactly; others as they are."""
     if output.dtype != object:
         return output
     answers = list(output[known].flat)
@@ -620,15 +621,18 @@ def _table(
     failures: Mapping[int, BaseException],
 ) -> Any:
     """The design with further columns."""
-    more = {"status": np.array([one.name for one in Status])[status]}
+    added = {"status": np.array([one.name for one in Status])[status]}
     if failures:
-        more["error"] = np.full(len(status), "" if rows.shape is not None else None, dtype=object)
+        added["error"] = np.full(len(status), "" if rows.shape is not None else None, dtype=object)
         for row, error in failures.items():
-            more["error"][row] = short(error)
+            added["error"][row] = short(error)
     if not isinstance(rows.table, dict):  # the others hold only text that UTF-8 can encode
         escaped = np.frompyfunc(encodable, 1, 1)
-        values = {n: escaped(it) if it.dtype == object else it for n, it in values.items()}
-    kinds = [(values, ""), (stderr, "_stderr"), (more, "")]
+        values = {
+            name: escaped(column) if column.dtype == object else column
+            for name, column in values.items()
+        }
+    groups = [(values, ""), (stderr, "_stderr"), (added, "")]
     if rows.shape is not None:
         return rows.table.assign(
             {
@@ -636,15 +640,17 @@ def _table(
                     (*rows.dims, *(f"{name}_dim_{k}" for k in range(output.ndim - 1))),
                     output.reshape((*rows.shape, *output.shape[1:])),
                 )
-                for outputs, end in kinds
+                for outputs, end in groups
                 for name, output in outputs.items()
             }
         )
     if isinstance(rows.table, dict):
-        return rows.table | {name + end: it for some, end in kinds for name, it in some.items()}
+        return rows.table | {
+            name + end: out for outputs, end in groups for name, out in outputs.items()
+        }
     columns = {
         column + end: output[at]
-        for outputs, end in kinds
+        for outputs, end in groups
         for name, output in outputs.items()
         for column, at in entries(name, output)
     }
@@ -653,17 +659,17 @@ def _table(
         made = pandas.DataFrame(columns, index=rows.table.index)
         return pandas.concat([rows.table, made], axis=1)
     polars = extra("polars", "a frame")
-    return rows.table.hstack([_of_polars(polars, name, one) for name, one in columns.items()])
+    return rows.table.hstack([_series(polars, *column) for column in columns.items()])
 
 
-def _of_polars(polars: Any, name: str, column: np.ndarray) -> Any:
-    """A column of polars, of objects where it has no type that holds all values as they are."""
+def _series(polars: Any, name: str, column: np.ndarray) -> Any:
+    """A series of polars; of objects if none of its types holds all values unchanged."""
     objects, kind = column.dtype == object, column.dtype.kind
     units = ("ms", "ns") if kind in "mM" else ()
     finer = (cast_values(column, np.dtype(f"{kind}8[{unit}]")) for unit in units)
     for given in (column.tolist() if objects else column, *finer):
         with suppress(Exception):  # whatever it raises
-            made = polars.Series(name, given)
-            if len(made) == len(column) and (not objects or made.to_list() == given):
-                return made
+            series = polars.Series(name, given)
+            if len(series) == len(column) and (not objects or series.to_list() == given):
+                return series
     return polars.Series(name, list(column), dtype=polars.Object)
