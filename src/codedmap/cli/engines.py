@@ -18,7 +18,7 @@ import cloudpickle
 import codedmap as cm
 
 from ..engines.local_worker import start_server
-from .shell import ENDING, flush_output
+from .shell import END_SIGNALS, flush_output
 
 _TIMEOUT = 10.0  # seconds for a cluster to answer, and then for its first worker
 
@@ -48,13 +48,13 @@ def _dask(workers: int | None, address: str) -> Iterator[cm.engines.Engine]:
 
 @contextmanager
 def _ray(workers: int | None, address: str = "") -> Iterator[cm.engines.Engine]:
-    engine = cm.engines.Ray  # likewise
+    engine = cm.engines.Ray  # says how to install the extra if it is missing
     import ray  # noqa: PLC0415  an extra
 
     # No usage statistics where this command starts the cluster.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _check_reachable(address)
-    handlers = {number: signal.getsignal(number) for number in ENDING}
+    handlers = {number: signal.getsignal(number) for number in END_SIGNALS}
     try:
         ray.init(
             address or None,
@@ -76,7 +76,7 @@ def _ray(workers: int | None, address: str = "") -> Iterator[cm.engines.Engine]:
 
 
 def _local(workers: int | None) -> cm.engines.Local:
-    flush_output()  # multiprocessing does so before it starts a process, and would fail there
+    flush_output()  # else multiprocessing does, as it starts a process, and fails if it cannot
     start_server()
     return cm.engines.Local(workers)
 
@@ -100,7 +100,7 @@ def engine_named(words: str, workers: int | None) -> Callable[[], AbstractContex
 
 
 def _check_reachable(address: str) -> None:
-    # Ray itself retries for minutes.
+    # Ray itself would try for minutes to reach a cluster.
     host, colon, port = address.rpartition(":")
     if not (colon and port.isdecimal()) or "/" in host:
         if address not in ("", "auto"):

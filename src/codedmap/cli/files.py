@@ -44,7 +44,7 @@ def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
 
 
 def _chosen(path: Path, keys: list[str], key: str | None) -> str:
-    found = keys if key is None else [one for one in keys if one == key]
+    found = [name for name in keys if key in (None, name)]
     if len(found) != 1:
         raise cm.InvalidArgument(
             f"{path} holds {len(keys)} arrays ({', '.join(keys)}): choose one of these with --key NAME"
@@ -53,7 +53,7 @@ def _chosen(path: Path, keys: list[str], key: str | None) -> str:
 
 
 def check_apart(output: Path, *read: str | Path) -> None:
-    """Raise `InvalidArgument` if the output is one of the files that are read, which it would replace."""
+    """Raise `InvalidArgument` if the output would replace one of the files that are read."""
     for path in read:
         with suppress(OSError):  # one of the files does not exist
             if output.samefile(path):

@@ -24,7 +24,7 @@ _STDERR = "_stderr"
 
 
 def _names(text: str) -> tuple[str, ...]:
-    # As in the first line of a CSV file, where a name may be quoted.
+    # Read like the first line of a CSV file, because a name may be quoted.
     names = tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True), ()))
     if not names or "" in names or len(set(names)) < len(names):
         raise click.BadParameter(f"{text!r} must be names of different columns, such as a,b,c")
@@ -86,14 +86,15 @@ def fill(**options: Any) -> int:
     status = _status(given, table)
     with written("output", given.out, given.force) as write:
         result = _filled(given, table, outputs, status)
-        write(table_writer(given.out, _with(result, table, outputs, _left(given, table, outputs))))
+        kept = _kept_status(given, table, outputs)
+        write(table_writer(given.out, _with(result, table, outputs, kept)))
     if not given.quiet:
         print_result(f"{result}\noutput {given.out}", required=False)
     return int((result.status > cm.Status.ESTIMATED).any())
 
 
 def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
-    """The columns to fill; raises `InvalidArgument` if columns are not there or hold no numbers."""
+    """The columns to fill; raises `InvalidArgument` if inputs or outputs are missing, or cannot be used."""
     for name in (*options.inputs, *(options.outputs or ())):
         if name not in table:
             raise cm.InvalidArgument(
@@ -102,29 +103,29 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
     for name in options.inputs:
         if not are_inputs(column_of(name, table[name])):
             cells = table[name]
-            odd = (row for row, cell in enumerate(cells) if not is_real(cell) or cell - cell != 0)
-            worst = min(odd, key=lambda row: cells[row] is not None)
+            bad = (row for row, cell in enumerate(cells) if not is_real(cell) or cell - cell != 0)
+            first = min(bad, key=lambda row: cells[row] is not None)  # an empty one if any is
             raise cm.InvalidArgument(
-                f"{_cell(options, table, name, worst)}: inputs must be finite numbers, or text of at most 20 kinds, also "
+                f"{_cell(options, table, name, first)}: inputs must be finite numbers, or text of at most 20 kinds, also "
                 "of rows that were lost"
             )
     numbers = _numbers(options, table)
     for name in (f"{number}{_STDERR}" for number in numbers):
-        for row in _odd(table.get(name, [])):
+        for row in _not_a_number(table.get(name, [])):
             raise cm.InvalidArgument(
                 f"{_cell(options, table, name, row)}: a standard error must be a number, or empty"
             )
-    holed = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
-    outputs = options.outputs or tuple(holed)
+    incomplete = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
+    outputs = options.outputs or tuple(incomplete)
     wrong = [name for name in outputs if name not in numbers]
     if wrong or not outputs:
-        whys = [f"{name!r} is an input" for name in wrong if name in options.inputs]
-        odd_in = ((name, _odd(table[name])) for name in wrong or _others(options, table))
-        whys += [_cell(options, table, name, row) for name, rows in odd_in for row in rows]
+        reasons = [f"{name!r} is an input" for name in wrong if name in options.inputs]
+        texts = ((name, _not_a_number(table[name])) for name in wrong or _others(options, table))
+        reasons += [_cell(options, table, name, row) for name, rows in texts for row in rows]
         if not wrong:
-            whys.insert(0, "no number is missing")
+            reasons.insert(0, "no number is missing")
         raise cm.InvalidArgument(
-            f"there is nothing to fill in table {options.table}, because {'; '.join(whys)}: name columns of numbers by "
+            f"there is nothing to fill in table {options.table}, because {'; '.join(reasons)}: name columns of numbers by "
             "--outputs, and leave entries empty that are missing"
         )
     for name in (f"{output}{_STDERR}" for output in outputs):
@@ -132,11 +133,11 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
             raise cm.InvalidArgument(
                 f"{name!r} is an input, and the name of the standard errors of {name.removesuffix(_STDERR)!r}: rename it"
             )
-    unsaid = [name for name in outputs if f"{name}{_STDERR}" not in table]
-    if unsaid and "status" in table and _unexplained(table):
+    bare = [name for name in outputs if f"{name}{_STDERR}" not in table]
+    if bare and "status" in table and _unexplained(table):
         raise cm.InvalidArgument(
-            f"rows of table {options.table} have the status estimated, and there is no column {unsaid[0]}{_STDERR} that "
-            f"says which entries of {unsaid[0]!r} are: give the table with its standard errors"
+            f"rows of table {options.table} have the status estimated, and there is no column {bare[0]}{_STDERR} that "
+            f"says which entries of {bare[0]!r} are: give the table with its standard errors"
         )
     return outputs
 
@@ -153,35 +154,35 @@ def _others(options: FillOptions, table: Table) -> list[str]:
 
 def _numbers(options: FillOptions, table: Table) -> list[str]:
     """The columns of numbers that are no inputs."""
-    return [n for n in _others(options, table) if not _odd(table[n])]
+    return [n for n in _others(options, table) if not _not_a_number(table[n])]
 
 
 def _unexplained(table: Table) -> bool:
-    """Whether a row is ESTIMATED, and no standard error says which of its entries is."""
+    """Whether a row is ESTIMATED, and no column of standard errors says which entry of it is."""
     estimated = np.array(table["status"]) == "ESTIMATED"
     for name, cells in table.items():
-        if name.endswith(_STDERR) and not _odd(cells):
+        if name.endswith(_STDERR) and not _not_a_number(cells):
             estimated &= ~(_floats(cells) > 0.0)
     return bool(estimated.any())
 
 
-def _left(options: FillOptions, table: Table, outputs: tuple[str, ...]) -> np.ndarray:
-    """The status (m,) int that rows keep because of columns of numbers that are not filled."""
-    given = np.array([cm.Status[one] for one in _status(options, table)])
-    left = np.full_like(given, cm.Status.EXACT)
+def _kept_status(options: FillOptions, table: Table, outputs: tuple[str, ...]) -> np.ndarray:
+    """The status (m,) int of rows in the columns of numbers that are not filled."""
+    given = np.array([cm.Status[name] for name in _status(options, table)])
+    kept = np.full_like(given, cm.Status.EXACT)
     for name in _numbers(options, table):
         if name not in outputs and not name.endswith(_STDERR):
             estimated = np.where(_missing(table, name), cm.Status.ESTIMATED, cm.Status.EXACT)
             empty = np.isnan(_floats(table[name]))
-            left = np.maximum(left, np.where(empty, given, estimated))
-    return left
+            kept = np.maximum(kept, np.where(empty, given, estimated))
+    return kept
 
 
-def _odd(cells: list[Any]) -> list[int]:
+def _not_a_number(cells: list[Any]) -> list[int]:
     """The row of the first entry of a column that is not a number; none if all are."""
-    odd = [row for row, cell in enumerate(cells) if not (cell is None or is_real(cell))]
-    # Beside a text the numbers of a CSV file are text as well.
-    return sorted(odd, key=lambda row: not str(cells[row]).strip("+-.0123456789eE"))[:1]
+    rows = [row for row, cell in enumerate(cells) if not (cell is None or is_real(cell))]
+    # In a CSV file one text makes the numbers of its column text as well, and is what to correct.
+    return sorted(rows, key=lambda row: not str(cells[row]).strip("+-.0123456789eE"))[:1]
 
 
 def _missing(table: Table, name: str) -> np.ndarray:
@@ -198,11 +199,11 @@ def _floats(cells: list[Any]) -> np.ndarray:
 
 
 def _status(options: FillOptions, table: Table) -> list[str]:
-    """Of each row; exact where the table does not say."""
+    """The status of each row, EXACT if the table has none; raises `InvalidArgument` for an unknown one."""
     known = {status.name for status in cm.Status}
     status = table.get("status", ["EXACT"] * len(table[options.inputs[0]]))
-    for row, one in enumerate(status):
-        if one not in known:
+    for row, name in enumerate(status):
+        if name not in known:
             raise cm.InvalidArgument(
                 f"{_cell(options, table, 'status', row)}, which is none of {', '.join(sorted(known))}: correct it, or "
                 "rename the column"
@@ -211,7 +212,7 @@ def _status(options: FillOptions, table: Table) -> list[str]:
 
 
 class _Columns(np.ndarray):
-    """Columns of numbers by name, as `fill` takes data frames."""
+    """An array with names of its columns, which `fill` takes like a data frame."""
 
     columns: tuple[str, ...]
 
@@ -227,7 +228,7 @@ def _filled(
 ) -> cm.FillResult:
     answers = np.stack([_floats(table[name]) for name in outputs], axis=1)
     answers[np.stack([_missing(table, name) for name in outputs], axis=1)] = np.nan
-    failed = np.array([one == "FAILED" and not options.failed for one in status])
+    failed = np.array([name == "FAILED" and not options.failed for name in status])
     failed &= np.isnan(answers).all(axis=1)  # `fill` takes no answers of rows that failed
     with options.warnings_noted():
         inputs = as_numbers({n: column_of(n, table[n]) for n in options.inputs})
@@ -237,25 +238,25 @@ def _filled(
 
 
 def _with(
-    result: cm.FillResult, table: Table, outputs: tuple[str, ...], left: np.ndarray
+    result: cm.FillResult, table: Table, outputs: tuple[str, ...], kept: np.ndarray
 ) -> dict[str, list[Any]]:
-    """The table with what was filled; the status of a row is the worse of what it is now and what it keeps, see `_left`."""
+    """The filled table; a row has the worse of its status in ``result`` and the one it has ``kept``."""
     made: dict[str, list[Any]] = {}
     added = {f"{name}{_STDERR}" for name in outputs}
     for name, cells in table.items():
         if name in outputs:
             k = outputs.index(name)
             known = result.stderr[:, k] == 0.0
-            new = result.values[:, k].tolist()
+            values = result.values[:, k].tolist()
             made[name] = [
-                c if is_known else None if np.isnan(value) else value
-                for c, is_known, value in zip(cells, known, new, strict=True)
+                cell if is_known else None if np.isnan(value) else value
+                for cell, is_known, value in zip(cells, known, values, strict=True)
             ]
             errors = result.stderr[:, k].tolist()
-            made[f"{name}{_STDERR}"] = [s if np.isfinite(s) else None for s in errors]
+            made[f"{name}{_STDERR}"] = [error if np.isfinite(error) else None for error in errors]
         elif name not in added and name not in ("status", "error"):
             made[name] = cells
-    made["status"] = [cm.Status(one).name for one in np.maximum(result.status, left).tolist()]
+    made["status"] = [cm.Status(one).name for one in np.maximum(result.status, kept).tolist()]
     if "error" in table:
         made["error"] = table["error"]
     return made

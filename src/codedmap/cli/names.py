@@ -41,34 +41,34 @@ def summary_of(name: str) -> str:
     return (inspect.getdoc(CODES[name]) or "").partition("\n")[0].replace("`", "")
 
 
-def in_python(option: str, text: str, names: Mapping[str, Any], like: str) -> Any:
-    """Calls of these names with numbers and texts, as Python has them; nothing else is evaluated."""
+def in_python(option: str, text: str, names: Mapping[str, Any], example: str) -> Any:
+    """The value of calls of these ``names`` with numbers, texts and tuples, joined by | and &; evaluates nothing else."""
 
-    def made(node: ast.AST) -> Any:
+    def evaluated(node: ast.AST) -> Any:
         match node:
             case ast.Constant(value):
                 return value
             case ast.UnaryOp(ast.USub(), operand):
-                return -made(operand)
+                return -evaluated(operand)
             case ast.Tuple(parts):
-                return tuple(map(made, parts))
+                return tuple(map(evaluated, parts))
             case ast.BinOp(left, ast.BitOr(), right):
-                return made(left) | made(right)
+                return evaluated(left) | evaluated(right)
             case ast.BinOp(left, ast.BitAnd(), right):
-                return made(left) & made(right)
+                return evaluated(left) & evaluated(right)
             case ast.Call(ast.Name(name), given, named) if name in names:
                 return names[name](
-                    *map(made, given), **{str(one.arg): made(one.value) for one in named}
+                    *map(evaluated, given), **{str(one.arg): evaluated(one.value) for one in named}
                 )
         raise TypeError(f"{ast.unparse(node)} is not a call of one of {', '.join(names)}")
 
     try:
-        return made(ast.parse(text.strip(), mode="eval").body)
+        return evaluated(ast.parse(text.strip(), mode="eval").body)
     except cm.InvalidArgument:
         raise
     except (SyntaxError, TypeError, ValueError, RecursionError) as error:
         raise cm.InvalidArgument(
-            f"{option} {text!r} cannot be made ({error}): write it as in Python, such as {like!r}"
+            f"{option} {text!r} cannot be made ({error}): write it as in Python, such as {example!r}"
         ) from error
 
 

@@ -19,7 +19,7 @@ PATH = click.Path(path_type=Path)
 
 
 def duration(text: str) -> float:
-    """Seconds of a time such as 10m, that is given to an option."""
+    """The seconds of a time such as 10m, the value of an option."""
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)(s|m|h)?", text.strip())
     seconds = float(match[1]) * {"m": 60.0, "h": 3600.0}.get(match[2], 1.0) if match else 0.0
     if seconds <= 0.0:
@@ -50,8 +50,8 @@ def flag(text: str) -> Any:
 
 
 def parameters(options: type) -> list[click.Parameter]:
-    """The parameters of a command whose options these are."""
-    return [one.metadata["parameter"](one.name) for one in fields(options)]
+    """The parameters of a command, from the fields of its `Options`."""
+    return [it.metadata["parameter"](it.name) for it in fields(options)]
 
 
 class Options:
@@ -64,7 +64,7 @@ class Options:
 
     @contextmanager
     def warnings_noted(self) -> Iterator[None]:
-        """Print what is warned of as notes."""
+        """Print warnings as notes."""
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = lambda message, *_: self.note(str(message))

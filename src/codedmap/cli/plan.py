@@ -19,7 +19,7 @@ from .names import model_named
 from .options import COUNT, PATH, SharedOptions, duration, option, parameters
 from .shell import Command, print_result
 
-_FORMATS = (".png", ".pdf", ".svg")
+_FORMATS = (".png", ".pdf", ".svg")  # of plots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class PlanOptions(SharedOptions):
     stragglers: int | None = option(
         click.IntRange(0),
         "S",
-        "How many workers never answer, whichever they are. By default calls are as slow as those that were "
-        "timed, and codes do without a fifth of the workers.",
+        "How many workers may never answer, whichever they are. By default all workers answer, and codes do "
+        "without a fifth of them.",
     )
     latency_csv: Path | None = option(
         PATH,

@@ -29,13 +29,13 @@ from ..engines.transport.descendants import end_descendants
 from ..engines.transport.serve import environment_of_its_own
 from ..errors import CallTimeout, CodedmapError, CommandFailed, InvalidAnswer, InvalidArgument
 
-_LINES, _CHARACTERS = 5, 300  # of stderr, at most, that an error repeats; a table cuts that at 500
-_SHOWN = 60  # characters that an error repeats of what cannot be read
-_LONGEST = 1e6  # seconds of one wait, which the system counts in milliseconds of 32 bits
-_FILES = (".json", ".csv", ".txt")
-WHY = "error.txt"  # in the directory of a run that has failed: why
+_LINES, _CHARACTERS = 5, 300  # last lines and characters of stderr that an error repeats, at most
+_SHOWN = 60  # characters that an error repeats of an answer that cannot be read
+_LONGEST = 1e6  # seconds of one wait: the system counts them as milliseconds of 32 bits
+_FILES = (".json", ".csv", ".txt")  # endings of files that a program may answer by
+WHY = "error.txt"  # the file with the reason, in the directory of a run that has failed
 
-_Piece = tuple[str, str | None, str]  # a text, and after it a column and its format
+_Piece = tuple[str, str | None, str]  # a text, the name of a value after it, its format
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Program:
     """
 
     template: str
-    """The command line. Each ``{name}`` is replaced by a value, floats by their shortest text that gives the same number; a
-    format may follow, as in ``{a:.3f}``, and ``{{`` is a brace. A program with a relative path is that of the directory in
-    which this is made."""
+    """The command line. Each ``{name}`` is replaced by a value, a float by the shortest text that gives the same number; a
+    format may follow, as in ``{a:.3f}``, and ``{{`` is a brace. A relative path of the program starts at the directory in
+    which this object is made."""
     read: str
     """What a run returns: "stdout.json", a JSON object, list or number on stdout; "stdout", numbers, or lines name=value;
     or the path of a file ending in .json, .csv or .txt that the program writes, relative to the directory of the run."""
@@ -65,7 +65,8 @@ class Program:
         words = tuple(tuple(_pieces(word)) for word in _split(self.template))
         program = words[0]
         if all(name is None for _, name, _ in program):
-            words = (((_found("".join(text for text, *_ in program)), None, ""),), *words[1:])
+            path = _program_path("".join(text for text, *_ in program))
+            words = (((path, None, ""),), *words[1:])
         object.__setattr__(self, "_words", words)
         if self.read not in ("stdout", "stdout.json") and (
             Path(self.read).suffix not in _FILES or Path(self.read).is_absolute()
@@ -78,13 +79,13 @@ class Program:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The values that it takes."""
+        """The names of the values that it takes."""
         found = (name for word in self._words for _, name, _ in word if name is not None)
         return tuple(dict.fromkeys(found))
 
     @property
     def fixed(self) -> list[str | None]:
-        """The words of the command line, None for those that have values; a relative path of the program is absolute."""
+        """The words of the command line, None for those with values; a path of the program is absolute."""
         return [
             None if any(name is not None for _, name, _ in word) else "".join(t for t, *_ in word)
             for word in self._words
@@ -99,18 +100,18 @@ class Program:
         `InvalidAnswer` if what it gives cannot be read.
         """
         words = self.line(values)
-        place = self._directory(name)
+        directory = self._directory(name)
         try:
-            _run(words, place, self.timeout)
-            answer = _read(place, self.read)
+            _run(words, directory, self.timeout)
+            answer = _read(directory, self.read)
         except CodedmapError as error:
-            error.args = (f"{error}; see {place}",)
+            error.args = (f"{error}; see {directory}",)
             with contextlib.suppress(OSError):
                 why = f"{error}\n\n{shlex.join(words)}\n"
-                (place / WHY).write_text(why, encoding="utf-8", errors="backslashreplace")
+                (directory / WHY).write_text(why, encoding="utf-8", errors="backslashreplace")
             raise
         if not self.keep:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
         return answer
 
     def line(self, values: Mapping[str, Any]) -> list[str]:
@@ -129,15 +130,16 @@ class Program:
         return words
 
     def _directory(self, name: str) -> Path:
+        """A new directory for a run of this name; raises `CommandFailed` if none can be made."""
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
-            number, place = 1, self.runs / name
+            number, directory = 1, self.runs / name
             while True:  # two workers may run the same row
                 with contextlib.suppress(FileExistsError):
-                    place.mkdir()
-                    return place
+                    directory.mkdir()
+                    return directory
                 number += 1
-                place = self.runs / f"{name}.{number}"
+                directory = self.runs / f"{name}.{number}"
         except OSError as error:
             raise CommandFailed(
                 f"no directory can be made in {self.runs} ({error.strerror}): make room or allow writing there"
@@ -173,8 +175,8 @@ def _pieces(word: str) -> list[_Piece]:
     return [(text, name, spec or "") for text, name, spec, _ in parsed]
 
 
-def _found(program: str) -> str:
-    """A program, with an absolute path if it was given with one."""
+def _program_path(program: str) -> str:
+    """The absolute path of a program that is given by a path, or its name; raises `InvalidArgument`."""
     found = shutil.which(program)
     if found is None:
         raise InvalidArgument(
@@ -197,17 +199,17 @@ def _text(value: Any, spec: str) -> str:
 # Running --------------------------------------------------------------------------------------------------
 
 
-def _run(words: list[str], place: Path, timeout: float | None) -> None:
+def _run(words: list[str], directory: Path, timeout: float | None) -> None:
     name, environment = environment_of_its_own()
-    with (place / "stdout").open("wb") as out, (place / "stderr").open("wb") as err:
+    with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as err:
         try:
             process = subprocess.Popen(
                 words,
-                cwd=place,
+                cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env={**environment, "PWD": str(place)},
+                env={**environment, "PWD": str(directory)},
                 start_new_session=True,
             )
         except OSError as error:
@@ -222,22 +224,22 @@ def _run(words: list[str], place: Path, timeout: float | None) -> None:
     try:
         ended = _has_ended(process, timeout)
     finally:
-        if not ended:  # while it is there to be found as the parent of others
+        if not ended:  # before it ends: its descendants are found by it
             end_descendants(name, pids=[process.pid])
         with contextlib.suppress(OSError):
-            # Before it is waited for: then its number may be another's.
+            # Before `wait`, after which another process may have this id.
             os.killpg(process.pid, signal.SIGKILL)
         code = process.wait()
         if not ended or code:
-            end_descendants(name)  # also what was just being started
+            end_descendants(name)  # those too that were just being started
     if not ended:
-        raise CallTimeout(f"ran longer than {timeout:g} s and was ended{_last_lines(place)}")
+        raise CallTimeout(f"ran longer than {timeout:g} s and was ended{_last_lines(directory)}")
     if code:
-        raise CommandFailed(f"{_how(code)}{_last_lines(place)}", returncode=code)
+        raise CommandFailed(f"{_ending(code)}{_last_lines(directory)}", returncode=code)
 
 
 def _has_ended(process: subprocess.Popen[bytes], timeout: float | None) -> bool:
-    """Wait for a process; where the system can, without taking its exit code, so that its number stays its own."""
+    """Wait for a process to end, where possible without taking its exit code, which would free its id for others."""
     try:
         handle = os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # the system has none
@@ -256,16 +258,17 @@ def _has_ended(process: subprocess.Popen[bytes], timeout: float | None) -> bool:
         os.close(handle)
 
 
-def _how(code: int) -> str:
+def _ending(code: int) -> str:
+    """How a process with this exit code has ended, in words."""
     names = {number.value: number.name for number in signal.Signals}
     if code < 0:
         return f"ended by {names.get(-code, f'signal {-code}')}"
-    child = names.get(code - 128)  # which a shell makes of a signal
+    child = names.get(code - 128)  # a shell adds 128 to the signal that has ended its child
     return f"exit code {code}" + (f", which is {child} of a child" if child else "")
 
 
-def _last_lines(place: Path) -> str:
-    with contextlib.suppress(OSError), (place / "stderr").open("rb") as file:
+def _last_lines(directory: Path) -> str:
+    with contextlib.suppress(OSError), (directory / "stderr").open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - _CHARACTERS))
         lines = file.read().decode(errors="replace").strip().splitlines()[-_LINES:]
@@ -276,17 +279,17 @@ def _last_lines(place: Path) -> str:
 # Reading --------------------------------------------------------------------------------------------------
 
 
-def _read(place: Path, read: str) -> Any:
-    path = place / ("stdout" if read == "stdout.json" else read)
+def _read(directory: Path, read: str) -> Any:
+    path = directory / ("stdout" if read == "stdout.json" else read)
     if path.exists() and not path.is_file():  # a pipe, or a device, may have no end
         raise InvalidAnswer(f"{read} cannot be read (it is not a file)")
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise InvalidAnswer(f"{read} cannot be read ({error.strerror})") from error
-    kind = {".json": _from_json, ".csv": _from_csv}.get(Path(read).suffix, _from_text)
+    parse = {".json": _from_json, ".csv": _from_csv}.get(Path(read).suffix, _from_text)
     try:
-        return kind(text)
+        return parse(text)
     except (ValueError, RecursionError) as error:
         begin = text[:_SHOWN] + ("..." if len(text) > _SHOWN else "")
         shown = f"it begins {begin!r}" if text.strip() else "it is empty"
@@ -301,7 +304,7 @@ def _from_json(text: str) -> Any:
     if isinstance(value, dict):
         if not value:
             raise ValueError("the object has no values")
-        return {name: _value(one, name) for name, one in value.items()}
+        return {name: _value(entry, name) for name, entry in value.items()}
     if isinstance(value, str):
         raise ValueError("it is a text, and must be an object, a list or a number")
     return _value(value, "it")
@@ -317,7 +320,7 @@ def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _value(value: Any, name: str) -> Any:
-    """A number, text or array of numbers."""
+    """A value of JSON as a number, text or array of numbers; raises ValueError if it is none of these."""
     if value is None:
         return float("nan")
     if isinstance(value, bool | int | float | str):
@@ -371,8 +374,8 @@ def _from_csv(text: str) -> Any:
 
 def check_commas(first: list[str]) -> None:
     """Raise ValueError if the first line of a CSV file is not cut by commas."""
-    for sign, word in {";": "semicolons", "\t": "tabs"}.items():
-        if len(first) == 1 and sign in first[0]:
+    for separator, word in {";": "semicolons", "\t": "tabs"}.items():
+        if len(first) == 1 and separator in first[0]:
             raise ValueError(
                 f"its first line has {word}, and no commas: put commas between columns, and write decimals with a point"
             )
@@ -388,9 +391,9 @@ def _number(text: str, otherwise: str | None = None) -> Any:
 
 
 def number_in(text: str) -> float:
-    """The float in a text, or the whole number that a float would round; raises ValueError if there is none.
+    """The float in a text, or the integer if a float would round it; raises ValueError if there is none.
 
-    1_000 and digits of other scripts are numbers to Python only, and 1e400 is beyond all floats.
+    Python also reads 1_000 and digits of other scripts, which are refused, as is 1e400, beyond all floats.
     """
     if "_" in text or not text.isascii():
         raise ValueError

@@ -85,7 +85,8 @@ class RunOptions(SharedOptions):
     )
     quiet: bool = flag("Print nothing but errors.")
 
-    def call(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `codedmap.map`."""
         given: dict[str, Any] = {
             "code": self.code,
             "deadline": self.deadline,
@@ -181,19 +182,19 @@ def _run_stored(options: RunOptions) -> cm.MapResult:
             f"there is no journal {options.out}.journal, so there is nothing to resume: this run begins"
         )
     rows = _Rows(rows_in(options.inputs, options.key, mapped=True))
-    with _notes_printed():
+    with _printing_notes():
         return _mapped(options, rows, out=options.out, resume=options.resume)
 
 
 def _mapped(options: RunOptions, rows: Any, **stored: Any) -> cm.MapResult:
-    call = options.call()
-    code = call["code"]
+    arguments = options.arguments()
+    code = arguments["code"]
     start = engine_named(options.engine, options.workers or getattr(code, "workers", None))
     fn, rows = model_named(options.model, rows, options.note, remote=options.engine != "local")
     if isinstance(code, cm.contracts.Code):
         code.encode(np.zeros((code.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
     with start() as pool, options.warnings_noted():
-        return cm.map(cm.engines.Resident(fn, pool), rows, engine=pool, **call, **stored)
+        return cm.map(cm.engines.Resident(fn, pool), rows, engine=pool, **arguments, **stored)
 
 
 def _exit_code(options: RunOptions, result: cm.MapResult) -> int:
@@ -221,8 +222,8 @@ def _check_none_missing(result: cm.MapResult) -> None:
 
 
 @contextmanager
-def _notes_printed() -> Iterator[None]:
-    """If a run ends early, say how to go on with it."""
+def _printing_notes() -> Iterator[None]:
+    """Print the notes of an error: how to go on with the run."""
     try:
         yield
     except BaseException as error:
@@ -233,7 +234,7 @@ def _notes_printed() -> Iterator[None]:
 
 
 class _Rows:
-    """Rows of a file, cast when they are read and not before: all of them may not fit into memory."""
+    """Rows of a file that may not fit into memory: they are cast as they are read."""
 
     def __init__(self, rows: Any, dtype: Any = None) -> None:
         self._rows, self.shape = rows, rows.shape

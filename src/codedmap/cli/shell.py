@@ -17,7 +17,7 @@ import click
 
 import codedmap as cm
 
-ENDING = tuple(
+END_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name)
 )
 """Signals that end the program: its terminal was closed, Ctrl-C, a request to terminate."""
@@ -26,7 +26,7 @@ _EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((cm.EngineError, cm.errors.CannotSend), 3),
     ((cm.CodedmapError,), 2),
 )
-ENDINGS = """\
+SHARED_EXIT_CODES = """\
   2    bad usage, input or output
   3    workers cannot start, or MODEL
        cannot be sent to them
@@ -39,7 +39,7 @@ EPILOG = f"""
 Exit codes:
   0    all rows decoded and written
   1    not enough (usable) answers
-{ENDINGS}
+{SHARED_EXIT_CODES}
 
 Unless the exit code is 0, no .npz output is left, except with --partial; a .npy output keeps the
 rows that are done.
@@ -50,12 +50,12 @@ _OPTIONS = (('on_error="record"', "--partial"), ("resume=True", "--resume"))
 
 
 class Command(click.Command):
-    """A command whose help may be read in part, as by ``head``; with ``--traceback`` its errors are printed in full as well."""
+    """A command whose help may be cut short, as by ``head``; ``--traceback`` also prints its errors in full."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _output(True):  # prints the help and the version
             return super().make_context(*args, **extra)
-        raise click.exceptions.Exit(0)
+        raise click.exceptions.Exit(0)  # whoever reads the help has closed the pipe
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -142,32 +142,32 @@ class _Interrupted(BaseException):
 
 
 def run_as_program(command: click.Command) -> None:
-    """Run a command as this process; the signals of `ENDING` end it without leaving files or processes."""
+    """Run a command as this process; the signals of `END_SIGNALS` end it without leaving files or processes."""
     received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         # Cleaning up takes less than a second. A second Ctrl-C, or the next of several signals that a
         # system sends in a row, must not interrupt it.
-        for other in ENDING:
+        for other in END_SIGNALS:
             signal.signal(other, signal.SIG_IGN)
         received.append(number)
         raise _Interrupted
 
-    def dropped(what: sys.UnraisableHookArgs) -> None:
-        # Python only prints what is raised in a callback, such as those of its imports, or in a ``__del__``.
+    def send_again(what: sys.UnraisableHookArgs) -> None:
+        # Python prints and drops what is raised in a callback, such as those of its imports, or in a ``__del__``.
         if not isinstance(what.exc_value, _Interrupted):
             sys.__unraisablehook__(what)
             return
         signal.signal(received[0], interrupt)
         threading.Timer(0.01, os.kill, (os.getpid(), received[0])).start()
 
-    sys.unraisablehook = dropped
-    for number in ENDING:
+    sys.unraisablehook = send_again
+    for number in END_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt)
     try:
         command(prog_name="codedmap")
-    except BaseException:  # some of Python's own code makes what is raised in it a RuntimeError
+    except BaseException:  # also a RuntimeError that Python's own code makes of an _Interrupted
         if not received:
             raise
         print_error("codedmap: interrupted")

@@ -44,12 +44,12 @@ from .files import check_apart, written
 from .names import function_named
 from .options import COUNT, PATH, Options, argument, duration, flag, option, parameters
 from .program import WHY, Program
-from .shell import ENDINGS, Command, print_error, print_result
+from .shell import SHARED_EXIT_CODES, Command, print_error, print_result
 from .tables import Table, are_inputs, check_table, read_table, table_writer
 
-_REASONS = 5  # that the summary lists
-_OF_SHELLS = frozenset(("|", ">", ">>", "<", "2>", "2>&1", "&", "&&", "||", ";"))
-_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
+_REASONS = 5  # reasons of failures that the summary lists, at most
+_SHELL_WORDS = frozenset(("|", ">", ">>", "<", "2>", "2>&1", "&", "&&", "||", ";"))
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")  # left out where reasons are counted
 
 EPILOG = f"""
 \b
@@ -57,7 +57,7 @@ Exit codes:
   0    every row is exact, or estimated
        as --deadline allows
   1    rows have failed, or are missing
-{ENDINGS}
+{SHARED_EXIT_CODES}
 
 Rows that were done stay in the journal beside the output, also after kill -9: the same command with --resume
 goes on.
@@ -124,7 +124,7 @@ class SweepOptions(Options):
 
     @property
     def journal(self) -> Path:
-        """Of what is done."""
+        """The file that records the rows that are done."""
         return self.out.with_name(self.out.name + ".journal")
 
     @property
@@ -172,7 +172,7 @@ class _Run:
     """Computes a row by its number, and writes its outputs to the journal: nothing that is done is lost."""
 
     fn: Callable[..., Any] | Program
-    columns: Table  # those that it takes
+    columns: Table  # those that ``fn`` takes
     journal: Path
     identity: tuple[int, int]  # of the journal
     retries: int
@@ -201,7 +201,7 @@ class _Run:
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    """The same of equal numbers: in a CSV file a row that is added may make floats of whole numbers."""
+    """A checksum of a row, in which 1 equals 1.0: a row added to a CSV file may make a column of integers one of floats."""
     equal = {
         name: float(value) if is_real(value) and value == float(value) else value
         for name, value in values.items()
@@ -235,8 +235,8 @@ def _flat(answer: Any, name: str = "") -> Iterable[tuple[str, Any]]:
         for key, value in answer.items():
             yield from _flat(value, f"{name}_{key}" if name else str(key))
     elif isinstance(answer, list | tuple):
-        for place, value in enumerate(answer):
-            yield from _flat(value, f"{name or 'y'}_{place}")
+        for number, value in enumerate(answer):
+            yield from _flat(value, f"{name or 'y'}_{number}")
     elif answer is None or isinstance(answer, bool | int | float | str):
         yield name or "y", float("nan") if answer is None else answer
     else:
@@ -250,11 +250,11 @@ def _flat(answer: Any, name: str = "") -> Iterable[tuple[str, Any]]:
 
 @dataclass
 class _Sweep:
-    """A sweep: its table, what is done of it, and what is known of each row."""
+    """A sweep: its table, the records of rows that are done, and why others have failed."""
 
     options: SweepOptions
     done: dict[int, dict[str, Any]] = field(default_factory=dict)  # records of rows that are exact
-    errors: dict[int, BaseException] = field(default_factory=dict)  # by row that has failed: why
+    errors: dict[int, BaseException] = field(default_factory=dict)  # why rows have failed
     failed_runs: Collection[Path] | None = None
     """Directories of runs that had failed when the sweep was interrupted."""
     result: cm.MapResult | None = None
@@ -269,7 +269,7 @@ class _Sweep:
         self.fn, shown = self._function()
         self.columns = self._columns()
         with written("output", options.out, options.force or options.resume):
-            pass  # it can be
+            pass  # raises before anything is computed if the output cannot be written
         job = {
             "version": cm.__version__,
             "fn": [shown, fingerprint(*self._made_of())],
@@ -286,7 +286,7 @@ class _Sweep:
                 with written("output", options.out, force=True) as write:
                     write(table_writer(options.out, columns))
             except BaseException:
-                self._leave(journal)
+                self._say_how_to_resume(journal)
                 raise
         kept = self._tidy(self.errors)
         if not options.quiet:
@@ -333,7 +333,7 @@ class _Sweep:
             keep=options.keep_runs is not None,
         )
         for word in filter(None, program.fixed[1:]):
-            if word in _OF_SHELLS:
+            if word in _SHELL_WORDS:
                 options.note(
                     f"the program gets {word!r} as an argument, because no shell is used: for pipes, redirections and several "
                     "commands write a script"
@@ -346,7 +346,7 @@ class _Sweep:
         return program, f"{options.command} (read from {program.read})"
 
     def _made_of(self) -> tuple[Any, ...]:
-        """What has to be the same when the sweep goes on."""
+        """What must not have changed when the sweep is resumed."""
         if not isinstance(self.fn, Program):
             return (self.fn,)
         first = Path(self.fn.fixed[0] or "")
@@ -369,7 +369,7 @@ class _Sweep:
         else:
             takes, taken = signature_of(self.fn), list(table)
             if takes is not None:
-                if all(one.kind is not one.VAR_KEYWORD for one in takes.parameters.values()):
+                if all(p.kind is not p.VAR_KEYWORD for p in takes.parameters.values()):
                     taken = [name for name in takes.parameters if name in table]
                 check_call(takes, taken, ())
         columns = {name: table[name] for name in taken}
@@ -395,22 +395,22 @@ class _Sweep:
     # Computing ---------------------------------------------------------------------------------------------
 
     def _restore(self, journal: Journal) -> None:
-        """Take what was done before."""
+        """Take the records of the journal; raises `InvalidArgument` if their inputs are not those of the design."""
         for record in journal.records:
             row = record["row"]
             if row < self.rows:
                 values = {name: column[row] for name, column in self.columns.items()}
                 if record["inputs"] == _digest(values):
                     continue
-            there = "" if row < self.rows else f", which has {many(self.rows, 'row')} now"
+            now = "" if row < self.rows else f", which has {many(self.rows, 'row')} now"
             raise cm.InvalidArgument(
-                f"{journal.path} has row {row} with other values than design {self.options.design}{there}: go on with the "
+                f"{journal.path} has row {row} with other values than design {self.options.design}{now}: go on with the "
                 "design as it was (rows may be added at its end), or begin anew with --force"
             )
         self._take(journal.records)
 
     def _take(self, records: Iterable[dict[str, Any]]) -> None:
-        """Records of rows; those without an output that most rows have are failed."""
+        """Keep records of rows; a row without an output that most rows have is failed."""
         self.done = {}
         for record in records:
             self.done.setdefault(record["row"], record)
@@ -428,23 +428,23 @@ class _Sweep:
         """Run the rows that are not done."""
         options = self.options
         self.before = len(self.done)
-        left = [str(row) for row in range(self.rows) if row not in self.done]
+        rows = [str(row) for row in range(self.rows) if row not in self.done]
         self._tidy(())
-        if left:
+        if rows:
             if options.command is not None:
                 options.runs.mkdir(parents=True, exist_ok=True)
             if options.deadline is not None:
-                import_what_is_used()  # or the time for estimates would go by with that
+                import_what_is_used()  # now, because the time for estimates is short
             path = options.journal.absolute()
             run = _Run(self.fn, self.columns, path, journal.identity, options.retries)
             start = engine_named("local", options.workers)
             with start() as engine, options.warnings_noted():
-                # `map` sees the numbers of rows only, and warns that it cannot estimate any.
+                # `map` gets row numbers as its inputs, from which it could not estimate anything.
                 warnings.filterwarnings("ignore", "[0-9,]+ rows without an answer are MISSING")
                 try:
                     self.result = cm.map(
                         cm.itemwise(run),
-                        left,
+                        rows,
                         engine=engine,
                         deadline=self._time_left(COMPUTING),
                         retries=options.retries,
@@ -453,10 +453,10 @@ class _Sweep:
                         progress=not options.quiet,
                     )
                 except BaseException:
-                    # Before the engine is closed, which ends the others.
+                    # Now: closing the engine makes the runs that go on fail as well.
                     self.failed_runs = {why.parent for why in options.runs.glob(f"*/{WHY}")}
                     raise
-            self.errors = {int(left[at]): e for at, e in self.result.failures.items()}
+            self.errors = {int(rows[at]): e for at, e in self.result.failures.items()}
         for error in self.errors.values():
             if isinstance(error, cm.errors.OutputError):
                 raise error
@@ -470,9 +470,9 @@ class _Sweep:
             return None
         return max(0.05, share * deadline - (time.monotonic() - self.begun))
 
-    def _leave(self, journal: Journal) -> None:
-        """Say how to go on, or if nothing is done, leave nothing."""
-        if not journal.in_place:  # it, and the directories of runs, may be of another sweep
+    def _say_how_to_resume(self, journal: Journal) -> None:
+        """Print after an error how to go on; if no row is done, remove the journal that this sweep has made."""
+        if not journal.in_place:  # another sweep may have made one, and the directories of runs
             return
         self.done = {record["row"]: record for record in journal.read()}
         done = len(self.done)
@@ -501,23 +501,23 @@ class _Sweep:
             stderr = self._estimate(outputs)
         self.lines = outputs_lines(_arrays(outputs), _arrays(stderr), self.status)
         table: dict[str, list[Any]] = dict(self.table)
-        # Also where none has standard errors: `codedmap fill` would take others for them.
+        # No output has the name of another's standard errors, even of absent ones: `codedmap fill` would read it as these.
         taken = {*table, *ADDED, *(f"{name}_stderr" for name in names)}
         for name in names:
-            shown = name
-            while shown in taken or f"{shown}_stderr" in self.table:
-                shown += "_out"
-            taken.add(shown)
-            table[shown] = outputs[name]
+            column = name
+            while column in taken or f"{column}_stderr" in self.table:
+                column += "_out"
+            taken.add(column)
+            table[column] = outputs[name]
             if name in stderr:
-                table[f"{shown}_stderr"] = stderr[name]
+                table[f"{column}_stderr"] = stderr[name]
         table["status"] = [Status(one).name for one in self.status.tolist()]
         lines = {row: " ".join(short(error).split()) for row, error in self.errors.items()}
         table["error"] = [lines.get(row) for row in rows]
         return table
 
     def _estimate(self, outputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """Estimate numbers of rows that are missing, in their place; the standard errors of all rows."""
+        """Estimate the numbers of missing rows in ``outputs``; the standard errors of all rows."""
         before = self.status.copy()
         done, missing = (np.flatnonzero(before == one) for one in (Status.EXACT, Status.MISSING))
         numbers = [n for n, cells in outputs.items() if all(is_real(cells[r]) for r in self.done)]
@@ -531,37 +531,37 @@ class _Sweep:
             return stderr
         inputs = as_numbers({n: column_of(n, cells) for n, cells in self.columns.items()})
         answers = np.array([outputs[name] for name in numbers], dtype=np.float64).T
-        known, left = answers.__getitem__, lambda: self._time_left() or 0.0
-        for found in estimate_missing(inputs, done, missing, known, left):
+        known, time_left = answers.__getitem__, lambda: self._time_left() or 0.0
+        for found in estimate_missing(inputs, done, missing, known, time_left):
             for row, values, errors in zip(found.rows, found.values, found.stderr, strict=True):
                 self.status[row] = Status.ESTIMATED
                 for name, value, error in zip(numbers, values, errors, strict=True):
                     outputs[name][row], stderr[name][row] = float(value), float(error)
         if (self.status == Status.ESTIMATED).any():
             with self.options.warnings_noted():
-                warn_of_losses(inputs, before, known, left)
+                warn_of_losses(inputs, before, known, time_left)
         return stderr
 
     def _tidy(self, failed: Collection[int] | None) -> bool:
-        """Remove directories of runs but of rows that have ``failed``; whether there are some.
+        """Remove directories of runs, except of failed runs of the rows ``failed``; whether any are left.
 
-        If it is not known which have, those of all runs that have failed are kept.
+        None: those of all failed runs are kept, because it is not known which rows have failed.
         """
         options = self.options
         if options.command is None or options.keep_runs is not None:
             return bool(options.keep_runs)
-        for place in options.runs.glob("*"):
-            name = place.name.partition(".")[0]
-            if not (name.isdecimal() and _is_of_run(place)):
+        for directory in options.runs.glob("*"):
+            name = directory.name.partition(".")[0]
+            if not (name.isdecimal() and _is_of_run(directory)):
                 continue
             row = int(name)
-            # A run that is ended at a deadline may have a reason too.
+            # A run that was ended at a deadline may have a file with a reason, and its row has not failed.
             kept = row not in self.done if failed is None else row in failed
             if self.failed_runs is not None:
-                kept = kept and place in self.failed_runs
-            if not (kept and (place / WHY).exists()):
-                shutil.rmtree(place, ignore_errors=True)
-        with suppress(OSError):  # there are some, or there were none
+                kept = kept and directory in self.failed_runs
+            if not (kept and (directory / WHY).exists()):
+                shutil.rmtree(directory, ignore_errors=True)
+        with suppress(OSError):  # it is not empty, or there is none
             options.runs.rmdir()
         return options.runs.exists()
 
@@ -600,14 +600,14 @@ class _Sweep:
         return steps
 
 
-def _is_of_run(place: Path) -> bool:
-    """Whether a directory is one that a run was made in, and not another one of such a name."""
-    there = [one.name for one in place.iterdir()] if place.is_dir() else [""]
-    return not there or WHY in there or "stdout" in there
+def _is_of_run(path: Path) -> bool:
+    """Whether a path is a directory made for a run, and not another one of such a name."""
+    files = [file.name for file in path.iterdir()] if path.is_dir() else [""]
+    return not files or WHY in files or "stdout" in files
 
 
 def _arrays(columns: Table) -> dict[str, np.ndarray]:
-    """Columns with NaN where there is nothing."""
+    """Columns as arrays (m,), with NaN in empty cells."""
     return {
         name: column_of(name, [np.nan if cell is None else cell for cell in cells])
         for name, cells in columns.items()

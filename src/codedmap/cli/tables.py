@@ -26,13 +26,13 @@ from .program import check_commas, json_object, number_in
 
 Table = dict[str, list[Any]]
 """Columns of one length by name: numbers, texts, booleans, and None where there is nothing."""
-_NAME = re.compile(r"[-+]?0\d")
+_LEADING_ZERO = re.compile(r"[-+]?0\d")  # such as in 007, which is a name and no number
 _INFINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
-"""What JSON, which has no such numbers, has in their place; NaN is null."""
+"""How numbers that JSON does not have are written in it; NaN is null."""
 
 
 def check_table(name: str, path: Path) -> None:
-    """Raise `InvalidArgument` if the name of a file does not say what kind of table it is."""
+    """Raise `InvalidArgument` if the ending of a file name is not that of a table."""
     if path.suffix not in _KINDS:
         raise cm.InvalidArgument(
             f"{name} {path} must end in {', '.join(_KINDS)}, which says how a table is kept in it"
@@ -63,7 +63,7 @@ def table_writer(path: Path, table: Mapping[str, Sequence[Any]]) -> Callable[[IO
 
 
 def are_inputs(column: np.ndarray) -> bool:
-    """Whether others can be estimated from a column: all are finite numbers, or text of few kinds."""
+    """Whether rows can be estimated from a column: it has finite numbers only, or few different texts."""
     rows = as_numbers({"": column})
     return bool(rows.numbers and np.isfinite(rows.points(np.arange(rows.rows))).all())
 
@@ -93,7 +93,7 @@ def _read_csv(file: IO[bytes]) -> Table:
 
 
 def _parsed(cells: list[str]) -> list[Any]:
-    """The entries of a column, as the first that fits all and rounds none: whole numbers, numbers, text."""
+    """The entries of a column as integers, else as numbers, else as text: the first that changes none of them."""
     for kind in (_whole, _decimal):
         try:
             return [kind(cell) if cell else None for cell in cells]
@@ -104,13 +104,13 @@ def _parsed(cells: list[str]) -> list[Any]:
 
 def _whole(cell: str) -> int:
     number = int(cell)
-    if str(number) != cell:  # 007 is a name, and 1_000 a text
+    if str(number) != cell:  # 007 and 1_000 are text
         raise ValueError
     return number
 
 
 def _decimal(cell: str) -> float:
-    if _NAME.match(cell):  # 007
+    if _LEADING_ZERO.match(cell):
         raise ValueError
     return number_in(cell)
 
@@ -169,7 +169,7 @@ def _parquet(what: str = "a table") -> tuple[Any, Any]:
 
 
 def _read_parquet(file: IO[bytes]) -> Table:
-    # Threads of pyarrow that still end when a short program ends would abort it.
+    # Without threads: those of pyarrow can abort a short program as it ends.
     opened = _parquet()[1].ParquetFile(file, pre_buffer=False)
     _check_names(opened.schema_arrow.names)
     table: Table = opened.read(use_threads=False).to_pydict()
@@ -186,7 +186,7 @@ def _write_parquet(file: IO[bytes], table: Mapping[str, Sequence[Any]]) -> None:
 
 
 def _parquet_column(column: Sequence[Any]) -> Any:
-    """A column as an array; as text if its type would not hold the entries as they are."""
+    """A column as an array of pyarrow; as text if no type holds its entries unchanged."""
     pa, parquet = _parquet()
     cells = _of_one_type(column)
     for kind in (None, pa.uint64()):  # for integers beyond int64
@@ -201,7 +201,7 @@ def _parquet_column(column: Sequence[Any]) -> Any:
 
 
 def _of_one_type(column: Sequence[Any]) -> Sequence[Any]:
-    """Entries of different types as floats, or where these would not be the same numbers, as text."""
+    """A column whose entries have one type: others become floats, or text if floats would change a number."""
     present = {type(cell) for cell in column if cell is not None}
     if len(present) < 2:
         return column
