@@ -49,7 +49,7 @@ def told(off, size=400, seconds=math.inf, time_left=lambda: 100.0) -> tuple[Erro
     asked = []
 
     class Told(Errors):
-        def _off(self, kept, seconds):
+        def _squared_errors(self, kept, seconds):
             asked.append((kept, seconds))
             return np.full(10, off(int(kept.sum()), seconds) ** 2)
 
@@ -91,7 +91,7 @@ def test_the_power_is_that_over_all_that_was_measured_and_lately():
 
 def test_what_the_replays_differ_by_is_doubt():
     class Told(Errors):
-        def _off(self, kept, seconds):
+        def _squared_errors(self, kept, seconds):
             return np.array([0.01, 0.09])
 
     errors = Told(pilot(), 0, math.inf, lambda: 100.0)
@@ -121,7 +121,7 @@ def test_errors_are_measured_from_five_answers_on(size, fewest):
     errors, asked = told(lambda *_: 0.5, size)
     assert errors.fewest == fewest
     assert errors.known == bool(asked) == (fewest > 0)
-    assert not errors.unseen
+    assert not errors.no_time
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_replay_has_a_tenth_of_the_time_or_of_a_second(left, took, seconds):
     asked: list = []
 
     class Told(Errors):
-        def _off(self, kept, given):
+        def _squared_errors(self, kept, given):
             asked.append(given)
             now[0] -= took
             return np.array([0.25])
@@ -147,7 +147,7 @@ def test_a_replay_has_a_tenth_of_the_time_or_of_a_second(left, took, seconds):
     errors = Told(pilot(), 0, math.inf, lambda: now[0])
     assert asked[: len(seconds)] == pytest.approx(seconds)
     assert took == 0.0 or len(asked) == len(seconds)
-    assert errors.unseen == (not seconds)
+    assert errors.no_time == (not seconds)
     assert errors.known == bool(seconds)
 
 
@@ -218,7 +218,7 @@ def test_a_code_is_decoded_as_by_map_from_estimates_of_what_its_payloads_give(mo
         return SimpleNamespace(values=fn(wanted))
 
     class Told(Errors):
-        def _off(self, kept, seconds):
+        def _squared_errors(self, kept, seconds):
             return np.full(10, poor**2)
 
     monkeypatch.setattr(errors_module, "estimates", estimate)
@@ -761,7 +761,7 @@ def test_codes_share_the_time_that_is_left():
     assert [*found._coded([(name, code) for name in "abcde"])] == ["a", "c"]
     # Of 10 s a fifth is for the first, of the 6 s that are left then a fourth for the next, and so on.
     assert asked == [("a", 8.0), ("b", pytest.approx(4.5)), ("c", pytest.approx(10.0 / 3.0))]
-    assert found.unseen == ["d", "e"]
+    assert found.skipped == ["d", "e"]
     assert found.remarks == ["b cannot be used: it is none for so many"]
 
 
@@ -804,7 +804,7 @@ def test_what_a_code_comes_to(code, stragglers, exact, error, monkeypatch):
     assert (row.exact, row.error) == pytest.approx((exact, error))
     spline = isinstance(code, cm.SplineCode)
     assert row.errors == (pytest.approx((0.3 / 2.5, 0.3 * 2.5)) if spline else None)
-    assert found.unseen == ["3 of 4 straggler sets of mine"] * spline
+    assert found.skipped == ["3 of 4 straggler sets of mine"] * spline
     if not spline:
         found.spent = lambda: 0.0
         found._of_code("mine", code, 6.0)

@@ -280,7 +280,7 @@ def test_errors_are_those_of_estimates_from_as_many_answers(answers):
 
 def test_errors_are_those_of_estimates_in_the_time_that_the_job_has():
     class FiveTimesBetter(Errors):
-        def _off(self, kept, seconds):
+        def _squared_errors(self, kept, seconds):
             return np.full(10, 0.04 if seconds > 20.0 else 1.0)
 
     errors = FiveTimesBetter(pilot(rows=400), 0, 1000.0, lambda: 100.0)
@@ -289,7 +289,7 @@ def test_errors_are_those_of_estimates_in_the_time_that_the_job_has():
 
 def test_without_time_errors_are_unknown_and_that_is_said():
     errors = Errors(pilot(), 0, 100.0, lambda: 0.0)
-    assert errors.unseen
+    assert errors.no_time
     assert math.isnan(errors.of(100).error)
     found = plan(pilot(), budget=0.2, spent=lambda: 0.3)
     assert any("no time to look at errors within 0.2 s" in text for text in found.remarks)

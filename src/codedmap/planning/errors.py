@@ -1,4 +1,4 @@
-"""How far off estimates are: by answers that were left out, and by losses that are replayed."""
+"""How large errors of estimates are, found by replaying losses: answers are left out and estimated from the others."""
 
 from __future__ import annotations
 
@@ -18,44 +18,45 @@ from ..execution.encoded import EncodedRows
 from ..execution.missing import COMPUTING
 from .pilot import Pilot
 
-_FEWEST = 5  # answers from which errors are estimated
-_SHARES = (0.75, 0.25, 0.5)  # of the answers that are kept where losses are replayed
-_PARTS = 4
-_EACH, _USUAL, _LEAST = 0.1, 0.1, 0.02
-"""Of the time that there is, and seconds, for one replay, whichever is more; and seconds in which there is none."""
-_THOROUGH, _LONGER = 0.4, 3.0
-"""Of the time, for one replay as the job will estimate, if this takes so many times longer than a usual one."""
-_BETTER = 2.5
-"""By this factor thorough estimates may be better where there is no time to see it; by its cube if replays were cut short."""
-_DAMPED, _STEEPEST, _FALLING = 0.8, 1.2, 0.05
-"""How a power that errors fell by is continued: as so much of it, at most of this one, and a little more."""
-_FASTER, _FEW = 1.2, 8.0
-"""It may be so many times this power, and more where there are few answers: by this over the root of their number."""
-_DEVIATIONS = 2.0  # of a measured error, to either side
-_GROUPS, _SHARP = 4, 0.2
-"""Groups on which codes with estimates of their own are tried, and the error of answers to mixtures up to which."""
+_FEWEST = 5  # answers, at least, from which errors are found
+_SHARES = (0.75, 0.25, 0.5)  # of the answers that replays keep, in the order of trying
+_PARTS = 4  # into which the answers are cut, to keep others in another replay of the same share
+_EACH = 0.1  # share of the time left that one replay may take
+_USUAL = 0.1  # seconds that one replay may take at least
+_LEAST = 0.02  # seconds of time left below which no replay is made at all
+_THOROUGH = 0.4  # share of the time left for one replay as thorough as the estimates of the job
+_LONGER = 3.0  # ratio of the job's time for estimates to a replay's from which one is thorough
+_BETTER = 2.5  # factor by which the job's estimates may be better than replays in less time
+_DAMPED = 0.8  # share of the measured power of errors with which they are extrapolated
+_STEEPEST = 1.2  # largest measured power that is trusted
+_FALLING = 0.05  # power by which extrapolated errors fall in any case
+_FASTER = 1.2  # factor of the extrapolated power at the lower end of its range
+_FEW = 8.0  # added to the power of the lower end, over the root of the number of answers
+_DEVIATIONS = 2.0  # standard errors of a measured error between it and an end of its range
+_GROUPS = 4  # groups, at most, on which a code with estimates of its own is tried
+_SHARP = 0.2  # error of estimated answers to mixtures above which such a code is not tried
 
 
 class Expected(NamedTuple):
-    """An error, and the ends between which 95 in 100 lie."""
+    """An error, and the ends of a range that holds the true one in 95 of 100 cases."""
 
     error: float
     low: float
     high: float
 
     def of_share(self, share: float) -> Expected:
-        """The same of all rows, if this share of them is estimated."""
+        """The error of all rows, if this share of them is estimated and the others are exact."""
         return Expected(*(math.sqrt(share) * number for number in self))
 
 
 class Errors:
-    """Errors of estimates of a job, in deviations of the outputs.
+    """Errors of estimates of a job, in standard deviations of the outputs; docs/plan.md explains them.
 
-    Found as docs/plan.md says: losses are replayed while there is time, and errors from more answers continue the power of
-    their number by which they fell, damped, in a range whose width was chosen once (`experiments.planned`).
+    Losses are replayed while there is time. The measured error falls with a power of the number of answers. For more
+    answers it is extrapolated with this power, damped, in a range whose width was chosen once (`experiments.planned`).
 
-    A tenth of the ``seconds`` that the job takes is for estimates, in replays too; if they are infinite, these are quick ones.
-    ``time_left`` gives the seconds that there are for it now.
+    A job of so many ``seconds`` has a tenth of them for its estimates, and so has a replay; if they are infinite, estimates
+    are quick. ``time_left`` gives the seconds that replays still have.
     """
 
     def __init__(
@@ -64,13 +65,13 @@ class Errors:
         self._points, self._answers = pilot.points, pilot.answers
         self._seconds = (1.0 - COMPUTING) * seconds if seconds < math.inf else 0.0
         self._seed, self._time_left = seed, time_left
-        some = self._answers.size > 0
-        spread = deviations(self._answers) if some else np.zeros(self._answers.shape[1])
+        numbers = self._answers.size > 0
+        spread = deviations(self._answers) if numbers else np.zeros(self._answers.shape[1])
         self._varied = spread > 1e-12 * np.abs(self._answers).max(axis=0, initial=0.0)
         self._spread = spread[self._varied]
-        self.deviation = float(root_mean_square(spread)) if some else math.nan
-        self.fewest = 0.0  # from which the error was measured
-        self.unseen = False  # whether there was no time for it
+        self.deviation = float(root_mean_square(spread)) if numbers else math.nan
+        self.fewest = 0.0  # answers from which the error was measured
+        self.no_time = False  # whether there was none to measure it
         self._sizes = self._errors = np.zeros(0)
         self._doubt = self._better = 1.0
         if len(self._points) >= _FEWEST and self._varied.any():
@@ -84,15 +85,15 @@ class Errors:
     def of(self, answers: float) -> Expected:
         """Root mean square error of an estimate from so many answers; NaN if nothing is known."""
         if not len(self._sizes):
-            none = 0.0 if self.known else math.nan
-            return Expected(none, none, none)
+            constant = 0.0 if self.known else math.nan
+            return Expected(constant, constant, constant)
         sizes, logs = np.log(self._sizes), np.log(self._errors)
         size = math.log(max(answers, 1.0))
         measured = float(np.exp(np.interp(size, sizes, logs)))
         further = max(0.0, size - float(sizes[-1]))
-        # The power by which the error fell over all that was measured, and lately.
-        before = [1 if len(logs) > 2 else 0, -2]
-        powers = (logs[before] - logs[-1]) / (sizes[-1] - sizes[before])
+        # The powers of the error from the fewest, and from the second most answers, to the most.
+        earlier = [1 if len(logs) > 2 else 0, -2]
+        powers = (logs[earlier] - logs[-1]) / (sizes[-1] - sizes[earlier])
         power = _DAMPED * min(float(np.clip(powers, 0.0, 3.0).mean()), _STEEPEST) + _FALLING
         steep = _FASTER * power + _FEW / math.sqrt(len(self._points))
         return Expected(
@@ -104,59 +105,60 @@ class Errors:
     # Replayed losses ----------------------------------------------------------------------------------
 
     def _replay(self) -> None:
+        """Measure errors from some shares of the answers, as many as there is time for."""
         size = len(self._points)
         order = np.random.default_rng(self._seed).permutation(size)
         part = np.empty(size, dtype=int)
         part[order] = np.arange(size) % _PARTS
         squares: dict[float, list[np.ndarray]] = {}
-        ratio, self._cut = 1.0, False
+        ratio, self._cut_short = 1.0, False
         for share, kept in _replays(part):
             if int(share * size) < _FEWEST:
                 continue
             left = self._time_left()
             if left < (_USUAL if squares else _LEAST):
-                self.unseen = not squares
+                self.no_time = not squares
                 break
             first, each = not squares, min(left, max(_USUAL, _EACH * left))
-            each = min(each, self._seconds or each)  # the job will not have more
-            squares.setdefault(share, []).append(self._off(kept, each))
+            each = min(each, self._seconds or each)  # the job itself has no more
+            squares.setdefault(share, []).append(self._squared_errors(kept, each))
             if not first or self._seconds < _LONGER * each:
                 continue
             # The job will make its estimates in more time than this replay had.
             thorough = min(self._seconds, _THOROUGH * self._time_left())
             if thorough > each:
-                again = self._off(kept, thorough).mean()
-                ratio = math.sqrt(max(again, 1e-24) / max(squares[share][0].mean(), 1e-24))
+                mean = self._squared_errors(kept, thorough).mean()
+                ratio = math.sqrt(max(mean, 1e-24) / max(squares[share][0].mean(), 1e-24))
                 ratio = min(1.2, max(1.0 / _BETTER**2, ratio))
             if thorough < self._seconds / _LONGER:
                 self._better = _BETTER
-        if self._cut:
-            self._better = _BETTER**3
+        if self._cut_short:
+            self._better = _BETTER**3  # these replays had very little time
         if not squares:
             return
-        every = {share: np.concatenate(parts) for share, parts in sorted(squares.items())}
-        last = every[max(every)]
+        measured = {share: np.concatenate(parts) for share, parts in sorted(squares.items())}
+        last = measured[max(measured)]
         error = float(last.std() / (2.0 * max(last.mean(), 1e-300) * math.sqrt(len(last))))
         # The deviation of the outputs is uncertain as well.
         self._doubt = math.exp(_DEVIATIONS * math.hypot(error, math.sqrt(0.5 / size)) + 0.05)
-        self.fewest = min(every) * size
-        # From two answers an estimate is about as good as the mean.
-        self._sizes = np.array([2.0, *(share * size for share in every)])
-        sizes = ratio * np.sqrt([part.mean() for part in every.values()])
-        self._errors = np.maximum(np.append(1.0, sizes), 1e-12)
+        self.fewest = min(measured) * size
+        # From two answers an estimate is about as good as the mean, whose error is 1.
+        self._sizes = np.array([2.0, *(share * size for share in measured)])
+        errors = ratio * np.sqrt([part.mean() for part in measured.values()])
+        self._errors = np.maximum(np.append(1.0, errors), 1e-12)
 
-    def _off(self, kept: np.ndarray, seconds: float) -> np.ndarray:
-        """Squares (l,) of what answers are off from estimates from those that are kept, made in so many seconds.
+    def _squared_errors(self, kept: np.ndarray, seconds: float) -> np.ndarray:
+        """Mean squared errors (l,) of rows that are not kept, estimated from those that are in so many ``seconds``.
 
-        Of the processor: on one that is busy with other work, as many seconds of the clock make poorer estimates.
+        The seconds are of the processor: while it does other work as well, those of the clock make poorer estimates.
         """
         answers = self._answers[:, self._varied]
         begun = time.thread_time()
-        self._cut |= min(seconds, self._time_left()) < _USUAL
+        self._cut_short |= min(seconds, self._time_left()) < _USUAL
 
         def time_left() -> float:
             left = min(seconds - time.thread_time() + begun, self._time_left())
-            self._cut |= left < 0.0
+            self._cut_short |= left < 0.0
             return left
 
         found = estimates(
@@ -170,9 +172,9 @@ class Errors:
     def decoded(
         self, code: Code, shape: tuple[int, ...], sets: np.ndarray, goes_on: Callable[[], bool]
     ) -> tuple[float, int]:
-        """Error of all rows that a code decodes from answers of some slots, and how many sets there was time for.
+        """Error of all rows that a code decodes from the answers of ``sets`` of slots, and how many sets were tried.
 
-        Answers to its payloads are estimated. NaN if it cannot be tried, or if these estimates are poor.
+        Answers to its payloads are estimated. The error is NaN if the code cannot be used, or if these estimates are poor.
         """
         groups = min(_GROUPS, len(self._points) // code.tasks)
         if not groups or not self._varied.any() or not self.of(len(self._points)).error < _SHARP:
@@ -205,7 +207,7 @@ class Errors:
 
 
 def _replays(part: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
-    """Shares of the answers, and which of them (n,) bool are kept: each share once, then again with others."""
+    """Shares of the answers, and which (n,) bool are kept: each share once, then again with other answers."""
     for turn in range(_PARTS):
         for share in _SHARES:
             if share != 0.5:

@@ -13,8 +13,8 @@ from ..execution.inputs import InputRows
 from ..execution.missing import as_rows
 from ..results.trees import leaves
 
-_LOADING = 0.05  # seconds, at least, in which a worker compiles or loads something
-_SEEN = 1000  # rows with an answer, and others, that are looked at
+_LOADING = 0.05  # seconds, at least, that a worker needs to load or compile something
+_SEEN = 1000  # rows with an answer, and as many without, that are looked at, at most
 
 
 class Timed(NamedTuple):
@@ -23,7 +23,7 @@ class Timed(NamedTuple):
     worker: Hashable
     rows: int
     seconds: float
-    ended: bool = True  # if not, it has run for so long
+    ended: bool = True  # if not, it still ran after these seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,14 +33,14 @@ class Pilot:
     answered: int  # rows
     timed: Sequence[Timed]
     points: np.ndarray
-    """(n, d): inputs that have an answer; none where inputs or answers are no numbers, or some are not finite."""
+    """(n, d): inputs that have an answer; n = 0 if inputs or answers are not all finite numbers."""
     answers: np.ndarray  # (n, q)
     shape: tuple[int, ...]  # of an input
-    copied: bool  # whether a code can copy the inputs, and takes such answers
-    mixed: bool  # whether they can be mixed, and answers interpolated
+    copied: bool  # whether codes that copy can be used
+    mixed: bool  # whether codes that mix can be used
     overhead: float  # seconds of a call that are not spent in ``fn``
     remarks: tuple[str, ...]
-    batches: bool  # whether calls may take a time of their own, whatever their rows
+    batches: bool  # whether part of a call's time may not depend on its rows
 
     @classmethod
     def of(
@@ -54,7 +54,7 @@ class Pilot:
         remarks: tuple[str, ...],
         batches: bool,
     ) -> Pilot:
-        """Of a job whose rows ``exact`` (m,) bool have answers, ``values`` (m, *y) or a tree of these."""
+        """The pilot of a job with answers ``values`` (m, *y), or a tree of these, to the rows ``exact`` (m,) bool."""
         rng = np.random.default_rng(0)
         rows, others = (
             np.sort(rng.permutation(np.flatnonzero(which))[:_SEEN]) for which in (exact, ~exact)
@@ -62,15 +62,15 @@ class Pilot:
         columns = [np.asarray(leaf)[rows] for leaf in leaves(values)] if len(rows) else []
         answers = as_rows(columns, len(rows))
         nothing = np.zeros((0, 0))
-        points, unseen = (
-            inputs.points(some).astype(np.float64) if inputs.numbers and len(some) else nothing
-            for some in (rows, others)
+        points, other_points = (
+            inputs.points(chosen).astype(np.float64) if inputs.numbers and len(chosen) else nothing
+            for chosen in (rows, others)
         )
-        finite = bool(np.isfinite(points).all() and np.isfinite(unseen).all())
+        finite = bool(np.isfinite(points).all() and np.isfinite(other_points).all())
         if answers is None or not finite or not len(points):
             points = answers = nothing
         sound = np.asarray(np.isfinite(answers).all(axis=1))
-        if not sound.all():  # nor may those be that would be estimated
+        if not sound.all():  # then answers that are still to come may not be finite either
             text = f"{(~sound).sum()} of {len(sound)} answers are not finite"
             remarks = (*remarks, text)
             points = answers = nothing
@@ -80,14 +80,14 @@ class Pilot:
             remarks = (*remarks, text)
         dtype = inputs.dtype
         # A code takes one array of answers, with an output at least.
-        one = not len(rows) or (isinstance(values, np.ndarray) and values.size > 0)
+        one_array = not len(rows) or (isinstance(values, np.ndarray) and values.size > 0)
         return cls(
             answered=int(exact.sum()),
             timed=timed,
             points=points,
             answers=answers,
             shape=() if dtype is None else tuple(inputs.form[0][1]),
-            copied=inputs.stackable and finite and one,
+            copied=inputs.stackable and finite and one_array,
             mixed=dtype is not None
             and dtype.kind == "f"
             and [column.dtype.kind for column in columns] == ["f"]
@@ -110,7 +110,7 @@ def first_and_later(calls: Sequence[Timed]) -> tuple[list[Timed], list[Timed]]:
 
 
 def _warm(timed: Sequence[Timed]) -> tuple[Sequence[Timed], float]:
-    """Calls without the first of each worker where those compile or load something; and the seconds of that, else 0."""
+    """Calls without the first of each worker, if these load or compile something, and the seconds of that, else 0."""
     first, later = first_and_later(timed)
     each = [call.seconds / call.rows for call in later if call.ended]
     first = [call for call in first if call.ended]

@@ -19,20 +19,20 @@ from ..execution.virtual import run_virtually
 from ..latency.scheduled import job_in_virtual_time
 from .times import Drawn, Measured
 
-CALL = 0.05  # seconds that calls take at least, if rows take less
+CALL = 0.05  # seconds of a call, at least: shorter rows are computed several in a call
 _CALLS = 4
-"""Calls of each worker in virtual time; the rows before them take as long as all workers need for so many."""
-_MANY = 100_000  # rows in virtual time, at most, where calls grow
-_SETS = 10_000  # straggler sets up to which all are looked at
+"""Last calls of each worker, which run in virtual time; rows before them are answered at an even rate."""
+_MANY = 100_000  # rows in virtual time, at most, if the size of calls grows
+_SETS = 10_000  # straggler sets, at most, of which all are compared
 
 
 @dataclass(slots=True)
 class Exact:
-    """Jobs without a code: when they have ended, and when a share of their rows had an answer."""
+    """Jobs without a code that were run in virtual time: when they ended, and when their rows were answered."""
 
     rows: int
     rate: float = 0.0  # rows a second, before the last ones
-    running: float = 0.0  # rows that are computed and not answered at a time
+    running: float = 0.0  # rows that are being computed at a time
     seconds: list[float] = field(default_factory=list)
     calls: list[float] = field(default_factory=list)  # a row
     ends: list[np.ndarray] = field(default_factory=list)
@@ -53,19 +53,19 @@ class Exact:
 
 @dataclass(slots=True)
 class Coded:
-    """Jobs with a code."""
+    """Jobs with a code that were run in virtual time."""
 
     seconds: list[float] = field(default_factory=list)
     calls: list[float] = field(default_factory=list)  # a row
-    exact: list[float] = field(default_factory=list)  # share of rows whose own input was answered
-    mixtures: list[int] = field(default_factory=list)  # answers to other payloads
+    exact: list[float] = field(default_factory=list)  # share of rows whose raw input was answered
+    mixtures: list[int] = field(default_factory=list)  # answers to mixtures
     own: Mapping[int, int] = field(default_factory=dict)
-    """The task of each slot whose payload is its own input."""
-    decodable: Callable[[frozenset[int]], bool] = all  # from which slots
+    """The task of each slot whose payload is a raw input."""
+    decodable: Callable[[frozenset[int]], bool] = all  # whether the code decodes from these slots
 
 
 def run_exact(found: Exact, times: Measured | Drawn, number: int) -> None:
-    """Add a job: its last calls in virtual time, after rows that are started at an even rate."""
+    """Add a job, whose last calls run in virtual time, after rows that are answered at an even rate."""
     most = _CALLS * times.workers * max(1, round(CALL / times.mean))
     rows = min(found.rows, _MANY if times.batches else most)  # calls of batches grow
     job = Job(rows, batches=times.batches)
@@ -82,7 +82,7 @@ def run_exact(found: Exact, times: Measured | Drawn, number: int) -> None:
 
 
 def run_coded(found: Coded, code: Code, rows: int, times: Measured | Drawn, number: int) -> None:
-    """Add a job with a code, whose stopping rule is the usual one."""
+    """Add a job with a code and its default stopping rule."""
     job = job_in_virtual_time(rows, code, None, Hedge())
     assert isinstance(job, CodedJob)
     timeline = run_virtually(job, times.workers, times.replay(number), overhead=times.overhead)
@@ -97,7 +97,7 @@ def run_coded(found: Coded, code: Code, rows: int, times: Measured | Drawn, numb
 
 
 def every_set(workers: int, late: int, seed: int) -> tuple[np.ndarray, int]:
-    """Sets of workers that answer, (sets, N - S) int in random order, and how many there are in all."""
+    """Sets of workers that answer, (sets, N - S) int in random order, and how many such sets exist."""
     rng = np.random.default_rng(seed)
     total = math.comb(workers, late)
     if total <= _SETS:
@@ -108,7 +108,7 @@ def every_set(workers: int, late: int, seed: int) -> tuple[np.ndarray, int]:
 
 
 def exact_share(own: Mapping[int, int], tasks: int, sets: np.ndarray) -> float:
-    """The mean share of tasks whose own input is among the answered slots, over sets (sets, N - S) of these."""
+    """The share of tasks whose raw input is answered, over all ``sets`` (sets, N - S) of answered slots."""
     answered = np.zeros((len(sets), tasks), dtype=bool)
     for slot, task in own.items():
         answered[:, task] |= (sets == slot).any(axis=1)

@@ -14,25 +14,26 @@ from ..latency import LatencyModel
 from ..latency.scheduled import in_turn, one_by_one
 from .pilot import Timed, first_and_later
 
-_EACH = 16  # calls of a worker that are drawn from a model; later ones take the same times again
-_SLOWER, _UNSEEN = 10.0, 3.0
-"""Times a usual row, and how many such rows there may be among as many as were timed, though none was (95 of 100)."""
-_ERRORS, _PART = 2.0, 0.1
-"""Standard errors from which calls take a time of their own, if it is more than this part of a row's."""
-_SPREAD = 1.4826  # of a normal distribution, over its median absolute deviation
+_EACH = 16  # calls of a worker that are drawn from a model; later ones repeat their times
+_SLOWER = 10.0  # factor by which rows may be slower than usual ones though none was timed
+_UNSEEN = 3.0  # slow rows among as many as were timed, at most, at 95 % confidence if none was
+_ERRORS = 2.0  # standard errors that are subtracted from the fitted time of a call itself
+_PART = 0.1  # share of a row's time that the time of a call itself must exceed to be counted
+_SPREAD = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
 Times = Callable[[Call, float], Ending]
 
 
 class Measured:
-    """Times of calls that were timed: each worker at its own speed, and calls as slow or fast as some that was.
+    """Times drawn from calls that were timed; each worker has its own speed.
 
-    A call that runs longer than its rows explain has one that takes twice as long as the rest of its time. What workers
-    differ by beyond chance is their speed; medians of a few calls are shrunk towards that of all. Calls of batches may take
-    a time of their own, whatever their rows, as a model's do; then it is calls that are drawn, and else rows.
+    If a call still runs after the usual time of its rows, one of them is taken to need twice the rest of its time. Workers
+    have different speeds as far as they differ beyond chance: medians of few calls are shrunk towards that of all. With
+    ``batches`` a call may take a time of its own, whatever its rows, like a call of a model. If it does, times of calls are
+    drawn, and else times of rows.
 
     At least one call was timed. Of N workers ``lost`` never answer; ``overhead`` are the seconds of a call that are not
-    spent in the function. ``batches``: whether calls may take a time of their own.
+    spent in the function.
     """
 
     def __init__(
@@ -63,10 +64,10 @@ class Measured:
         mean = float((self._each * self._rows).sum() / self._rows.sum())
         self.mean = max(mean * self._row, 1e-9)  # seconds that a row adds to a call
         self.doubt = 2.0 * float(self._each.std()) / mean / math.sqrt(len(known))
-        """Two standard errors of it, as a share."""
+        """Two standard errors of ``mean``, as a share of it."""
         slow = _SLOWER * float(np.quantile(self._each, 0.9)) / mean
         self.unseen = _UNSEEN * slow / (self._rows.sum() + _UNSEEN)
-        """By which it would be more if there were rows ten times as slow as usual ones, and none was timed."""
+        """The share by which ``mean`` may be larger because of slow rows of which none was timed."""
         self._answering = (workers - lost) * float((1.0 / self._speeds).mean()) / mean
 
     def rate(self, rows: int) -> float:
@@ -74,13 +75,13 @@ class Measured:
         return self._answering * rows / self._usual(rows)
 
     def replay(self, number: int) -> Times:
-        """Times of one job. Each job has its own resample of the calls, so that jobs differ by what few calls leave open."""
+        """Times of one job. Each job resamples the calls, so that few calls make jobs differ more."""
         rng = np.random.default_rng([self._seed, number])
         size = len(self._each)
         calls = rng.integers(size, size=size)
         each, rows = self._each[calls], self._rows[calls]
         own, row = self._call, self._row
-        if self.batches:  # few calls, or calls of a few rows, leave open what larger ones take
+        if self.batches:  # the fit, by which larger calls are extrapolated, is uncertain as well
             again = rng.integers(len(self._later), size=len(self._later))
             own, row = _fitted([self._later[k] for k in again], 0.0)
             each = each / [
@@ -100,12 +101,12 @@ class Measured:
         return ending
 
     def _usual(self, rows: int) -> float:
-        """What a call is compared with: its usual time, or where calls take none of their own, its rows."""
+        """The unit of a call's time: its usual seconds if calls take a time of their own, else its number of rows."""
         return self._call + self._row * rows
 
 
 class Drawn:
-    """Times drawn from a latency model, for each row of a call, and for so many jobs."""
+    """Times of rows, drawn from a latency model for so many ``jobs``."""
 
     def __init__(self, latency: LatencyModel, workers: int, seed: int, jobs: int) -> None:
         rng = np.random.default_rng(seed)
@@ -125,8 +126,9 @@ class Drawn:
 
 
 def _fitted(calls: Sequence[Timed], errors: float) -> tuple[float, float]:
-    """Seconds that a call takes by itself, if more than a part of a row's by so many standard errors, and that each of its
-    rows adds; else (0, 1).
+    """Seconds that a call itself takes, and that each of its rows adds; (0, 1) if the first are too few.
+
+    They are too few unless, less so many standard ``errors``, they exceed a share of the second.
     """
     times = CallTimes(batches=True)
     for call in calls:
@@ -138,7 +140,7 @@ def _fitted(calls: Sequence[Timed], errors: float) -> tuple[float, float]:
 def _running(
     timed: Sequence[Timed], each: np.ndarray, usual: Callable[[int], float]
 ) -> Iterator[Timed]:
-    """The slow rows of calls that have not ended, if they have any."""
+    """The slow row of each call that still runs after the usual time of its rows; ``each``: times of ended calls."""
     middle, most = (float(np.median(each)), float(each.max())) if len(each) else (0.0, 0.0)
     for call in timed:
         rest = call.seconds - (usual(call.rows) - usual(1)) * middle
@@ -147,19 +149,19 @@ def _running(
 
 
 def _speeds(workers: Sequence[Hashable], each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each worker by how much its calls are slower than usual, and the same for each call."""
+    """The factor by which each worker is slower than the median, and the same for the worker of each call."""
     logs = np.log(each)
     middle = float(np.median(logs))
-    by = {worker: number for number, worker in enumerate(dict.fromkeys(workers))}
-    whose = np.array([by[worker] for worker in workers])
-    counts = np.bincount(whose)
-    medians = np.array([np.median(logs[whose == number]) for number in range(len(by))])
-    within = _SPREAD * float(np.median(np.abs(logs - medians[whose])))
+    numbers = {worker: number for number, worker in enumerate(dict.fromkeys(workers))}
+    worker_of = np.array([numbers[worker] for worker in workers])
+    counts = np.bincount(worker_of)
+    medians = np.array([np.median(logs[worker_of == number]) for number in range(len(counts))])
+    within = _SPREAD * float(np.median(np.abs(logs - medians[worker_of])))
     # The variance of a median is π/2 that of a mean.
     chance = np.pi / 2.0 * within**2 / counts
     between = (
         max(0.0, float(((medians - middle) ** 2 - chance).mean())) if counts.min() > 1 else 0.0
     )
-    kept = between / (between + chance) if between else np.zeros(len(by))
+    kept = between / (between + chance) if between else np.zeros(len(counts))
     speeds = np.exp(kept * (medians - middle))
-    return speeds, speeds[whose]
+    return speeds, speeds[worker_of]

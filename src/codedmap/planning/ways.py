@@ -26,35 +26,35 @@ from .pilot import Pilot
 from .replays import CALL, Coded, Exact, every_set, exact_share, run_coded, run_exact
 from .times import Drawn, Measured
 
-ERROR = 0.05  # the error that is allowed where none is said, in deviations of the outputs
+ERROR = 0.05  # the allowed error if none is given, in standard deviations of the outputs
 
-_SHARE, LEAST = 0.1, 0.15
-"""Of the job's time, and seconds, that planning may take, whichever is more."""
-_FEWEST, _FIRST, _MOST = 3, 10, 200
-"""Jobs in virtual time: enough where there is little time, before errors are looked at, and at most."""
-_ENOUGH, _DOUBT = 200, 0.1
-"""Timed calls, and two standard errors of their mean as a share of it, from and up to which times are no ranges."""
-_CODED = 8
-_DECODED = 200
-"""Straggler sets of which it is looked at whether a code can be decoded without them."""
-_STEP = 1.1  # from one share of rows with an answer to the next that is looked at
-_AS_FAST = 1.1  # exact with hedging is used if nothing is faster by more than this factor
-_NOTHING = 0.05  # and by more seconds
-_LATE = 5  # one worker in so many may be late where it is not said
-_WIDE, _SMALL = 2.0, 1e-3
-"""The upper over the lower end of errors from which they are a range; smaller errors count as this."""
+_SHARE = 0.1  # share of the job's time that planning may take
+LEAST = 0.15  # seconds that planning may take at least
+_FEWEST = 3  # jobs in virtual time that are run although little time is left
+_FIRST = 10  # jobs in virtual time before other ways than exact with hedging are looked at
+_MOST = 200  # jobs in virtual time, at most
+_ENOUGH = 200  # timed calls from which predicted times are single numbers and no ranges
+_DOUBT = 0.1  # two standard errors of the mean time over this time from which times are ranges
+_CODED = 8  # jobs in virtual time for each code, at most
+_DECODED = 200  # straggler sets, at most, without which a code is tested to be decodable
+_STEP = 1.1  # factor between two shares of rows with an answer that are looked at
+_AS_FAST = 1.1  # factor by which a way must be faster than exact with hedging to be chosen
+_NOTHING = 0.05  # seconds by which a way must be faster than exact with hedging to be chosen
+_LATE = 5  # by default codes do without one of so many workers
+_WIDE = 2.0  # ratio of the ends of an error above which it is shown as a range
+_SMALL = 1e-3  # smaller lower ends of errors count as this where errors may be ranges
 _CAUTION = 0.8
-"""How far towards the upper end of a range an error must still be small enough: true ones lie beyond in 4 of 100."""
-_ROUGH = 2.5  # the factor by which errors of codes with estimates of their own are uncertain
-_SHORTEST = 2.0  # seconds of a job that stops by itself, of which a tenth is enough for estimates
-_ESTIMATED = 2e-5  # seconds that an estimate of very many takes
+"""How far towards the upper end of its range an error must still be small enough: true ones lie beyond in 4 of 100."""
+_ROUGH = 2.5  # factor by which errors of codes with estimates of their own are uncertain
+_SHORTEST = 2.0  # seconds of the shortest job with time for estimates: a tenth of it is enough
+_ESTIMATED = 2e-5  # seconds of one estimate among very many
 _NONE = Expected(0.0, 0.0, 0.0)
-_NUMBERS = {"tasks", "workers", "stragglers"}
+_NUMBERS = {"tasks", "workers", "stragglers"}  # the arguments of codes that are compared by default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is to be run, and what is asked for."""
+    """A job, and what its plan has to keep."""
 
     rows: int  # m
     workers: int  # N
@@ -73,12 +73,12 @@ class Question:
 
 
 def budget_of(rows: int, answered: int, seconds: float) -> float:
-    """Seconds that planning may take, where so many rows were answered in so many seconds."""
+    """Seconds that planning may take for a job of ``rows``, of which some were answered in so many seconds."""
     return max(LEAST, _SHARE * rows * seconds / max(1, answered))
 
 
 def planned(ask: Question, pilot: Pilot, *, budget: float, spent: Callable[[], float]) -> Plan:
-    """Compare the ways to run a job of which at least one call has ended, in ``budget`` seconds, so many of them spent."""
+    """Compare the ways to run a job of which a call has ended; ``spent``: how many seconds of the ``budget`` are over."""
     return _Ways(ask, pilot, budget, spent).plan()
 
 
@@ -101,7 +101,7 @@ class _Ways:
         # On average half of a call has been computed.
         running = 0.5 * ask.workers * max(1.0, CALL / self.times.mean)
         self.jobs = Exact(ask.rows, running=running)
-        self.unseen: list[str] = []
+        self.skipped: list[str] = []
         self.remarks = list(pilot.remarks)
 
     def left(self) -> float:
@@ -111,7 +111,7 @@ class _Ways:
     def errors(self) -> Errors:
         pilot, rest = self.pilot, 0.3 * self.left()
         seconds = self.ask.deadline
-        if seconds is None:  # only in long jobs there is time for others than quick estimates
+        if seconds is None:  # short jobs have time for quick estimates only
             seconds = float(np.median(self.jobs.seconds))
             seconds = max(seconds, _SHORTEST) if seconds >= self.ask.shortest else math.inf
         return Errors(pilot, self.ask.seed, seconds, lambda: self.left() - rest)
@@ -125,7 +125,7 @@ class _Ways:
             run_exact(jobs, self.times, number)
             number += 1
         each = (time.perf_counter() - begun) / number
-        # First those that are exact, and then those that estimate as the job does, which take little time.
+        # Exact codes first, then those that estimate as the job does: they take little time to look at.
         codes = sorted(self._codes(), key=lambda pair: not getattr(pair[1], "job_estimates", False))
         codes.sort(key=lambda pair: not isinstance(pair[1], Replication | Uncoded))
         exact = sum(isinstance(code, Replication | Uncoded) for _, code in codes)
@@ -148,7 +148,7 @@ class _Ways:
             reason = (
                 "inputs or answers are not arrays of finite numbers, so that nothing is estimated"
             )
-            if self.errors.unseen:
+            if self.errors.no_time:
                 reason = f"there was no time to look at errors within {self.budget:.2g} s: give a larger budget="
             elif len(pilot.points) or not pilot.answered:
                 reason = f"{pilot.answered:,} answered: too few rows to say anything of errors"
@@ -158,15 +158,15 @@ class _Ways:
                 f"times are ranges, because few calls were timed, {self.timed:,}: {_ENOUGH} are needed, and more where they "
                 "differ"
             )
-        if self.unseen:
-            names = ", ".join(self.unseen)
+        if self.skipped:
+            names = ", ".join(self.skipped)
             text = f"not looked at within {self.budget:.2g} s: {names}; give a larger budget="
             self.remarks.append(text)
 
     # Ways ---------------------------------------------------------------------------------------------
 
     def _estimated(self) -> Iterator[PlanRow]:
-        """Estimates at a deadline: the one that is given, or the first at which the error is small enough."""
+        """Estimates at the given deadline, or at the earliest one with an allowed error."""
         ask = self.ask
         if not self.errors.known:
             return
@@ -174,8 +174,8 @@ class _Ways:
         while (share := share / _STEP) * ask.rows >= max(2.0, self.errors.fewest):
             seconds = float(np.median(self.jobs.answered(share))) / COMPUTING
             at = ask.deadline or seconds
-            late = (1.0 - share) * ask.rows * _ESTIMATED > (1.0 - COMPUTING) * at
-            if late or (ask.deadline is None and seconds < ask.shortest):
+            too_many = (1.0 - share) * ask.rows * _ESTIMATED > (1.0 - COMPUTING) * at
+            if too_many or (ask.deadline is None and seconds < ask.shortest):
                 break
             if ask.deadline is not None and seconds > ask.deadline:
                 continue
@@ -199,7 +199,7 @@ class _Ways:
             )
 
     def _of_share(self, share: float) -> Expected:
-        """Errors where this share of the rows is answered, or as many as there may be if calls take another time."""
+        """Errors if this share of the rows is answered; the range allows for uncertain times of calls."""
         times = self.times
         most = min(1.0, share * (1.0 + times.doubt))
         least = share / (1.0 + times.doubt + self.few * times.unseen)
@@ -212,7 +212,7 @@ class _Ways:
         for at, (name, code) in enumerate(codes):
             until = self.left() * (1.0 - 1.0 / (len(codes) - at))
             if self.left() <= 0.0:
-                self.unseen.append(name)
+                self.skipped.append(name)
                 continue
             try:
                 check_memory(
@@ -242,11 +242,11 @@ class _Ways:
             kind: Any = getattr(table, name)
             taken = inspect.signature(kind).parameters.values()
             if {one.name for one in taken if one.default is one.empty} == _NUMBERS:
-                with suppress(InvalidArgument):  # it is none for so many
+                with suppress(InvalidArgument):  # a code may refuse these numbers
                     yield name, kind(tasks, workers, late)
 
     def _of_code(self, name: str, code: Code, until: float) -> PlanRow:
-        """What a code comes to, found while more than ``until`` seconds of the budget are left."""
+        """The time and error of a code, found while more than ``until`` seconds of the budget are left."""
         ask, found = self.ask, Coded()
         number = 0
         while not number or (number < _CODED and self.left() > until):
@@ -255,7 +255,7 @@ class _Ways:
         share = float(np.mean(found.exact))
         every, total = every_set(code.workers, code.stragglers, ask.seed)
         lost = ask.stragglers is not None and ask.latency is None
-        if lost and all(found.decodable(frozenset(some)) for some in every[:_DECODED].tolist()):
+        if lost and all(found.decodable(frozenset(slots)) for slots in every[:_DECODED].tolist()):
             share = exact_share(found.own, code.tasks, every)
             if total > len(every):
                 remark = f"of {total:,} straggler sets {len(every):,} were drawn"
@@ -272,13 +272,13 @@ class _Ways:
             share, error = 0.0, Expected(off, off / _ROUGH, off * _ROUGH)
             if 0 < looked < len(every):
                 left = len(every) - looked
-                self.unseen.append(f"{left:,} of {len(every):,} straggler sets of {name}")
+                self.skipped.append(f"{left:,} of {len(every):,} straggler sets of {name}")
         return self._row(name, found.seconds, found.calls, share, error, code=code)
 
-    # What they come to --------------------------------------------------------------------------------
+    # Comparing them -----------------------------------------------------------------------------------
 
     def _allowed(self, row: PlanRow) -> bool:
-        """Whether a way is expected to be exact enough, with some caution where errors are uncertain."""
+        """Whether the error of a way is small enough, with some caution if it is uncertain."""
         ask, error = self.ask, row.error
         if math.isnan(error):
             return False
@@ -292,12 +292,12 @@ class _Ways:
         return error <= ask.error
 
     def _best(self, rows: list[PlanRow]) -> PlanRow:
-        """The fastest that is exact enough; with a deadline, the most exact that is fast enough."""
+        """The fastest way with an allowed error; with a deadline, that with the smallest error in time."""
         exact, deadline = rows[0], self.ask.deadline
         if deadline is not None:
             in_time = [r for r in rows if r.latest <= deadline and not math.isnan(r.error)]
             return min(in_time, key=lambda row: (row.error, row.calls), default=exact)
-        # Where times are ranges, another way has to be faster at the worse end of both.
+        # If times are ranges, the slow end of another way has to be faster than the fast end of this one.
         least = exact.seconds if exact.range is None else exact.range[0]
         faster = []
         for row in rows[1:]:
@@ -335,6 +335,6 @@ class _Ways:
 
 
 def _range(error: Expected) -> tuple[float, float] | None:
-    """The ends between which an error lies, if they are far apart."""
+    """The ends of the range of an error, if they are far apart."""
     wide = error.high > _WIDE * max(error.low, _SMALL)
     return (error.low, error.high) if wide else None
