@@ -66,14 +66,14 @@ class CurveCode(LinearCode):
         return curve_precision(np.array(answered, float))
 
     def outliers(self, answered: tuple[int, ...], answers: np.ndarray) -> np.ndarray | None:
-        """As in `LinearCode`, of many answers some neighbours at a time; None of more than 2,000."""
+        """As `LinearCode.outliers`, in windows of neighbouring answers; None if there are more than 2,000 answers."""
         found = np.zeros(answers.shape[:2], dtype=bool)
         for held, core in windows(len(answered)) if len(answered) <= MOST_ANSWERS else ():
-            some = super().outliers(answered[held], answers[held])
-            if some is not None:
-                found[held][core] = some[core]
+            outliers = super().outliers(answered[held], answers[held])
+            if outliers is not None:
+                found[held][core] = outliers[core]
         return found if found.any() else None
 
     def shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
-        """None from one answer on."""
+        """None if there is an answer."""
         return None if answered else "it needs at least one answer"

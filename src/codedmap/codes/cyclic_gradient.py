@@ -27,7 +27,7 @@ class CyclicGradientCode(GradientCode):
         N and S: the sum is exact from any N - S answers. Of many workers (50 and more, where S + 1 does not divide
         them) very few sets would enlarge rounding too much; there one more answer is waited for.
     seed : int
-        Of the draws.
+        Seeds the draws.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class CyclicGradientCode(GradientCode):
         return coefficients
 
     def instead(self) -> str:
-        """Copies, whose weights are all 1."""
+        """Codes whose weights are all 1, for a message."""
         n, load = self.workers, self.load
         return (
             f"{-(-n // load) * load} workers (a multiple of S + 1), with which this code and "

@@ -69,7 +69,7 @@ class FractionalRepetition:
         return len({worker % self.groups for worker in answered}) == self.groups
 
     def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
-        """1 for the first of each group."""
+        """1 for the first worker of each group that has answered."""
         first = {worker % self.groups: worker for worker in sorted(answered, reverse=True)}
         if len(first) < self.groups:
             lacking = sorted(set(range(self.groups)) - set(first))
@@ -85,14 +85,14 @@ class FractionalRepetition:
         for group in range(self.groups):
             members = sorted(worker for worker in answered if worker % self.groups == group)
             if len(members) > 1:
-                # Whole ones, so that integers have to be equal to the last digit.
+                # Whole numbers, so that sums of integers are compared to the last digit.
                 weights = rng.integers(2**15, 2**16, len(members))
                 weights[0] = -weights[1:].sum()
                 found |= zip(members, weights.tolist(), strict=True)
         return found
 
     def _near(self) -> str:
-        """The next numbers of stragglers that would do."""
+        """The nearest numbers of stragglers for which S + 1 divides N."""
         sizes = [size for size in range(1, self.workers + 1) if self.workers % size == 0]
         below = max(size for size in sizes if size < self.load)
         return f"{below - 1} or {min(size for size in sizes if size > self.load) - 1}"

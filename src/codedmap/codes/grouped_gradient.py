@@ -61,7 +61,7 @@ class GroupedGradientCode:
                 f"{self.workers} workers cannot be divided into groups of {self.group}: use {more} "
                 f"workers, or groups of {' or '.join(map(str, near))}"
             )
-        self._made.check(self, self.amplification, "smaller groups")
+        self._group_code.check(self, self.amplification, "smaller groups")
 
     @property
     def stragglers(self) -> int:
@@ -80,12 +80,12 @@ class GroupedGradientCode:
 
     @property
     def amplification(self) -> float:
-        """How many times rounding in the answers may come back in the sum; 1 for a plain sum.
+        """The factor by which rounding of the answers may be enlarged in the sum; 1 for a plain sum.
 
-        The largest of all sets of ℓ - m stragglers in a group, or where there are more than 500 of
-        all runs and 500 others.
+        The largest over all sets of ℓ - m stragglers in a group. If these are more than 500, over all sets of
+        consecutive workers and 500 others.
         """
-        return self._made.longest
+        return self._group_code.longest
 
     def held(self, worker: int) -> tuple[int, ...]:
         """The parts of the worker's group."""
@@ -93,18 +93,18 @@ class GroupedGradientCode:
 
     def coefficients(self, worker: int) -> np.ndarray:
         """The same for all parts: the worker's row of the group's code, (ℓ, m)."""
-        return np.tile(self._made.rows[worker // self.groups], (self.group, 1))
+        return np.tile(self._group_code.rows[worker // self.groups], (self.group, 1))
 
     def decodable(self, answered: frozenset[int]) -> bool:
-        """Whether each group has m answers, or more where their weights would be too large."""
+        """Whether each group has m answers, or more if m of them would need too large weights."""
         each = self._members(answered)
-        return all(self._made.weights(members) is not None for members in each)
+        return all(self._group_code.weights(members) is not None for members in each)
 
     def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
-        """Of each answer in the m slices of the sum: worker to (m,)."""
+        """The weights of each answer in the m slices of the sum: worker to (m,)."""
         found = {}
         for group, members in enumerate(self._members(answered)):
-            weights = self._made.weights(members)
+            weights = self._group_code.weights(members)
             if weights is None:
                 every = ", ".join(map(str, range(group, self.workers, self.groups)))
                 have = f"{len(members)} of the {self.reduction} that are needed"
@@ -115,16 +115,16 @@ class GroupedGradientCode:
         return found
 
     def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
-        """Weights with which correct answers add up to 0, in groups with more than m."""
+        """Weights with which correct answers add up to 0, in groups with more than m answers."""
         found: dict[int, float] = {}
         for group, members in enumerate(self._members(answered)):
             if len(members) > self.reduction:
-                weights = self._made.parity(members)
+                weights = self._group_code.parity(members)
                 found |= {int(i) * self.groups + group: float(weights[i]) for i in members}
         return found
 
     @cached_property
-    def _made(self) -> DrawnCode:
+    def _group_code(self) -> DrawnCode:
         check_room(
             2 * 8 * self.group**2,
             f"the weights in a group of {self.group} of {self!r}",
@@ -137,10 +137,10 @@ class GroupedGradientCode:
 
     def _members(self, answered: frozenset[int]) -> list[frozenset[int]]:
         """The workers of each group that have answered, as numbers within the group."""
-        members: list[set[int]] = [set() for _ in range(self.groups)]
+        groups: list[set[int]] = [set() for _ in range(self.groups)]
         for worker in answered:
-            members[worker % self.groups].add(worker // self.groups)
-        return [frozenset(some) for some in members]
+            groups[worker % self.groups].add(worker // self.groups)
+        return [frozenset(members) for members in groups]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_made"}
+        return {name: value for name, value in vars(self).items() if name != "_group_code"}

@@ -35,24 +35,18 @@ from ..estimation.surrogate import estimates
 from ..results.trees import for_all_entries
 from .replication import NO_MEAN, ROUNDED, CopyEncoding, cannot_fill
 
-_MIXING = "KernelCode must with a spread above 0"
-_COPYING = "KernelCode with spread=0, Replication"
+_MIXING = "KernelCode must with a spread above 0"  # which code mixes, for messages
+_COPYING = "KernelCode with spread=0, Replication"  # codes that do not mix, for messages
 
-_FREQUENT = 0.1
-"""Share of groups with a wrong answer, beyond which all answers of that worker are rejected."""
-_ENOUGH = 12
-"""Other answers that can say which of two copies is wrong."""
-_FEWEST = 2
-"""Answers that have a spread."""
-_LIKELIER = 4.0
-"""Times further off than another copy a copy is wrong."""
-_EACH = 2e-4
-"""Seconds, about, in which an answer is judged."""
-_GROUPS = 3
-"""In which answers are judged, however little time there is."""
+_FREQUENT = 0.1  # share of groups with wrong answers above which a worker is rejected in all groups
+_ENOUGH = 12  # other answers, at least, by which one of two copies can be judged wrong
+_FEWEST = 2  # answers, at least, that have a standard deviation
+_LIKELIER = 4.0  # factor by which a wrong copy is farther off than another copy
+_EACH = 2e-4  # seconds, about, in which an answer is judged
+_GROUPS = 3  # groups, at least, in which answers are judged, however little time there is
 
 _Found = tuple[np.ndarray, np.ndarray, float]
-"""Estimates of K tasks in B groups, (K, B, q), their standard errors, and by how much answers left out are off."""
+"""Estimates of K tasks in B groups, (K, B, q), their standard errors, and the error of answers that were left out."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +126,8 @@ class KernelCode:
         if mixes:
             orders = paths_through(inputs.reshape(tasks, groups, -1).swapaxes(0, 1))
         cells = cells_along(orders, self.workers, self.spread if mixes else 0.0)
-        of_slots = zip(cells.weight, cells.home[:, 0].tolist(), strict=True)
-        raw = tuple(None if weight.any() else home for weight, home in of_slots)
+        slots = zip(cells.weight, cells.home[:, 0].tolist(), strict=True)
+        raw = tuple(None if weight.any() else home for weight, home in slots)
         return KernelEncoding(inputs, raw, cells, known, self.confirm)
 
     def fitted(self, result: Any, inputs: Any) -> KernelCode:
@@ -142,9 +136,9 @@ class KernelCode:
         Parameters
         ----------
         result : MapResult
-            Of the same function.
+            A result of the same function.
         inputs : array-like, shape (m, *x)
-            The inputs of that call. Its rows that are exact become ``known``, beside those that are already.
+            The inputs of that call. Those of exact rows, and their answers, are added to ``known``.
 
         Raises
         ------
@@ -156,8 +150,8 @@ class KernelCode:
             raise InvalidArgument(
                 f"a result of {many(len(values), 'row')} does not belong to {many(len(rows), 'input')}"
             )
-        sure = np.flatnonzero(result.exact)
-        points, answers = flat(rows[sure]), flat(values[sure])
+        exact = np.flatnonzero(result.exact)
+        points, answers = flat(rows[exact]), flat(values[exact])
         if isinstance(self.known, Known):
             self.known.check(rows[:, None])
             points, answers = self.known.joined(points, answers)
@@ -191,14 +185,14 @@ class KernelEncoding:
         return self.cells.at(self.inputs, np.full(len(groups), slot), groups)
 
     def points(self, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """Payloads of slots (n,) in groups (n,) as real columns (n, d) in their dtype; one constant if they are no numbers."""
+        """Payloads of slots (n,) in groups (n,) as real columns (n, d); a column of zeros if they are no numbers."""
         if self.inputs.dtype.kind not in "biufc":
             return np.zeros((len(slots), 1))
         rows = self.cells.at(self.inputs, slots, groups)
         return as_real(rows.reshape(len(slots), self.inputs[0, 0].size))
 
     def decodable(self, answered: frozenset[int]) -> bool:
-        """From one answer on."""
+        """Whether there is an answer."""
         return bool(answered)
 
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
@@ -226,7 +220,7 @@ class KernelEncoding:
                 "least",
                 WAIT,
             )
-        if stacked.dtype.kind not in "fc" and self._passed(slots, stacked.dtype):
+        if stacked.dtype.kind not in "fc" and self._all_answered(slots, stacked.dtype):
             return self._copies.majority(slots, stacked, rejected)
         most = seconds / (_EACH * len(slots))
         decoding = _Decoding(self, slots, stacked, rejected, estimating=estimating, most=most)
@@ -247,8 +241,8 @@ class KernelEncoding:
         raw = tuple(-1 if task is None else task for task in self.raw)
         return CopyEncoding(self.inputs, raw, None, self.confirm)
 
-    def _passed(self, slots: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-        """Whether all tasks have an answer, where answers are not floating point."""
+    def _all_answered(self, slots: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+        """Whether all tasks have an answer; raises if others cannot be estimated from answers of this dtype."""
         if not self.copying:
             check_interpolable(dtype, _MIXING, _COPYING)
         tasks = len(self.inputs)
@@ -259,7 +253,7 @@ class KernelEncoding:
 
 
 class _Decoding:
-    """One decoding: rejects wrong answers, and estimates the tasks without an answer of their own."""
+    """One decoding: rejects wrong answers, and estimates the tasks whose raw input has no answer."""
 
     def __init__(
         self,
@@ -279,7 +273,7 @@ class _Decoding:
         """As real columns, (F, B, q) float64."""
         self._finite = np.isfinite(self._flat).all(axis=2)
         self._holders: dict[int, list[int]] = {}
-        """Rows of answers to the own input of each task."""
+        """Rows of the answers to the raw input of each task."""
         for row, slot in enumerate(slots):
             if (task := encoding.raw[slot]) is not None:
                 self._holders.setdefault(task, []).append(row)
@@ -319,7 +313,7 @@ class _Decoding:
                     raise cannot_fill(values.dtype, ROUNDED, f"{int((~has).sum())} lost ones")
                 values = values.astype(np.float64)
             stderr[~exact & ~needed] = left_out
-            # Copies that differ by less than an estimate is off are nearer to the answer than that.
+            # Copies that differ by less than the error of the estimate are better than the estimate.
             enough = (single & ~wrong).sum() >= _ENOUGH or self._encoding.known is not None
             better = needed & (~has | (enough & (spread < stderr)))
             values[better] = _like(estimated[better], values)
@@ -340,11 +334,11 @@ class _Decoding:
         return np.array([self._encoding.raw[slot] is None for slot in self._slots])
 
     def _broken(self) -> np.ndarray:
-        """Answers (F, B) that are not finite and rejected.
+        """Answers (F, B) that are rejected because they are not finite.
 
-        Those to mixtures; and NaN for a raw input where a mixture in its cell has a finite answer. If that is so in
-        more than a tenth of the groups, all NaN of that worker are. Infinity alone may be right, as a log-probability,
-        where mixtures are finite.
+        These are all such answers to mixtures, and NaN for a raw input if a mixture in its cell has a finite answer. If
+        this occurs in more than a tenth of the groups, all NaN of that worker are rejected. Infinity for a raw input may
+        be right, such as a log-probability, although mixtures have finite answers.
         """
         mixed = self._mixed
         broken = reject_frequent(~self._finite & mixed[:, None])
@@ -361,7 +355,7 @@ class _Decoding:
         return broken
 
     def _compared(self, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Answers (F, B) that stand for their payload, one for each; and those that differ from others for the same one."""
+        """One answer (F, B) for each payload whose copies agree, and all answers to payloads whose copies differ."""
         single, contested = usable.copy(), np.zeros_like(usable)
         for rows in self._holders.values():
             if len(rows) > 1:
@@ -378,24 +372,24 @@ class _Decoding:
         if inputs.dtype.hasobject or self._stacked.dtype.kind not in "fc" or not inputs.size:
             return Judgement(np.zeros_like(contested), np.full(contested.shape, np.nan))
         cells, slots, groups = self._encoding.cells, self._slots, contested.shape[1]
-        some = np.arange(groups)
+        drawn = np.arange(groups)
         if self._most < groups:
-            some = np.random.default_rng(0).permutation(some)[: max(_GROUPS, int(self._most))]
+            drawn = np.random.default_rng(0).permutation(drawn)[: max(_GROUPS, int(self._most))]
         found = judged(
-            lambda slots, groups: self._encoding.points(slots, some[groups]),
+            lambda slots, groups: self._encoding.points(slots, drawn[groups]),
             slots,
-            self._flat[:, some],
-            judged_ones[:, some],
-            contested[:, some],
-            homes=cells.home[slots][:, some],
-            ranks=cells.place[slots][:, some],
+            self._flat[:, drawn],
+            judged_ones[:, drawn],
+            contested[:, drawn],
+            homes=cells.home[slots][:, drawn],
+            ranks=cells.place[slots][:, drawn],
             kinds=self._mixed,
             rounding=float(np.finfo(self._stacked.dtype).eps),
         )
-        if len(some) == groups:
+        if len(drawn) == groups:
             return found
         wrong, sizes = np.zeros_like(contested), np.full(contested.shape, np.nan)
-        wrong[:, some], sizes[:, some] = found.wrong, found.sizes
+        wrong[:, drawn], sizes[:, drawn] = found.wrong, found.sizes
         wrong |= found.wrong.mean(axis=1, keepdims=True) > _FREQUENT
         return Judgement(wrong, sizes)
 
@@ -405,7 +399,7 @@ class _Decoding:
         """Answers (F, B) that are rejected."""
         wrong = judgement.wrong.copy()
         for rows in self._holders.values():
-            if len(rows) > 1:  # no residual outweighs copies that agree
+            if len(rows) > 1:  # copies that agree are right, whatever their residual
                 agreed = (self._finite[rows] & ~broken[rows]).sum(axis=0) > 1
                 wrong[rows] &= ~(single[rows] & agreed)
         wrong |= wrong.mean(axis=1, keepdims=True) > _FREQUENT
@@ -427,7 +421,7 @@ class _Decoding:
     def _standing(
         self, wrong: np.ndarray, contested: np.ndarray, voted: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where (K, B) a task has an answer; where its copies differ and none is wrong for sure; and where it is exact."""
+        """Where (K, B) a task has an answer, where its copies differ without a majority, and where it is exact."""
         has, tied = np.zeros_like(voted), np.zeros_like(voted)
         exact = voted.copy()
         for task, rows in self._holders.items():
@@ -436,7 +430,7 @@ class _Decoding:
             if split.any():
                 every = compare(self._stacked[rows])
                 tied[task] = split & (compare(self._stacked[rows], wrong[rows]).votes == 0)
-                # A vote counts if those who were not rejected have won it.
+                # A majority counts if one of its answers is not rejected.
                 won = (every.votes > 0) & (~every.outliers & ~wrong[rows]).any(axis=0)
                 exact[task] &= ~split | won
         exact &= has & ~tied
@@ -459,14 +453,15 @@ class _Decoding:
             values[:] = answers[0]
             return values, errors, np.inf
         task, group = np.nonzero(needed)
-        some = (task, group) if len(task) else (np.zeros(1, int), np.zeros(1, int))
-        found = estimates(points, answers, self._points(*some), thorough=False)
+        # If no task needs an estimate, any one is made for the error of answers left out.
+        wanted = (task, group) if len(task) else (np.zeros(1, int), np.zeros(1, int))
+        found = estimates(points, answers, self._points(*wanted), thorough=False)
         values[task, group] = found.values[: len(task)]
         errors[task, group] = found.stderr[: len(task)]
         return values, errors, float(root_mean_square(found.left_out[None])[0])
 
     def _points(self, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        # Differences of small integers may be too large for their dtype.
+        # In float64, because differences of small integers may be too large for their dtype.
         return self._encoding.points(slots, groups).astype(np.float64, copy=False)
 
     def _averaged(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:

@@ -18,8 +18,7 @@ from ..contracts.memory import check_room
 from ..errors import InvalidArgument
 from .linear import LinearCode
 
-_MOST = 1_000
-"""Answers beyond which outliers are not looked for, since that takes a matrix of this size."""
+_MOST = 1_000  # answers, at most, among which outliers are looked for, by a matrix of this size
 
 
 @dataclass(frozen=True)
@@ -138,10 +137,10 @@ class LagrangeCode(LinearCode):
 
     def _check_room(self, rows: int, columns: int) -> None:
         check_room(
-            3 * 8 * rows * columns,  # what interpolates, and how it is found
+            3 * 8 * rows * columns,  # the matrix and two of its factors
             f"polynomials of degree {columns - 1} at {rows} points, for {self!r},",
             "Use fewer tasks or workers, or SplineCode, whose memory grows with their sum",
         )
 
 
-_NONE = np.empty((0, 0))
+_NONE = np.empty((0, 0))  # stands for answers where the decoder does not depend on them

@@ -32,7 +32,7 @@ from ..detection.outliers import coarsened, find_outliers
 from ..errors import NotEnoughAnswers
 
 Made = TypeVar("Made")
-_KEPT = 100  # operators, and precisions of windows of answers
+_KEPT = 100  # operators and precision matrices that a code keeps, at most
 
 
 class LinearCode(abc.ABC):
@@ -49,7 +49,7 @@ class LinearCode(abc.ABC):
     has_stderr: ClassVar[bool] = False
     """Its estimates have no standard errors."""
     determined: ClassVar[bool] = False
-    """True if decodable answers determine all others, so that NaN is rejected."""
+    """Whether decodable answers determine all others, so that NaN is rejected."""
 
     @abc.abstractmethod
     def encoder(self, inputs: np.ndarray) -> Operator:
@@ -125,7 +125,7 @@ class LinearEncoding:
     payloads: np.ndarray
     raw: tuple[int | None, ...]
     decodes_any_groups: ClassVar[bool] = True
-    """Answers of a `Sheet` may be to any number of groups, since decoding does not depend on the inputs."""
+    """Whether decoding does not depend on the inputs, so that a `Sheet` may hold answers to any number of groups."""
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these slots can be decoded."""
@@ -176,7 +176,7 @@ class LinearEncoding:
         values = values.reshape(self.code.tasks, *stacked.shape[1:])
         exact = np.zeros(values.shape[:2], dtype=bool)
         if self.raw.count(None) < len(self.raw) and isinstance(operator, np.ndarray):
-            # Rows of the decoder that copy one raw answer.
+            # A row of the decoder may copy one answer to a raw input.
             for task, column in enumerate(unit_columns(operator)):
                 if column is not None and self.raw[slots[column]] == task:
                     values[task], exact[task] = stacked[column], True
@@ -206,8 +206,8 @@ class LinearEncoding:
                 if found is not None:
                     outliers[np.ix_(pattern, where)] = found
         rejected = reject_frequent(nonfinite | outliers)
-        # A raw answer of -inf that no other answer contradicts is returned, but the estimates of
-        # the other tasks must not use it.
+        # An answer of -inf to a raw input that no other answer contradicts is returned, but not used for
+        # estimates of other tasks.
         usable = ~(rejected | broken)
         why, remedy = rejection_reasons(bool(broken.any()), bool(outliers.any()))
         values = np.empty((self.code.tasks, *stacked.shape[1:]), values_dtype(stacked.dtype))
@@ -230,8 +230,8 @@ class LinearEncoding:
         return values, exact, {slots[row] for row in np.flatnonzero(rejected.any(axis=1))}
 
     def _shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
-        """`LinearCode.shortfall`: answers are no more precise than the payloads were mixed."""
-        coarser = max(self.payloads.dtype, dtype, key=lambda one: np.finfo(one).eps)
+        """`LinearCode.shortfall` for the coarser dtype of payloads and answers."""
+        coarser = max(self.payloads.dtype, dtype, key=lambda kind: np.finfo(kind).eps)
         return self.code.shortfall(answered, coarser)
 
     def _check(

@@ -24,7 +24,7 @@ from ..detection.outliers import coarsened, find_outliers
 from ..errors import WAIT, NotEnoughAnswers
 
 _DOUBLE = np.dtype(np.float64)
-_SINGULAR = 1e-12  # rows of unit length that are this close to dependent are of no use
+_SINGULAR = 1e-12  # pivot up to which weights, which have rows of unit length, count as singular
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class MDSCode:
         return self.workers - self.tasks
 
     def weights(self, worker: int) -> np.ndarray:
-        """Of each block in this worker's, (K,)."""
+        """The weight of each block in this worker's coded block, (K,)."""
         if worker < self.tasks:
             return np.asarray(np.eye(1, self.tasks, worker)[0])
         row: np.ndarray = self._parity[worker - self.tasks]
@@ -88,7 +88,7 @@ class MDSCode:
             rows = rows[[slot not in outliers for slot in slots]]
             slots = [slot for slot in slots if slot not in outliers]
             self._check(slots, dtype)
-        values = self._solved(slots, rows)
+        values = self._products(slots, rows)
         if len(slots) > self.tasks:
             check_consistent(rows, self._rows(slots).astype(rows.dtype) @ values, dtype)
         return Decoded(values.reshape(self.tasks, *shape), outliers)
@@ -101,7 +101,7 @@ class MDSCode:
     def _shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         if len(answered) < self.tasks:
             return f"{len(answered)} usable answers, and {self.tasks} are needed"
-        growth, *_ = self._solve(sorted(answered))
+        growth, *_ = self._inverse(sorted(answered))
         if growth * rounding(dtype) <= rounding(dtype) ** 0.5:
             return None
         return (
@@ -109,8 +109,8 @@ class MDSCode:
             f"{growth:.2g}, which in {dtype} leaves less than half of the digits"
         )
 
-    def _solved(self, slots: list[int], rows: np.ndarray) -> np.ndarray:
-        _, missing, inverse = self._solve(slots)
+    def _products(self, slots: list[int], rows: np.ndarray) -> np.ndarray:
+        _, missing, inverse = self._inverse(slots)
         have = [slot for slot in slots if slot < self.tasks]
         values = np.empty((self.tasks, rows.shape[1]), rows.dtype)
         values[have] = rows[: len(have)]
@@ -120,15 +120,15 @@ class MDSCode:
             values[missing] = inverse.astype(kind) @ (rows[len(have) :] - known)
         return values
 
-    def _solve(self, slots: Sequence[int]) -> tuple[float, list[int], Any]:
-        """For these workers how rounding grows, the missing blocks, and the inverse that gives them."""
+    def _inverse(self, slots: Sequence[int]) -> tuple[float, list[int], Any]:
+        """How rounding grows with these workers, the missing blocks, and the inverse that gives them, if any."""
         missing = sorted(set(range(self.tasks)) - set(slots))
         growth, inverse = 1.0, None
         if missing:
-            turned, upper = np.linalg.qr(self._parity_of(slots)[:, missing])
+            basis, upper = np.linalg.qr(self._parity_of(slots)[:, missing])
             if np.abs(np.diag(upper)).min() > _SINGULAR:
-                inverse = scipy.linalg.solve_triangular(upper, turned.T)
-            # Not smaller than the 2-norm, much faster to have, and like it never larger of more rows.
+                inverse = scipy.linalg.solve_triangular(upper, basis.T)
+            # The Frobenius norm bounds the 2-norm, is much faster, and as little grows with more rows.
             growth = np.inf if inverse is None else max(1.0, float(np.linalg.norm(inverse)))
         return growth, missing, inverse
 
@@ -156,8 +156,8 @@ class MDSCode:
         left = self.workers - self.tasks
         rows = [np.empty((0, self.tasks))]
         while left > 0:
-            turned, _ = np.linalg.qr(rng.standard_normal((self.tasks, min(left, self.tasks))))
-            rows.append(turned.T)
+            basis, _ = np.linalg.qr(rng.standard_normal((self.tasks, min(left, self.tasks))))
+            rows.append(basis.T)
             left -= self.tasks
         return np.concatenate(rows)
 

@@ -15,9 +15,9 @@ from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budg
 from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
 
 _DOUBLE = np.dtype(np.float64)
-_EQUAL = 1e-9  # difference of shares below which it is rounding
-_COARSE = float(np.finfo(np.float32).eps)  # rounding in the coarsest matrix there is
-_NORMAL = 1.959964  # standard errors within which 95 % of a normal distribution lies
+_EQUAL = 1e-9  # difference below which two shares are equal up to rounding
+_COARSE = float(np.finfo(np.float32).eps)  # of the coarsest dtype that matrices are computed in
+_NORMAL = 1.959964  # standard deviations to either side that hold 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -76,20 +76,20 @@ class PolarCode:
     @property
     def stragglers(self) -> int:
         """Answers that may be missing, whichever they are; of random ones many more may be."""
-        # A position that is reached by p steps to the reliable side is lost only with 2ᵖ answers.
-        return int(min(1 << int(at).bit_count() for at in self._places)) - 1
+        # A position that p reliable steps of the recursion lead to is lost only with 2ᵖ answers.
+        return int(min(1 << int(at).bit_count() for at in self._positions)) - 1
 
     def weights(self, worker: int) -> np.ndarray:
         """Weight of each block in this worker's coded block, (K,)."""
-        odd = np.bitwise_count(self._places & self._row[worker]) % 2
+        odd = np.bitwise_count(self._positions & self._row[worker]) % 2
         return np.asarray(self._signs * (1.0 - 2.0 * odd) / self.tasks**0.5)
 
     def coded(self, blocks: np.ndarray) -> np.ndarray:
         """All coded blocks, (N, *x), from blocks (K, *x)."""
         shape = blocks.shape[1:]
         spread = np.zeros((self.workers, int(np.prod(shape))), blocks.dtype)
-        for place, sign, block in zip(self._places, self._signs, blocks, strict=True):
-            spread[place] = sign * block.reshape(-1)
+        for position, sign, block in zip(self._positions, self._signs, blocks, strict=True):
+            spread[position] = sign * block.reshape(-1)
         _transform(spread)
         spread *= spread.real.dtype.type(self.tasks**-0.5)
         return np.asarray(spread[self._row].reshape(self.workers, *shape))
@@ -123,7 +123,7 @@ class PolarCode:
         again = _cancelled(values, known, self._frozen, found)
         if len(slots) > self.tasks:
             check_consistent(rows, again[at], dtype)
-        blocks = found[self._places]
+        blocks = found[self._positions]
         blocks *= (self._signs * self.tasks**0.5).astype(blocks.real.dtype)[:, None]
         return Decoded(blocks.reshape(self.tasks, *shape))
 
@@ -137,51 +137,50 @@ class PolarCode:
         spread[self._row[slots]] = rows * rows.real.dtype.type(self.tasks**0.5)
         _transform(spread)
         signs = self._signs.astype(rows.real.dtype)[:, None]
-        values = spread[self._places] * (signs / rows.real.dtype.type(count))
+        values = spread[self._positions] * (signs / rows.real.dtype.type(count))
         stderr = self._stderr(slots, rows, values)
         limits = np.finfo(rows.dtype)
         stderr = np.maximum(stderr, limits.eps * np.abs(values).max(initial=0.0) + limits.tiny)
         return values.reshape(self.tasks, *shape), stderr.reshape(self.tasks, *shape)
 
     def _stderr(self, slots: list[int], rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Of means of signed answers, (K, outputs).
+        """Standard errors of means of signed answers, (K, outputs).
 
-        Answers may be of the same mixture up to sign, or of mixtures with much in common. They
-        agree more than others would, so that their spread underestimates the error.
-        Both follow from the products of their weights: if blocks are as likely to be anything, the
-        mean square of the K errors is to that of the K deviations as ``(s - 1/K)`` to ``(1 - s)``, s being
-        the mean square of these products.
+        Answers of the same mixture up to sign, or of mixtures with much in common, agree more than others, so that
+        their spread underestimates the error. By how much follows from the inner products of their weights: if all
+        values of the blocks are equally likely, the mean squares of the K errors and of the K deviations are in the
+        ratio ``(s - 1/K)`` to ``(1 - s)``, s being the mean square of these products.
         """
         count, tasks, workers = len(slots), self.tasks, self.workers
         shared, mixtures = self._shared(slots)
         if shared - 1.0 / tasks < _EQUAL:  # as with all answers, where the other blocks cancel out
             return np.zeros(values.shape)
-        if mixtures == 1:  # which has no spread, however many answers it has
+        if mixtures == 1:  # its answers have no spread, however many they are
             return np.full(values.shape, np.inf)
         size = np.abs(rows).max(axis=0).astype(np.float64)  # its square may overflow
         unit = np.where(size > 0.0, size, 1.0)
         # Signs do not change the sum of squares, so deviations need no second transform.
         square = tasks * ((np.abs(rows) / unit) ** 2).sum(axis=0) / count
         deviations = np.maximum(square - (np.abs(values) / unit) ** 2, 0.0)
-        sampled = (workers - count) / (workers - 1) / count  # what it is on average of all samples
+        sampled = (workers - count) / (workers - 1) / count  # this ratio on average of samples
         own = deviations * max(sampled * count / (count - 1), (shared - 1 / tasks) / (1 - shared))
-        # Where a few answers agree that may be chance, as where most blocks are 0. All blocks cannot agree
-        # unless all are 0, so there what is the mean over them stands in.
+        # A few answers may agree by chance, such as where most blocks are 0. There the mean over all blocks
+        # is used, which is 0 only if all blocks are 0.
         mean = square * max(sampled * (1 - 1 / tasks), shared - 1 / tasks)
         rounding = (tasks * _COARSE) ** 2 + tasks * np.finfo(rows.dtype).eps
         stderr: np.ndarray = unit * np.sqrt(np.where(deviations > rounding * square, own, mean))
-        # Of few answers the variance is itself uncertain, so that 1.96 standard errors would not do.
+        # The variance of few answers is itself uncertain: Student's distribution allows for it.
         stderr *= float(scipy.special.stdtrit(mixtures - 1, 0.975)) / _NORMAL
-        # Where all of them are 0 there is no spread to be seen: what is largest elsewhere may be there.
+        # Outputs with no answer other than 0 show no spread, and get the largest error of the others.
         known = size > tasks * _COARSE * size.max(initial=0.0)
         stderr[:, ~known] = stderr[:, known].max() if known.any() else np.inf
         return stderr
 
     def _shared(self, slots: list[int]) -> tuple[float, int]:
-        """Of these workers' weights, as vectors of length 1, the mean square of the products of each two, and
-        how many differ in more than their sign.
+        """The mean square of the inner products of each two of these workers' weights, as vectors of length 1, and the
+        number of workers' mixtures that differ in more than their sign.
         """
-        # Such a product follows from the exclusive or of their rows, so it is enough to count these.
+        # Such a product follows from the exclusive or of two rows, so it is enough to count these.
         rows = self._row[slots]
         spectrum = np.zeros(self.workers)
         spectrum[rows] = 1.0
@@ -195,6 +194,7 @@ class PolarCode:
 
     @cached_property
     def _frozen(self) -> np.ndarray:
+        """The positions without a block, (N,) bool: the least reliable ones."""
         lost = np.array([1.0 - self.tasks / self.workers])
         while len(lost) < self.workers:
             lost = np.stack([2.0 * lost - lost**2, lost**2], axis=1).ravel()
@@ -204,13 +204,14 @@ class PolarCode:
 
     @cached_property
     def _alike(self) -> np.ndarray:
-        """K times the product of the weights of two workers, up to sign, by the exclusive or of their rows."""
+        """K times the size of the inner product of two workers' weights, by the exclusive or of their rows."""
         sums = (~self._frozen).astype(np.float64)
         _transform(sums)
         return np.abs(sums)
 
     @cached_property
-    def _places(self) -> np.ndarray:
+    def _positions(self) -> np.ndarray:
+        """The positions of the K blocks, (K,)."""
         return np.flatnonzero(~self._frozen)
 
     @cached_property
@@ -219,6 +220,7 @@ class PolarCode:
 
     @cached_property
     def _row(self) -> np.ndarray:
+        """The row of the transform that each worker keeps, (N,)."""
         return self._random[1]
 
     @cached_property

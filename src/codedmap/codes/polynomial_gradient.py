@@ -19,7 +19,7 @@ class PolynomialGradientCode(GradientCode):
     """The code of Ye and Abbe (arXiv 1802.03475): each worker sends 1/m of the sum.
 
     Worker n holds S + m parts, n … n + S + m - 1, which is the fewest possible. Its answer is the value
-    at one place of polynomials that vanish for the parts which it does not hold; their N - S coefficients
+    at one point of polynomials that vanish for the parts which it does not hold; their N - S coefficients
     contain the m slices of the sum.
 
     Parameters
@@ -28,11 +28,11 @@ class PolynomialGradientCode(GradientCode):
         N, S and m. Of many workers (40 and more) very few sets of N - S answers would enlarge rounding too
         much; there one more is waited for.
     matrix : {"gaussian", "vandermonde"}
-        What takes coefficients to answers, (N, N - S). ``"vandermonde"`` is the paper's, of the places
+        What takes coefficients to answers, (N, N - S). ``"vandermonde"`` is the paper's, of the points
         ±(1 + i/2); it loses all digits at N of about 30, and is refused from about 20 on.
         ``"gaussian"`` is drawn, up to eight times, and the one of the least `amplification` taken.
     seed : int
-        Of the draws.
+        Seeds the draws.
 
     Raises
     ------
@@ -59,12 +59,12 @@ class PolynomialGradientCode(GradientCode):
         """Coefficients (N, N, m)."""
         n, d, m = self.workers, self.load, self.reduction
         if self.matrix == "vandermonde":
-            places = _places(n)
-            V = np.vander(places, n - self.stragglers, increasing=True)
-            blocks = np.stack([_vanishing(places[_outside(j, n, d)], m) for j in range(n)])
+            points = _points(n)
+            V = np.vander(points, n - self.stragglers, increasing=True)
+            blocks = np.stack([_vanishing(points[_outside(j, n, d)], m) for j in range(n)])
             coefficients: np.ndarray = np.einsum("jvr,nr->njv", blocks, V)
             for j in range(n):
-                coefficients[_outside(j, n, d), j] = 0.0  # but for rounding they are
+                coefficients[_outside(j, n, d), j] = 0.0  # not only up to rounding
             return coefficients
         # V = QR: an answer vector is V b where the last S columns of Q are orthogonal to it, and
         # the m before them and R give the last m entries of b, which are to be the identity.
@@ -78,7 +78,7 @@ class PolynomialGradientCode(GradientCode):
         return coefficients
 
     def instead(self) -> str:
-        """Groups, whose size alone matters."""
+        """Codes that are more stable, for a message."""
         first = 'matrix="gaussian", or ' if self.matrix == "vandermonde" else ""
         size = self.load
         near = [g for g in range(size, self.workers + 1) if self.workers % g == 0]
@@ -93,7 +93,8 @@ def _outside(part: int, workers: int, load: int) -> np.ndarray:
     return (part + 1 + np.arange(workers - load)) % workers
 
 
-def _places(workers: int) -> np.ndarray:
+def _points(workers: int) -> np.ndarray:
+    """The points of the workers, ±(1 + i/2), and 0 if their number is odd."""
     half = 1 + np.arange(workers // 2) / 2
     return np.concatenate([-half[::-1], np.zeros(workers % 2), half])
 

@@ -16,8 +16,8 @@ from ..errors import WAIT, InvalidArgument, NotEnoughAnswers, many
 from ..results.trees import blanked, for_all_entries
 
 Fill = Literal["mean"] | None
-NO_MEAN = "have no mean"
-ROUNDED = "above 2**53 cannot stand beside an estimate, which would round them"
+NO_MEAN = "have no mean"  # why some answers cannot be estimated, for `cannot_fill`
+ROUNDED = "above 2**53 cannot stand beside an estimate, which would round them"  # likewise
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class CopyEncoding:
 
 
 def cannot_fill(dtype: np.dtype[Any], why: str, lost: str) -> NotEnoughAnswers:
-    """The error where answers of this dtype, which is why, cannot stand in for lost ones."""
+    """The error that answers of this dtype cannot stand in for ``lost`` ones; ``why`` says what is wrong with them."""
     problem = f"answers of dtype {dtype} {why}, so nothing can stand in for {lost}"
     return NotEnoughAnswers(problem, WAIT, "use more workers")
 
@@ -221,8 +221,8 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
     count = finite.sum(axis=0)
     enough = np.maximum(count, 1)
     mean = (np.where(finite, known, 0) / enough).sum(axis=0)  # no sum overflows
-    off = np.abs(np.where(finite, known, mean) - mean)
-    deviation = root_mean_square(np.moveaxis(off, 0, -1)) * np.sqrt(len(have) / enough)
+    distance = np.abs(np.where(finite, known, mean) - mean)
+    deviation = root_mean_square(np.moveaxis(distance, 0, -1)) * np.sqrt(len(have) / enough)
     # One answer has no spread, and none has no mean.
     error = deviation * np.sqrt((enough + 1) / np.maximum(count - 1, 1))
     error = np.where(count > 1, error, np.inf)

@@ -15,7 +15,7 @@ from ..contracts.arguments import is_real
 from ..errors import InvalidArgument
 from .curves import CurveCode, Order
 
-_STIFFEST = 1e100
+_STIFFEST = 1e100  # the largest smoothing; the spline is a line long before
 Smoothing = float | Literal["gcv"]
 
 
@@ -90,21 +90,21 @@ class SplineCode(CurveCode):
 
         Over the worker numbers the curve would bend at its ends: it is extrapolated beyond the outermost tasks.
         """
-        return curve_precision(self._places[list(answered)])
+        return curve_precision(self._positions[list(answered)])
 
     @property
-    def _places(self) -> np.ndarray:
-        """The place of each worker among the tasks, (N,) ascending, at distances of 1 on average."""
+    def _positions(self) -> np.ndarray:
+        """The position of each worker among the task numbers, (N,) ascending, with a mean distance of 1."""
         if min(self.tasks, self.workers) == 1:
             return np.arange(float(self.workers))
 
         def build() -> np.ndarray:
             encoder = self.kept(("encoder", 0.0), lambda: smoother(self._alpha, self._beta, 0.0))
-            places: np.ndarray = (encoder @ np.arange(float(self.tasks))[:, None])[:, 0]
-            places *= (self.workers - 1) / np.ptp(places)
-            return places
+            positions: np.ndarray = (encoder @ np.arange(float(self.tasks))[:, None])[:, 0]
+            positions *= (self.workers - 1) / np.ptp(positions)
+            return positions
 
-        return self.kept("places", build)
+        return self.kept("positions", build)
 
     @property
     def _alpha(self) -> np.ndarray:

@@ -14,8 +14,8 @@ from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument, many
 from .models import LatencyModel, check_draw, check_share, order_statistic
 
-_NO_ANSWER = {"", "nan", "na", "none", "null", "inf", "infinity", "never"}
-_ROUND_HEADS = {"", "round", "index", "#"}
+_NO_ANSWER = {"", "nan", "na", "none", "null", "inf", "infinity", "never"}  # cells of such calls
+_ROUND_HEADS = {"", "round", "index", "#"}  # names of a column that counts the rounds
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -142,7 +142,7 @@ def _checked(times: Any) -> np.ndarray:
     table += 0.0  # equal times have equal bytes: no -0.0
     negative = np.argwhere(table < 0)
     if len(negative):
-        row, column = (int(place) for place in negative[0])
+        row, column = map(int, negative[0])
         raise InvalidArgument(
             f"{len(negative)} of {table.size} times are negative, the first, {table[row, column]:g}, "
             f"of worker {column} in round {row}: give seconds from sending to answer, and NaN where "

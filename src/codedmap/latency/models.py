@@ -13,8 +13,8 @@ from ..contracts.arguments import check_whole, is_real, set_numbers
 from ..errors import InvalidArgument
 
 _SHARE_MARGIN = 1e-9
-"""Relative change of a share, so that rounding does not decide on which side of a gap in the times a
-quantile falls. Where exactly 5 % of the calls are slow, the 95th percentile is the time of a slow call."""
+"""Relative change of a share, so that rounding does not decide on which side of a gap in the times a quantile falls: if
+exactly 5 % of the calls are slow, the 95th percentile is the time of a slow call."""
 
 
 def check_share(share: Any) -> float:

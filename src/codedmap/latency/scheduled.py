@@ -56,7 +56,7 @@ def scheduled(
         Seconds of several calls of each worker, one after another, as `LatencyModel.calls` draws them; a
         worker that makes more calls starts again with the first.
     rows : int
-        Of each job.
+        Rows of each job.
     code : Code, optional
         As for `codedmap.map`.
     stop : StoppingRule, optional
@@ -94,20 +94,21 @@ def scheduled(
 
 
 def in_turn(times: np.ndarray) -> Callable[[Call, float], Ending]:
-    """What calls come to whose rows take a worker's times (each, N) in turn."""
-    made: Counter[Hashable] = Counter()
+    """When calls end whose rows take the times (each, N) of their worker in turn."""
+    computed: Counter[Hashable] = Counter()  # rows of each worker
 
     def ending(call: Call, now: float) -> Ending:
-        places = np.arange(made[call.worker], made[call.worker] + call.groups) % len(times)
-        ending = one_by_one(call, times[places, call.worker])  # type: ignore[index]  # workers are numbers here
-        made[call.worker] += ending.done or call.groups
+        first = computed[call.worker]
+        turns = np.arange(first, first + call.groups) % len(times)
+        ending = one_by_one(call, times[turns, call.worker])  # type: ignore[index]  # workers are numbers here
+        computed[call.worker] += ending.done or call.groups
         return ending
 
     return ending
 
 
 def one_by_one(call: Call, seconds: np.ndarray) -> Ending:
-    """What a call comes to whose groups take so many ``seconds``, until its limit."""
+    """When a call ends whose groups take these ``seconds``, and after how many of them if it is over its limit."""
     ends = seconds.cumsum()
     done = int(np.searchsorted(ends, call.limit)) + 1
     done = -(-done // call.step) * call.step
@@ -119,7 +120,7 @@ def one_by_one(call: Call, seconds: np.ndarray) -> Ending:
 def job_in_virtual_time(
     rows: int, code: Code | None, stop: StoppingRule | None, hedge: Hedge | None
 ) -> Job:
-    """What is to be scheduled for some rows, none of which there are."""
+    """The job of so many rows for the scheduler, which needs no inputs."""
     if code is None:
         if stop is not None:
             raise InvalidArgument(f"stop={stop} is for codes here: give one, or leave it out")

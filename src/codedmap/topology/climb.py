@@ -13,18 +13,12 @@ from .selection import Problem, Selection, Structure
 Objective = Callable[[Any, Any], Any]
 """From cost and seconds to what is minimised."""
 
-_IMPROVED = 1.0 - 1e-9
-"""Below this share of the objective a change counts as an improvement; above it, as rounding."""
-_FEW = 2
-"""Nodes or links of each ranking that are tried in a step."""
-_ALL = 6
-"""Up to this many nodes or links are all tried."""
-_NEAR = 1.3
-"""Up to this many times the best objective so far, the inner climb goes on with pairs of changes."""
-_DOUBT = 1.05
-"""A change is evaluated exactly if its approximated objective is below this many times the current one."""
-_FIRSTS = 18
-"""Changes that are tried as the first of a pair."""
+_IMPROVED = 1.0 - 1e-9  # relative objective above which a change is rounding and no improvement
+_FEW = 2  # nodes or links of each ranking that are tried in a step, if not all are
+_ALL = 6  # nodes or links, at most, that are all tried
+_NEAR = 1.3  # the inner climb goes on with pairs of changes up to so many times the best objective
+_DOUBT = 1.05  # approximate objective of a change, over the current, up to which it is evaluated
+_FIRSTS = 18  # changes that are tried as the first of a pair
 
 Change = tuple[np.ndarray, frozenset[int]]
 """Nodes and links of another structure."""
@@ -101,7 +95,7 @@ class Climb:
         return feeds
 
     def _changes(self, now: Selection) -> Iterator[Change]:
-        """One node more, one less, one exchanged; then one link more or less."""
+        """Structures with one node more, one less or one exchanged, then with one link more or less."""
         nodes, links = now.structure.nodes, now.structure.links
         added, dropped = self._nodes_to_add(now), self._nodes_to_drop(now)
         sets = [np.append(nodes, node) for node in added]
@@ -142,8 +136,8 @@ class Climb:
         paid = np.full(len(problem.samples), -np.inf)
         paid[fed] = problem.feed_cost[fed, now.structure.nodes[now.feeds[fed]]]
         saved = np.maximum(paid[:, None] - problem.feed_cost, 0.0)
-        able = ~fed[:, None] & np.isfinite(problem.feed_cost)
-        new = np.where(able, problem.samples[:, None], 0.0)
+        can_feed = ~fed[:, None] & np.isfinite(problem.feed_cost)
+        new = np.where(can_feed, problem.samples[:, None], 0.0)
         load = now.samples / len(now.structure.nodes)
         return (
             problem.cost - saved.sum(axis=0),
@@ -174,7 +168,7 @@ class Climb:
         )
 
     def _link_changes(self, now: Selection) -> Iterator[Change]:
-        """One link more, the cheapest and fastest, or one less, the dearest and slowest."""
+        """One link more, the cheapest and fastest, or one less, the most expensive and slowest."""
         nodes, links = now.structure.nodes, now.structure.links
         if len(nodes) < 3:
             return
@@ -215,16 +209,16 @@ class Climb:
         return now
 
     def _climb_pairs(self, now: Selection) -> Selection:
-        """Climb on from where no single change improves, by pairs whose first change is promising."""
+        """Climb on by pairs of changes, the first of them promising, where no single change improves."""
         for _ in range(len(now.feeds)):
             value = self.value(now)
             best, reached = value * _IMPROVED, None
             for first in _best(self._objectives_after(now), _FIRSTS):
-                between = self._after(now, first)
-                expected = self._objectives_after(between)
+                halfway = self._after(now, first)
+                expected = self._objectives_after(halfway)
                 for second in _best(expected, 1):
                     if expected[second] < value * _DOUBT:
-                        then = self._after(between, second)
+                        then = self._after(halfway, second)
                         if self.value(then) < best:
                             best, reached = self.value(then), then
             if reached is None:
@@ -260,24 +254,24 @@ class Climb:
         values[~is_fed, count] = np.inf
         if np.isinf(values).all() and np.isinf(now.iterations):
             # No single change reaches the error: prefer the one that adds the most samples.
-            able = ~is_fed[:, None] & np.isfinite(costs)
-            values[:, :count] = np.where(able, -problem.samples[:, None], np.inf)
+            can_feed = ~is_fed[:, None] & np.isfinite(costs)
+            values[:, :count] = np.where(can_feed, -problem.samples[:, None], np.inf)
         return values
 
 
 def _best_by_any(rankings: tuple[np.ndarray, ...], among: np.ndarray, few: int) -> list[int]:
-    """The first few of each ranking, lower is better, or all if there are only a few more."""
+    """The first ``few`` of each ranking, lower is better, or all if there are only a few more."""
     if len(among) <= _ALL:
-        return [int(one) for one in among]
+        return [int(number) for number in among]
     found: dict[int, None] = {}
     for ranking in rankings:
         best = among[np.argsort(ranking[among], kind="stable")][: few * (1 + len(found))].tolist()
-        found |= dict.fromkeys([one for one in best if one not in found][:few])
+        found |= dict.fromkeys([number for number in best if number not in found][:few])
     return list(found)
 
 
 def _best(values: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """So many changes with the least objectives, the best first, if they are finite."""
+    """At most ``count`` changes with the least objectives that are finite, the best first."""
     order = np.argsort(values.ravel(), kind="stable")[:count]
     return [divmod(int(at), values.shape[1]) for at in order if np.isfinite(values.flat[at])]
 

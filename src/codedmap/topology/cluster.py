@@ -13,8 +13,7 @@ import scipy
 from ..contracts.arguments import set_numbers
 from ..errors import InvalidArgument
 
-_MOST = 1e15
-"""Iterations; larger numbers are no longer exact in floating point, and count as infinite."""
+_MOST = 1e15  # iterations: larger numbers are not exact in floating point, and count as infinite
 
 
 def _check_node(node: Any, what: str, *amounts: str) -> None:
@@ -33,7 +32,7 @@ class LearningNode:
     seconds : float
         Computing time of an iteration, independent of the samples.
     cost : float
-        Of one iteration, in the unit of all costs.
+        Cost of one iteration; all costs have one unit.
     seconds_per_sample : float
         Additional computing time for each sample.
     jitter : float
@@ -64,7 +63,7 @@ class InformationNode:
     samples : float
         New samples in each iteration.
     cost : float
-        Of feeding them, in one iteration.
+        Cost of feeding them in one iteration.
     """
 
     name: str
@@ -87,7 +86,7 @@ class Link:
         Time of an exchange in one iteration: of models between two learning nodes, of samples from an
         information node.
     cost : float
-        Of its use in one iteration.
+        Cost of using it in one iteration.
     """
 
     first: str
@@ -235,18 +234,18 @@ class Cluster:
             seen.add(frozenset(ends))
 
     def _check_connected(self) -> None:
-        place = {node.name: at for at, node in enumerate(self.learning)}
-        near = np.zeros((len(place), len(place)), dtype=bool)
+        number = {node.name: at for at, node in enumerate(self.learning)}
+        linked_pairs = np.zeros((len(number), len(number)), dtype=bool)
         linked = set()
         for link in self.links:
             linked |= {link.first, link.second}
-            if link.first in place and link.second in place:
-                near[place[link.first], place[link.second]] = True
-        part = scipy.sparse.csgraph.connected_components(near, directed=False)[1]
-        apart = sorted(name for name, at in place.items() if part[at] != part[0])
+            if link.first in number and link.second in number:
+                linked_pairs[number[link.first], number[link.second]] = True
+        part = scipy.sparse.csgraph.connected_components(linked_pairs, directed=False)[1]
+        apart = sorted(name for name, at in number.items() if part[at] != part[0])
         if apart:
             raise InvalidArgument(
-                f"the links leave {len(apart)} of {len(place)} learning nodes unconnected with "
+                f"the links leave {len(apart)} of {len(number)} learning nodes unconnected with "
                 f"{self.learning[0].name} ({joined(apart)}): add links, or plan for each connected part by itself"
             )
         alone = [node.name for node in self.information if node.name not in linked]

@@ -13,7 +13,7 @@ from .cluster import Cluster, Link, joined
 from .selection import Problem, Selection
 
 _PRICES = 1.0, 0.25, 4.0
-"""Of a second, as shares of that at which the cheapest and the fastest selection are as good."""
+"""Prices of a second that are tried, over the one at which the cheapest and the fastest selection are equally good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +187,9 @@ def _plan_of(
     structure, names = best.structure, [node.name for node in cluster.learning]
     sources = {node.name for node in cluster.information}
     fed = [
-        (node.name, names[structure.nodes[place]])
-        for node, place in zip(cluster.information, best.feeds.tolist(), strict=True)
-        if place >= 0
+        (node.name, names[structure.nodes[at]])
+        for node, at in zip(cluster.information, best.feeds.tolist(), strict=True)
+        if at >= 0
     ]
     feeds = {frozenset(pair) for pair in fed}
     between = [link for link in cluster.links if not {link.first, link.second} & sources]
@@ -197,7 +197,7 @@ def _plan_of(
         learning=tuple(names[node] for node in structure.nodes),
         information=tuple(source for source, _ in fed),
         links=tuple(between[number] for number in sorted(structure.links)),
-        feeds=tuple(one for one in cluster.links if frozenset((one.first, one.second)) in feeds),
+        feeds=tuple(x for x in cluster.links if frozenset((x.first, x.second)) in feeds),
         iterations=int(best.iterations),
         error=float(cluster.error.error(best.samples, structure.gap, best.iterations)),
         error_target=error,
@@ -259,7 +259,7 @@ def _too_slow(
         if 1.0 <= count < np.inf:
             least = min(least, cluster.error.error(one.samples, one.structure.gap, count))
     fewest = min(one.iteration_seconds for one in evaluated)
-    could = (
+    in_time = (
         f"the smallest error found within that time is {least:.3g}"
         if np.isfinite(least)
         else f"and even one iteration takes at least {fewest:.3g} s"
@@ -267,7 +267,7 @@ def _too_slow(
     return Unreachable(
         f"no selection was found that reaches an error of {error:g} within {seconds:g} s: the fastest "
         f"of {len(evaluated):,} that were evaluated takes {fast.seconds:.4g} s ({fast.iterations:,.0f} iterations "
-        f"of {fast.iteration_seconds:.3g} s), {could}. Allow more time or a larger error, or give the cluster more",
+        f"of {fast.iteration_seconds:.3g} s), {in_time}. Allow more time or a larger error, or give the cluster more",
         error=float(least),
         seconds=float(fast.seconds),
     )

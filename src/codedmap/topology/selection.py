@@ -48,12 +48,12 @@ class Selection:
 
     @property
     def seconds(self) -> float:
-        """Of all iterations; infinite if they never reach the error, even where each takes no time."""
+        """Seconds of all iterations; infinite if they never reach the error, even if each takes no time."""
         return self.iterations * self.iteration_seconds if np.isfinite(self.iterations) else np.inf
 
     @property
     def cost(self) -> float:
-        """Of all iterations, likewise."""
+        """Cost of all iterations; infinite if they never reach the error."""
         return self.iterations * self.rate if np.isfinite(self.iterations) else np.inf
 
 
@@ -94,18 +94,18 @@ class Problem:
 
     def structure(self, nodes: np.ndarray, links: frozenset[int]) -> Structure:
         """These learning nodes and links, which connect them."""
-        some = sorted(links)
+        chosen = sorted(links)
         return Structure(
             nodes,
             links,
             self._gap(nodes, links),
-            float(self.link_seconds[some].max(initial=0.0)),
-            float(self.cost[nodes].sum() + self.link_cost[some].sum()),
+            float(self.link_seconds[chosen].max(initial=0.0)),
+            float(self.cost[nodes].sum() + self.link_cost[chosen].sum()),
             float(self.own_samples[nodes].sum()),
         )
 
     def selection(self, structure: Structure, feeds: np.ndarray) -> Selection:
-        """The structure with information nodes that feed these of its nodes."""
+        """The structure with information nodes that feed its nodes, ``feeds`` (I,) as in `Selection`."""
         fed = np.flatnonzero(feeds >= 0)
         nodes, at = structure.nodes, structure.nodes[feeds[fed]]
         load = self.own_samples[nodes] + np.bincount(feeds[fed], self.samples[fed], len(nodes))
@@ -130,7 +130,7 @@ class Problem:
         return positions
 
     def _gap(self, nodes: np.ndarray, links: frozenset[int]) -> float:
-        """Of averaging with Metropolis weights: that of a link is 1 / (1 + the larger degree of its ends)."""
+        """The spectral gap of averaging with Metropolis weights: 1 / (1 + the larger degree of a link's ends)."""
         if len(nodes) == 1:
             return 1.0
         ends = self.positions(nodes)[self.ends[sorted(links)]]
@@ -144,29 +144,29 @@ class Problem:
         return round(1.0 - float(max(values[-2], -values[0])), 12)
 
 
-_RELATIVE = np.linspace(np.log(1e-7), np.log(60.0), 160)
+_RELATIVE = np.linspace(np.log(1e-7), np.log(60.0), 160)  # logarithms of multiples of a jitter
 
 
 def expected_maximum(fixed: np.ndarray, jitter: np.ndarray) -> tuple[float, np.ndarray]:
-    """The expected maximum of times, each fixed plus exponential of this mean (0 for none).
+    """The expected maximum of times, each a fixed one plus an exponential one with the mean ``jitter`` (0: none).
 
     The second value is each time's probability to be the maximum. It is also the derivative of the
     expectation with respect to the time's fixed part.
     """
-    most = float(fixed.max())
+    largest = float(fixed.max())
     shares = np.zeros(len(fixed))
     random = jitter > 0.0
     if not random.any():
         shares[fixed.argmax()] = 1.0
-        return most, shares
+        return largest, shares
     # By the trapezoidal rule from the largest fixed part on, in the logarithm of the time, where the
     # probability that some time is not over yet is smooth at all scales.
     x = _RELATIVE + np.log(float(jitter.max()))
     later, means = np.exp(x), jitter[random, None]
-    survival = np.exp(-(most - fixed[random, None] + later) / means)
+    survival = np.exp(-(largest - fixed[random, None] + later) / means)
     done = np.prod(1.0 - survival, axis=0)
     not_over = (1.0 - done) * later
     last = survival / means * (done / np.maximum(1.0 - survival, 1e-300)) * later
     shares[random] = np.trapezoid(last, x, axis=1) + last[:, 0]
     shares[np.where(random, -np.inf, fixed).argmax()] += max(0.0, 1.0 - shares.sum())
-    return most + float(np.trapezoid(not_over, x)) + float(not_over[0]), shares
+    return largest + float(np.trapezoid(not_over, x)) + float(not_over[0]), shares
