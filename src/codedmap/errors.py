@@ -34,12 +34,12 @@ WAIT = "wait longer"
 
 
 def either(steps: Sequence[str], comma: str = ",") -> str:
-    """Alternatives in one clause."""
+    """Steps as alternatives in one clause, such as "wait, or add workers"."""
     return ", or ".join(filter(None, [f"{comma} ".join(steps[:-1]), *steps[-1:]]))
 
 
 def many(count: int, noun: str) -> str:
-    """A number of things, in words."""
+    """A number of things, such as "1 row" or "2 entries"."""
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} {noun[:-1]}ies" if noun.endswith("y") else f"{count:,} {noun}s"
@@ -95,7 +95,7 @@ class CommandFailed(CodedmapError, RuntimeError):
     def __init__(self, problem: str = "", *steps: str, returncode: int | None = None) -> None:
         super().__init__(problem, *steps)
         self.returncode = returncode
-        """The exit code; minus the number of a signal; None if it was not started."""
+        """The exit code, or minus the number of the signal; None if the program was not started."""
 
 
 class NotEnoughAnswers(CodedmapError, RuntimeError):
@@ -114,7 +114,7 @@ class RowFailed(NotEnoughAnswers):
     def __init__(self, problem: str = "", *steps: str, row: int = -1) -> None:
         super().__init__(problem, *steps)
         self.row = row
-        """Its number among the inputs."""
+        """The number of the row among the inputs."""
 
 
 class NotEnoughMemory(CodedmapError, MemoryError):
@@ -126,7 +126,7 @@ class OutputError(CodedmapError, RuntimeError):
 
 
 class CannotSend(CodedmapError, TypeError):
-    """A function or value that cannot be pickled, not even by cloudpickle, or not be opened where it arrives."""
+    """A function or value that cannot be pickled, not even by cloudpickle, or cannot be unpickled on the worker."""
 
 
 class EngineError(CodedmapError, RuntimeError):

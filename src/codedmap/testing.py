@@ -111,9 +111,9 @@ Script = Mapping[int, "Act | Sequence[Act]"]
 
 
 def _acts(script: Script, engine: Engine) -> dict[int, Iterator[Act]]:
-    """The acts of the next calls of each worker."""
+    """The acts of each worker's calls, in order; raises `InvalidArgument` for a script that cannot be followed."""
     for worker, acts in script.items():
-        if not hasattr(engine, "members"):  # where workers join, numbers to come have acts too
+        if not hasattr(engine, "members"):  # workers that have not joined yet may have acts
             check_worker(worker, engine.workers)
         for act in acts if isinstance(acts, Sequence) else [acts]:
             if not isinstance(act, Act):
@@ -242,7 +242,7 @@ class ScriptedCluster(Watched, Scripted):
     Parameters
     ----------
     domains : sequence of hashable
-        Of the workers that are there at the beginning: with whom each fails, or None.
+        The failure domain of each worker at the beginning, or None: workers of one domain fail together.
     script : mapping of int to Act, or to a sequence of Act
         As for `Scripted`, by numbers that are never used again.
     """
@@ -358,7 +358,7 @@ class Faulty:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A function or a payload, kept or not; one of the two has the act of their call."""
+    """A function or a payload, kept or not, in a wrapper; one of the two carries the act of the call."""
 
     value: Any
     act: Act | None = None
@@ -377,7 +377,7 @@ class _Sent:
 
 
 def _answer(answer: Any, act: Act) -> Any:
-    """What a worker answers with this act; a delay counts as the time of the function."""
+    """An answer as this act changes it; the act's delay counts as time of the function."""
     if isinstance(answer, Reply):
         answer = replace(answer, seconds=answer.seconds + act.seconds)
         return answer if act.change is None else answer.changed(act.change)

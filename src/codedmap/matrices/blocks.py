@@ -50,26 +50,26 @@ class CodedBlocks:
         self._checksums = [self._checksum(task) for task in range(code.tasks)]
 
     def nbytes(self) -> int:
-        """Bytes of all coded blocks; of sparse ones at least, unless entries cancel.
+        """Bytes of all coded blocks; a lower bound for sparse ones, unless entries cancel.
 
-        A mixture of all blocks has an entry wherever one of them has, and a mixture of some has as many as the largest
-        of them.
+        A mixture of all blocks has an entry wherever one of them has, and a mixture of some has at least as many as the
+        largest of them.
         """
         matrix, tasks, workers = self._matrix, self.code.tasks, self.code.workers
         if not self.sparse:
             return int(workers * self.rows * matrix.shape[1] * matrix.dtype.itemsize)
         entries = np.diff(matrix.indptr[[0, *(self._span(task).stop for task in range(tasks))]])
-        used = [self.code.weights(worker) != 0 for worker in range(workers)]
+        mixtures = [self.code.weights(worker) != 0 for worker in range(workers)]
         whole = 0
-        if any(some.all() for some in used):
+        if any(mixed.all() for mixed in mixtures):
             whole = sum(self._padded(task).astype(bool) for task in range(tasks)).nnz
-        stored = sum(whole if some.all() else int(entries[some].max(initial=0)) for some in used)
+        stored = sum(whole if m.all() else int(entries[m].max(initial=0)) for m in mixtures)
         return stored * int(matrix.dtype.itemsize + matrix.indices.dtype.itemsize)
 
     def absolute_sums(self, columns: np.ndarray) -> np.ndarray:
         """An upper bound (c,) of the sum of absolute values in any product of a row with each of the columns (n, c).
 
-        A sum below the normal numbers of the matrix's dtype, which have fewer digits, counts as the least of these.
+        It is at least the smallest normal number of the matrix's dtype, because smaller ones have fewer digits.
         """
         with np.errstate(over="ignore"):
             largest: np.ndarray = np.abs(columns).max(axis=0).astype(np.float64)

@@ -19,12 +19,11 @@ from ..results.summary import undecoded
 from .blocks import CodedBlocks
 
 _NOT_FINITE = "an array with NaN or infinity in it"
-_ROUNDING = 100.0
-"""The error of an answer, at most, in units of rounding its sum of absolute values once."""
+_ROUNDING = 100.0  # largest error of an answer, over that of rounding its sum of absolute values
 
 
 class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
-    """Sends columns (n, c) to all workers, on which the coded blocks are placed; the result is the product, (m, c), and its record."""
+    """Sends columns (n, c) to the workers that keep the coded blocks; makes the product (m, c) and its record."""
 
     costly = True  # a lost block is encoded again
 
@@ -45,7 +44,7 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
         return self.engine.submit(kept.worker, kept, self._columns)
 
     def finish(self, outcome: Outcome, seen: Progress, *, last: bool) -> bool:
-        """Decode the product; not while further answers may help."""
+        """Decode the product, unless it cannot be decoded yet and further answers may help."""
         try:
             values, stderr = self.decoder.decode(), None
         except (NotEnoughAnswers, InvalidAnswer) as error:
@@ -60,7 +59,7 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
                     raise failure from failure.__cause__
             values, stderr = self.decoder.estimate(error)
             stderr = stderr[: self._rows]
-            stderr = stderr if stderr.any() else None  # of a block of padding
+            stderr = stderr if stderr.any() else None  # only padding was estimated
         record = MatrixResult(
             shape=(self._rows, self._columns.shape[1]),
             stderr=stderr,
@@ -141,7 +140,7 @@ class ProductDecoder:
 
     def _least_squares(self) -> np.ndarray | None:
         """The product, if the answers contradict one another by no more than rounding; else None."""
-        # A code compares them with the size of the answers only, which is small if terms cancelled in them.
+        # The code compares contradictions with the size of the answers, which is small if terms cancelled in them.
         if not self._code.decodable(frozenset(self._answers), self._precision):
             return None
         _, weights, answers = self._stacked_answers()
@@ -166,11 +165,10 @@ class ProductDecoder:
     def _tolerance(self) -> np.ndarray:
         """The largest difference in each entry that rounding can cause, (b·c,)."""
         with np.errstate(over="ignore", invalid="ignore"):
-            share = (
-                _ROUNDING * rounding(self._precision) * self._blocks.absolute_sums(self._columns)
-            )
-        share[~np.isfinite(share)] = 0.0
-        return np.tile(np.maximum(share, np.finfo(self._dtype).tiny), self._shape[0])
+            sums = self._blocks.absolute_sums(self._columns)
+            errors = _ROUNDING * rounding(self._precision) * sums
+        errors[~np.isfinite(errors)] = 0.0
+        return np.tile(np.maximum(errors, np.finfo(self._dtype).tiny), self._shape[0])
 
     def worst(self) -> float | None:
         """The largest standard error of the product or its estimate from the answers so far."""
@@ -182,10 +180,9 @@ class ProductDecoder:
     def estimate(self, reason: NotEnoughAnswers | InvalidAnswer) -> tuple[np.ndarray, np.ndarray]:
         """Values (K·b, c) and their standard errors where `decode` has raised ``reason``.
 
-        The code's estimate if it has one. Else the blocks that a worker keeps uncoded, unless its
-        answer is one of some that contradict one another; all other blocks are NaN with infinite
-        standard errors. If ``reason`` is that answers contradict one another, none is used, since any
-        may be wrong.
+        These are the code's estimate if it has one. Else they are the products of blocks that a worker keeps
+        uncoded, unless its answer contradicts others; all other blocks are NaN with infinite standard errors. If
+        ``reason`` is that answers contradict one another, none is used, because any may be wrong.
         """
         whole = (self._code.tasks, *self._shape)
         values = np.full(whole, np.nan, self._dtype)
@@ -203,7 +200,7 @@ class ProductDecoder:
         return self._stacked(values), self._stacked(stderr)
 
     def _fill_uncoded(self, values: np.ndarray, stderr: np.ndarray) -> None:
-        """Fill in the blocks that are answers of workers without coding, and that no answer contradicts."""
+        """Fill in the answers of workers that keep an uncoded block, if no other answer contradicts them."""
         workers, weights, answers = self._stacked_answers()
         doubted = disputed(weights, answers, self._precision, self._tolerance())
         raw = (np.count_nonzero(weights, axis=1) == 1) & (weights.max(axis=1) == 1.0)
@@ -231,7 +228,7 @@ class ProductDecoder:
 
 
 def _units(columns: np.ndarray) -> np.ndarray:
-    """For each of the columns (n, c) a power of two, 1 for the largest, (c,)."""
+    """The unit of each of the columns (n, c): a power of two, 1 for the largest column, (c,)."""
     largest = np.maximum(np.abs(columns.real), np.abs(columns.imag)).max(axis=0)
     exponents = np.frexp(largest)[1]
     least = np.finfo(largest.dtype).minexp

@@ -62,8 +62,8 @@ class CallTable(Sequence[CallRecord]):
     def columns(self) -> dict[str, list[Any]]:
         """Each column as a list, as ``pandas.DataFrame`` takes them."""
         return {
-            name: [record[place] for record in self._records]
-            for place, name in enumerate(CallRecord._fields)
+            name: [record[field] for record in self._records]
+            for field, name in enumerate(CallRecord._fields)
         }
 
     def count(self, value: Any) -> int:
@@ -72,16 +72,16 @@ class CallTable(Sequence[CallRecord]):
 
     def __str__(self) -> str:
         outcomes = Counter(record.outcome for record in self._records)
-        extra = Counter(r.kind for r in self._records if r.kind != "first")
+        kinds = Counter(r.kind for r in self._records if r.kind != "first")
         parts = [f"{count:,} {name}" for name, count in outcomes.most_common()]
         text = f"{many(len(self), 'call')}: {', '.join(parts)}" if parts else "no calls"
-        return text + (f" ({', '.join(many(n, k) for k, n in extra.items())})" if extra else "")
+        return text + (f" ({', '.join(many(n, k) for k, n in kinds.items())})" if kinds else "")
 
     __repr__ = __str__
 
 
 def new_figure(width: float = 8.0, height: float = 4.0) -> Any:
-    """A figure that a notebook shows also if pyplot was not imported; inches."""
+    """A figure of this size in inches, which a notebook shows even if pyplot was not imported."""
     from matplotlib.figure import Figure
 
     class Shown(Figure):
@@ -110,7 +110,7 @@ def draw_timeline(calls: CallTable, axes: Any = None) -> Any:
 
     if axes is None:
         axes = new_figure().add_subplot()
-    workers = {name: place for place, name in enumerate(sorted({c.worker for c in calls}, key=str))}
+    workers = {name: line for line, name in enumerate(sorted({c.worker for c in calls}, key=str))}
     axes.barh(
         [workers[call.worker] for call in calls],
         [call.seconds for call in calls],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import many
-from .scatter import apart, chosen, draw_rows
+from .scatter import chosen, distinct_names, draw_rows
 from .status import Shown, Status, counts_in_words
 
 
@@ -71,5 +71,5 @@ class FillResult(Shown):
         known, estimated = errors == 0.0, (errors > 0.0) & np.isfinite(errors)
         lost = np.where(self.status == Status.FAILED, Status.FAILED, Status.MISSING)
         status = np.select([known, estimated], [Status.EXACT, Status.ESTIMATED], lost)
-        inputs = dict(zip(apart(self.inputs), self._points.T, strict=True))
+        inputs = dict(zip(distinct_names(self.inputs), self._points.T, strict=True))
         return draw_rows(inputs, self.outputs[column], values, errors, status=status, axes=axes)

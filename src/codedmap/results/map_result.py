@@ -15,13 +15,13 @@ from ..errors import InvalidArgument, many
 from .calls import CallTable, draw_timeline
 from .plan import Plan
 from .scatter import chosen, columns_of, draw_rows
-from .status import OfRows, Status, counts_in_words
+from .status import RowResult, Status, counts_in_words
 from .summary import failures_lines, heading, workers_lines
 from .trees import entries_of, error_leaves, leaves, read_columns, read_errors
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class MapResult(OfRows):
+class MapResult(RowResult):
     """The values of all m rows and what is known of each; print it for a summary."""
 
     values: Any
@@ -95,7 +95,7 @@ class MapResult(OfRows):
         inputs : array, data frame, dict or tuple
             The inputs of the job, with m rows.
         output : int or str
-            Its number, or its name: that of a key or field, with the place of an entry after it, such as "flow_2"; of an
+            Its number, or its name: that of a key or field, followed by the index of an entry, such as "flow_2"; of an
             array "y", "y_0" and so on.
         axes : sequence of matplotlib.axes.Axes, optional
             One for each input that is drawn. By default those of a new figure, for the inputs with which the output
@@ -114,10 +114,10 @@ class MapResult(OfRows):
             If matplotlib is not installed.
         """
         columns = columns_of(inputs)
-        odd = [len(column) for column in columns.values() if len(column) != len(self.status)]
-        if odd:
+        others = [len(column) for column in columns.values() if len(column) != len(self.status)]
+        if others:
             raise InvalidArgument(
-                f"the result has {many(len(self.status), 'row')} and the inputs have {odd[0]:,}: give the inputs of this job"
+                f"the result has {many(len(self.status), 'row')} and the inputs have {others[0]:,}: give the inputs of this job"
             )
         values, stderr = self.values, read_errors(self.stderr)
         if hasattr(values, "read"):
@@ -139,10 +139,10 @@ class MapResult(OfRows):
             second, rest = f"  calls      {self.calls}", failures_lines(self.failures)
             if self.stderr is not None and (self.status == Status.ESTIMATED).any():
                 rest.append(f"  estimates  standard error up to {self._worst():.3g}")
-            odd = self._odd()
-            if odd.any():
-                first_odd = f"the first is {odd.argmax()}"
-                rest.append(f"  not finite entries of {many(int(odd.sum()), 'row')} ({first_odd})")
+            nonfinite = self._nonfinite()
+            if nonfinite.any():
+                rows = f"{many(int(nonfinite.sum()), 'row')} (the first is {nonfinite.argmax()})"
+                rest.append(f"  not finite entries of {rows}")
         else:
             running = "running" if self.outcome is Outcome.WAITING else "abandoned"
             groups = {running: self.abandoned, "rejected": self.rejected}
@@ -163,7 +163,7 @@ class MapResult(OfRows):
             f"estimated ({errors})": estimated,
             "failed": failed,
             "missing": missing,
-            "with entries that are not finite": self._odd().sum(),
+            "with entries that are not finite": self._nonfinite().sum(),
         }
         parts = (f"{count:,} {what}" for what, count in counts.items() if count)
         return ", ".join([f"{exact:,} of {total:,} exact", *parts])
@@ -173,10 +173,10 @@ class MapResult(OfRows):
         rows = self.status == Status.ESTIMATED
         return float(max(leaf[rows].max() for leaf in error_leaves(self.stderr)))
 
-    def _odd(self) -> np.ndarray:
-        """(m,) bool: rows with a value that is not finite, of arrays in memory."""
-        odd = np.zeros(len(self.status), dtype=bool)
+    def _nonfinite(self) -> np.ndarray:
+        """(m,) bool: rows with a value that is not finite; values in a file are not looked at."""
+        nonfinite = np.zeros(len(self.status), dtype=bool)
         for leaf in leaves(self.values):
             if type(leaf) is np.ndarray and leaf.dtype.kind in "fc":  # not in a file
-                odd |= ~np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
-        return odd & (self.status <= Status.ESTIMATED)
+                nonfinite |= ~np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
+        return nonfinite & (self.status <= Status.ESTIMATED)

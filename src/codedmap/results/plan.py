@@ -12,10 +12,9 @@ from .calls import new_figure
 from .status import Shown
 
 _EXACT = "exact with hedging"
-_LEAST = 1e-3  # errors below this share of the outputs' deviation are called by it
-_SHORTEST = 1e-3  # shorter times are called by it, in seconds
-_WIDEST = 20.0
-"""The upper over the lower end of errors beyond which only the upper one says something."""
+_LEAST = 1e-3  # smallest error that is shown as a number, in standard deviations of the outputs
+_SHORTEST = 1e-3  # seconds of the shortest time that is shown as a number
+_WIDEST = 20.0  # ratio of the ends of an error above which only the upper one is shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +104,7 @@ class Plan(Shown):
         if best.scheme != _EXACT:
             exact = next((row for row in self.rows if row.scheme == _EXACT), None)
             first = "" if exact is None else f"{_sentence(exact)} "
-            within = best.error <= self.asked  # if not, a deadline leaves no time for less
+            within = best.error <= self.asked  # False if a deadline leaves no time for less
             worth = "Worth it." if within else f"More than {_percent(self.asked)}."
             return f"{first}{_sentence(best)} {worth}"
         near = [row for row in self.rows if row.error <= self.asked and row.seconds < best.seconds]
@@ -184,12 +183,12 @@ def _sentence(row: PlanRow) -> str:
 
 def _lines(columns: dict[str, list[str]]) -> list[str]:
     """Columns side by side, the first one aligned left, the others right."""
-    placed = []
+    padded = []
     for at, (title, cells) in enumerate(columns.items()):
         width = max(map(len, [title, *cells]))
         side = "<" if at == 0 else ">"
-        placed.append([f"{cell:{side}{width}}" for cell in (title, *cells)])
-    return ["  " + "  ".join(line) for line in zip(*placed, strict=True)]
+        padded.append([f"{cell:{side}{width}}" for cell in (title, *cells)])
+    return ["  " + "  ".join(line) for line in zip(*padded, strict=True)]
 
 
 def _error(row: PlanRow) -> str:
@@ -212,7 +211,7 @@ def _percent(value: float) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{min(value, 0.999) if value < 1 else value:.1%}"  # not all is never shown as all
+    return f"{min(value, 0.999) if value < 1 else value:.1%}"  # 99.96 % is not 100 %
 
 
 def _time(row: PlanRow) -> str:

@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from typing import Any
 
 _OFTEN = 0.1  # seconds between two changes of a bar
-_STARTING = "starting workers"  # until a call has begun: they import what the function needs
-_BEGUN = 1.0  # seconds after which it has; that it has not is looked at more often
+_STARTING = "starting workers"  # shown until a call runs: workers import what fn needs first
+_BEGUN = 1.0  # seconds that the first calls must have run to be shown as running
 _SELDOM = 10.0  # seconds between two lines where there is no terminal
-_TIME = len("0:00:00")
+_TIME = len("0:00:00")  # columns of a time
 _NOTEBOOK = 80  # columns of a bar in a notebook
-_CANNOT = OSError, ValueError  # a stream that is closed, or whose terminal is gone
+_UNWRITABLE = OSError, ValueError  # raised by a stream that is closed, or whose terminal is gone
 
 
 @contextmanager
@@ -25,8 +25,8 @@ def job_progress(
 ) -> Iterator[Callable[[Any], None]]:
     """A function that shows a job on the error stream: a bar on a terminal, elsewhere a line every 10 s.
 
-    Rich draws bars in a notebook by ipywidgets; without it there are lines. By default (None is ``wanted``) on a terminal
-    and in a notebook only. ``total`` is of what `LiveJob.counts` counts, in ``unit``; None: it is not known.
+    Rich draws bars in a notebook by ipywidgets; without it there are lines. If ``wanted`` is None, only on a terminal and
+    in a notebook. ``total`` is the number of ``unit`` that `LiveJob.counts` counts to; None: it is not known.
     """
     shown = _is_shown()
     if wanted is False or not (wanted or shown):
@@ -40,7 +40,7 @@ def job_progress(
         now = time.monotonic()
         if now >= due:
             due = now + seconds
-            with suppress(*_CANNOT):
+            with suppress(*_UNWRITABLE):
                 print_or_draw(job)
 
     with _bar(total, unit) if drawn else nullcontext(_printed(total, unit)) as print_or_draw:
@@ -48,22 +48,22 @@ def job_progress(
 
 
 def show_line(line: str) -> None:
-    """Print a line of a worker, as far as the output stream can show it: no job is lost because it cannot."""
+    """Print a line of a worker; what the output stream cannot show is escaped or left out, so that no job fails by it."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    with suppress(*_CANNOT):
+    with suppress(*_UNWRITABLE):
         print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _is_shown() -> bool:
     """Whether the error stream is a terminal or a notebook's."""
-    with suppress(*_CANNOT):
-        # A program may have put an object in its place that can only be written to.
+    with suppress(*_UNWRITABLE):
+        # A program may have replaced it by an object that can only be written to.
         return "ipykernel" in sys.modules or bool(getattr(sys.stderr, "isatty", bool)())
     return False
 
 
 def _printed(total: int | None, unit: str) -> Callable[[Any], None]:
-    """A function that prints a line on a job."""
+    """A function that prints a line about a job."""
 
     def show(job: Any) -> None:
         ended = sum(job.counts[:2])
@@ -102,30 +102,30 @@ def _bar(total: int | None, unit: str) -> Iterator[Callable[[Any], None]]:
     console = Console(stderr=True)
     if console.is_jupyter and "JUPYTER_COLUMNS" not in os.environ:
         console.width = _NOTEBOOK  # rich's 115 are more than a cell shows, and the times come last
-    whole = Column(no_wrap=True, min_width=_TIME)  # in a narrow terminal the bar is shorter
+    clock = Column(no_wrap=True, min_width=_TIME)  # in a narrow terminal the bar is shorter
     of = "" if total is None else f"/{total:,}"
     columns = (
         progress.TextColumn(f"{{task.completed:,.0f}}{of} {unit}"),
         progress.BarColumn(bar_width=None),
         progress.TextColumn("{task.fields[rest]}"),
-        progress.TimeElapsedColumn(whole),
-        *([progress.TimeRemainingColumn(table_column=whole.copy())] if total is not None else []),
+        progress.TimeElapsedColumn(clock),
+        *([progress.TimeRemainingColumn(table_column=clock.copy())] if total is not None else []),
     )
     shown = console.is_terminal or console.is_jupyter
-    apart = console.is_jupyter  # what workers print is then no part of the bar
+    redirected = not console.is_jupyter  # a notebook shows what workers print beside the bar
     bar = progress.Progress(
         *columns,
         console=console,
         transient=True,
         disable=not shown,
-        redirect_stdout=not apart,
-        redirect_stderr=not apart,
+        redirect_stdout=redirected,
+        redirect_stderr=redirected,
     )
     task = bar.add_task("", total=total, rest=_STARTING)
     try:
-        with suppress(*_CANNOT):
+        with suppress(*_UNWRITABLE):
             bar.start()
         yield lambda job: bar.update(task, completed=sum(job.counts[:2]), rest=_described(job))
     finally:
-        with suppress(*_CANNOT):
+        with suppress(*_UNWRITABLE):
             bar.stop()

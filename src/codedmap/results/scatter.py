@@ -13,11 +13,11 @@ from ..errors import InvalidArgument
 from .calls import new_figure
 from .status import Status
 
-_PANELS, _BESIDE = 6, 3  # inputs that are drawn, and panels beside each other
-_WIDTH, _HEIGHT, _MARGIN = 3.2, 2.6, 0.6  # inches, of a panel and of the figure
-_ROWS = 4000  # that are drawn, at most, of those that are exact, and of others
-_CATEGORIES, _NAME = 12, 20  # that are named at an axis, and letters of such a name
-_PARTS = 10  # of the rows in the order of an input, whose means are compared
+_PANELS, _BESIDE = 6, 3  # panels, one for each input, and panels beside each other, at most
+_WIDTH, _HEIGHT, _MARGIN = 3.2, 2.6, 0.6  # inches, of a panel and around all
+_ROWS = 4000  # exact rows that are drawn, at most, and as many others
+_CATEGORIES, _NAME = 12, 20  # categories that an axis names, and letters of a name, at most
+_PARTS = 10  # parts of the rows, in the order of an input, whose means are compared
 _EXACT = {"color": "0.7", "markersize": 3, "label": "exact"}
 _ESTIMATED = {"color": "C0", "markersize": 4, "elinewidth": 0.8, "label": "estimated"}
 _EDGE = {"failed": {"color": "C3", "clip_on": False}, "missing": {"color": "C1", "clip_on": False}}
@@ -33,29 +33,29 @@ def draw_rows(
     status: np.ndarray,
     axes: Sequence[Any] | None,
 ) -> Any:
-    """A figure: a panel for each input (m,) with which an output varies most, and in it the rows."""
+    """A figure with a panel for each of the inputs (m,) with which an output varies most; a panel shows the rows."""
     if values.dtype.kind not in "biuf":
         raise InvalidArgument(
             f"output {name!r} is of dtype {values.dtype}, and only real numbers are drawn: choose another as output="
         )
     rng = np.random.default_rng(0)
-    some = np.zeros(len(status), dtype=bool)
+    drawn = np.zeros(len(status), dtype=bool)
     for rows in (np.flatnonzero(status == 0), np.flatnonzero(status != 0)):
-        some[rng.permutation(rows)[:_ROWS]] = True
-    along = {label: _positions(column[some]) for label, column in inputs.items()}
-    values, status = values[some].astype(np.float64), status[some]
-    stderr = np.zeros(len(values)) if stderr is None else stderr[some]
+        drawn[rng.permutation(rows)[:_ROWS]] = True
+    positions = {label: _positions(column[drawn]) for label, column in inputs.items()}
+    values, status = values[drawn].astype(np.float64), status[drawn]
+    stderr = np.zeros(len(values)) if stderr is None else stderr[drawn]
     status = np.where((status <= Status.ESTIMATED) & ~np.isfinite(values), Status.MISSING, status)
     exact, estimated, failed, missing = (status == one for one in Status)
-    order = _strongest([at for at, _ in along.values()], values, exact)
+    order = _strongest([at for at, _ in positions.values()], values, exact)
     shown = order[: _PANELS if axes is None else len(axes)]
     if axes is None:
-        wide = min(_BESIDE, len(shown))
-        high = -(-len(shown) // wide)
-        figure = new_figure(width=_WIDTH * wide + _MARGIN, height=_HEIGHT * high + _MARGIN)
-        axes = [figure.add_subplot(high, wide, k + 1) for k in range(len(shown))]
-    for panel, label in zip(axes, [list(along)[k] for k in shown], strict=False):
-        at, categories = along[label]
+        columns = min(_BESIDE, len(shown))
+        lines = -(-len(shown) // columns)
+        figure = new_figure(width=_WIDTH * columns + _MARGIN, height=_HEIGHT * lines + _MARGIN)
+        axes = [figure.add_subplot(lines, columns, k + 1) for k in range(len(shown))]
+    for panel, label in zip(axes, [list(positions)[k] for k in shown], strict=False):
+        at, categories = positions[label]
         panel.plot(at[exact], values[exact], ".", **_EXACT)
         if estimated.any():
             bars = stderr[estimated]
@@ -73,16 +73,16 @@ def draw_rows(
 
 
 def _positions(column: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Where rows are along an axis; and the names of places, if the input is none of numbers."""
+    """The positions (m,) of rows along an axis, and their names if the input is not numbers."""
     if column.dtype.kind in "biufmM":
         return column, []
     text = np.array([str(value) for value in column])
-    categories, places = np.unique(text, return_inverse=True)
-    return places, categories.tolist() if len(categories) <= _CATEGORIES else []
+    categories, positions = np.unique(text, return_inverse=True)
+    return positions, categories.tolist() if len(categories) <= _CATEGORIES else []
 
 
 def _strongest(inputs: Sequence[np.ndarray], values: np.ndarray, known: np.ndarray) -> list[int]:
-    """Inputs, those first with which the means of an output over parts of the rows vary most."""
+    """The numbers of inputs, first those with which the means of an output over parts of the rows vary most."""
     values = values[known]
     if not len(values):
         return list(range(len(inputs)))
@@ -96,13 +96,14 @@ def _strongest(inputs: Sequence[np.ndarray], values: np.ndarray, known: np.ndarr
 
 
 def columns_of(inputs: Any) -> dict[str, np.ndarray]:
-    """The inputs of a job as columns (m,): those of a frame, a dict or a tuple of inputs, or the numbers of each row."""
+    """The inputs of a job as columns (m,): those of a frame, a dict or a tuple of inputs, or of the numbers in an array."""
     if isinstance(inputs, tuple):
         parts = [columns_of(part) for part in inputs]
         return {f"{k}: {name}": c for k, part in enumerate(parts) for name, c in part.items()}
     if isinstance(inputs, Mapping) or hasattr(inputs, "columns"):
         names = list(inputs if isinstance(inputs, Mapping) else inputs.columns)
-        return {label: np.asarray(inputs[n]) for label, n in zip(apart(names), names, strict=True)}
+        labels = zip(distinct_names(names), names, strict=True)
+        return {label: np.asarray(inputs[name]) for label, name in labels}
     try:
         array = np.asarray(inputs)
     except ValueError:  # rows of different shapes
@@ -116,12 +117,12 @@ def columns_of(inputs: Any) -> dict[str, np.ndarray]:
     return {f"input {k}": flat[:, k] for k in range(flat.shape[1])}
 
 
-def apart(names: Iterable[Any]) -> list[str]:
-    """Names as text, with a number after those that there are already."""
+def distinct_names(names: Iterable[Any]) -> list[str]:
+    """Names as text; a name that another column has already is followed by a number."""
     found: list[str] = []
     for name in map(str, names):
-        tried = (f"{name} ({number})" for number in count(2))
-        found.append(next(one for one in chain([name], tried) if one not in found))
+        numbered = (f"{name} ({number})" for number in count(2))
+        found.append(next(new for new in chain([name], numbered) if new not in found))
     return found
 
 

@@ -27,13 +27,13 @@ class Status(enum.IntEnum):
 
 
 def counts_in_words(status: np.ndarray) -> str:
-    """How many rows there are of each `Status`, of those that there are."""
+    """How many rows have each `Status`, without those that no row has."""
     counts = ((one.name.lower(), int((status == one).sum())) for one in Status)
     return ", ".join(f"{count:,} {name}" for name, count in counts if count)
 
 
 class Shown:
-    """What has a text whose indented lines are columns, two spaces apart."""
+    """A result that notebooks show as a table: the columns of its text are two spaces apart, in indented lines."""
 
     __slots__ = ()
 
@@ -61,7 +61,7 @@ def _html_row(cells: list[str]) -> str:
     return f"<tr>{left}{first}</td>{''.join(f'{start}{cell}</td>' for cell in others)}</tr>"
 
 
-class OfRows(Shown):
+class RowResult(Shown):
     """A result with a `Status` for each row, and why rows have failed."""
 
     __slots__ = ()

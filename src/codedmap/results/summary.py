@@ -13,10 +13,10 @@ from ..contracts.stopping import Outcome, Progress
 from ..errors import WAIT, Abandoned, CodedmapError, EngineError, WorkerCrashed, either, many
 from .status import Status
 
-_LONG = 500  # characters of an exception that are repeated
-_LINE = 160  # characters
-_LISTED = 6  # outputs
-_SMALL = 0.1  # %
+_LONG = 500  # characters of an exception that are repeated, at most
+_LINE = 160  # characters of an exception in a line of a summary, at most
+_LISTED = 6  # outputs in a line of a summary, at most
+_SMALL = 0.1  # the smallest error that is shown as a number, in % of the deviation
 
 
 def heading(result: Any) -> str:
@@ -42,7 +42,7 @@ def workers_lines(
 
 
 def failures_lines(failures: Mapping[int, BaseException]) -> list[str]:
-    """A line for rows that failed, if there are some."""
+    """A line about the rows that failed, if there are any."""
     return [
         f"  failed     {len(failures):,}; the first, row {row}, with {first_line(error)}"
         for row, error in list(failures.items())[:1]
@@ -68,7 +68,7 @@ def outputs_lines(
         finite = np.isfinite(numbers)
         if estimated.any() and name in stderr:
             spread = np.std(numbers[exact & finite])
-            if spread > 0.0:  # where all answers are equal, an error is no share of it
+            if spread > 0.0:  # it is 0 if all answers are equal
                 share = 100.0 * float(stderr[name][estimated].max()) / spread
                 shown = f"{name} {share:.2g} %" if share >= _SMALL else f"{name} < {_SMALL} %"
                 errors.append((share, shown))
@@ -87,7 +87,7 @@ def outputs_lines(
 
 
 def listed(slots: Sequence[int]) -> str:
-    """At most twelve of them, in words."""
+    """Workers in words, the first twelve if they are more."""
     shown = ", ".join(map(str, slots[:12]))
     return f"worker{'s' if len(slots) > 1 else ''} {shown}" + (", …" if len(slots) > 12 else "")
 
@@ -102,17 +102,17 @@ def undecoded(
     raised: str = "correct fn, which raised",
     given: str = "",
 ) -> CodedmapError:
-    """The error of a call that cannot be decoded: the engine's own, or else of the kind of ``reason``.
+    """The error of a call that cannot be decoded: the engine's own, or else of the type of ``reason``.
 
-    Of its steps those are kept that apply to the call as it has ended. ``more`` can be done if any worker has answered,
-    ``raised`` if calls raised; ``given``: see `given_as`. The first failure is the cause.
+    It has the steps of ``reason`` that apply to the call as it has ended, the steps ``more`` if any worker has answered,
+    and the step ``raised`` if calls raised; ``given``: see `given_as`. The first failure is the cause.
     """
-    engines = _engine_error(seen, failures)
-    if engines is not None:
-        return engines
+    engine_error = _engine_error(seen, failures)
+    if engine_error is not None:
+        return engine_error
     raised += batches_made_from(given, failures.values())
     steps = [step for error in failures.values() if (step := _remedy(error, raised))]
-    problem = reason.problem.removeprefix(  # as `_facts` says
+    problem = reason.problem.removeprefix(  # `_facts` says this too
         f"{len(seen.answered)} of {len(seen.asked)} workers gave a usable answer, and "
     )
     if seen.running and outcome is not Outcome.UNSATISFIABLE and WAIT not in problem:
@@ -131,7 +131,7 @@ def undecoded(
 
 
 def batches_made_from(given: str, errors: Iterable[BaseException]) -> str:
-    """What ``fn`` may have taken its batches for, if it raised one of these; ``given`` as `given_as` has it."""
+    """A hint that ``fn`` gets arrays, if it raised an error of a missing attribute or key; ``given``: see `given_as`."""
     if given and any(isinstance(error, AttributeError | LookupError) for error in errors):
         return f" (its batches are NumPy arrays, made from the {given} that was given)"
     return ""
@@ -139,7 +139,7 @@ def batches_made_from(given: str, errors: Iterable[BaseException]) -> str:
 
 def _engine_error(seen: Progress, failures: Mapping[int, BaseException]) -> EngineError | None:
     """The engine's own error, if the call had no other answer or failure."""
-    # Calls that are being collected are abandoned by the owner of the engine or the futures only.
+    # Only the owner of the engine or of the futures abandons calls whose answers are still awaited.
     ours = all(isinstance(error, EngineError | Abandoned) for error in failures.values())
     first = next(iter(failures.values()), None)
     if seen.answered or first is None or not ours:
@@ -167,14 +167,14 @@ def _remedy(error: BaseException, raised: str) -> str:
 
 
 def given_as(inputs: Any) -> str:
-    """What the inputs are called, if they are made an array that lacks what they have; else nothing."""
+    """The type of inputs with attributes that an array made from them lacks, such as a data frame; else empty."""
     kind = type(inputs)
     package = kind.__module__.partition(".")[0]
     return "" if package in ("builtins", "numpy") else f"{package} {kind.__name__}"
 
 
 def _facts(seen: Progress, failures: Mapping[int, BaseException], *more: str) -> str:
-    """How many workers answered."""
+    """How many workers answered, how many still run, and how many failed."""
     counts = [f"{len(seen.answered):,} of {many(len(seen.asked), 'worker')} answered", *more]
     running = seen.running - failures.keys()  # those that crashed wait for a second call
     if running:
@@ -191,7 +191,7 @@ def encodable(value: Any) -> Any:
 
 
 def short(error: BaseException) -> str:
-    """The type of an error, and its text, of which much is left out."""
+    """The type of an error and its text, shortened if it is long."""
     try:
         text = encodable(str(error))
     except Exception:

@@ -14,16 +14,16 @@ from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument, NotEnoughAnswers, many
 from .map_result import MapResult
 from .scatter import chosen, draw_rows
-from .status import OfRows, Status, counts_in_words
+from .status import RowResult, Status, counts_in_words
 from .summary import failures_lines, outputs_lines
 from .trees import entries, entries_of
 
 _INDICES = "S1", "ST", "S2"
-_FREEDOM = 5  # degrees of freedom of the scale that errors share
+_FREEDOM = 5  # degrees of freedom of the scale that the errors of a draw share
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class SweepResult(OfRows):
+class SweepResult(RowResult):
     """The outputs of all m rows of a design beside it, and what is known of each; print it for a summary."""
 
     table: Any
@@ -113,8 +113,8 @@ class SweepResult(OfRows):
         -------
         dict
             For each output SALib's result: for each index ``S1``, ``ST`` and ``S2`` its value, ``S1_conf`` and so on its
-            confidence half-width, and in addition ``S1_std`` and so on the root mean square of what the draws are off
-            from it, 0 if no row is estimated.
+            confidence half-width, and in addition ``S1_std`` and so on the root mean square difference of the draws from
+            it, 0 if no row is estimated.
 
         Raises
         ------
@@ -135,8 +135,8 @@ class SweepResult(OfRows):
         analyze = importlib.import_module("SALib.analyze.sobol").analyze
         self._check_sampled(problem, calc_second_order)
         options |= {"calc_second_order": calc_second_order, "seed": seed}
-        # The half-widths of a draw are not used, nor is it printed.
-        few = {"calc_second_order": calc_second_order, "seed": seed, "num_resamples": 2}
+        # Of a draw the half-widths are not used, so that few resamples do.
+        quick = {"calc_second_order": calc_second_order, "seed": seed, "num_resamples": 2}
         outputs = list(self._outputs())
         if not outputs:
             raise InvalidArgument(
@@ -147,15 +147,15 @@ class SweepResult(OfRows):
         for name, values, stderr in outputs:
             indices = found[name] = analyze(problem, values, **options)
             count = draws if stderr.any() else 1
-            drawn = [analyze(problem, one, **few) for one in drawn_rows(values, stderr, count, rng)]
+            drawn = [analyze(problem, y, **quick) for y in drawn_rows(values, stderr, count, rng)]
             for index in _INDICES:
                 if index in indices:
-                    off = np.array([one[index] for one in drawn]) - indices[index]
-                    indices[f"{index}_std"] = np.sqrt((off**2).mean(axis=0))
+                    differences = np.array([draw[index] for draw in drawn]) - indices[index]
+                    indices[f"{index}_std"] = np.sqrt((differences**2).mean(axis=0))
         return found
 
     def _outputs(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """Each number of the outputs: its name, values and standard errors (m,)."""
+        """The name, the values (m,) and the standard errors (m,) of each entry of the outputs."""
         lost = [int((self.status == one).sum()) for one in (Status.FAILED, Status.MISSING)]
         if any(lost):
             raise NotEnoughAnswers(
@@ -177,7 +177,7 @@ class SweepResult(OfRows):
                 yield column, values, self.stderr[name][at]
 
     def _check_sampled(self, problem: Mapping[str, Any], second: bool) -> None:
-        """Raise `InvalidArgument` if the rows are not a Saltelli sample, of which the indices would be meaningless."""
+        """Raise `InvalidArgument` if the rows are not a Saltelli sample: their indices would be meaningless."""
         names = list(problem["names"])
         unknown = [name for name in names if name not in self._inputs]
         if unknown:
@@ -186,8 +186,8 @@ class SweepResult(OfRows):
                 f"{', '.join(self._inputs)}: give the problem of which it is a sample"
             )
         groups, count = importlib.import_module("SALib.util").extract_group_names(problem)
-        of = list(problem.get("groups") or names)
-        member = np.array([[group == one for one in of] for group in groups])
+        group_of = list(problem.get("groups") or names)
+        member = np.array([[group == own for own in group_of] for group in groups])
         rows, step = len(self.status), (2 if second else 1) * count + 2
         points = np.stack([self._inputs[name] for name in names], axis=1)
         wrong = None
@@ -196,9 +196,9 @@ class SweepResult(OfRows):
         else:
             block = points.reshape(-1, step, len(names))
             first, last = block[:, :1], block[:, -1:]
-            made = [first, np.where(member, last, first)]
-            made += [np.where(member, first, last)] * second + [last]
-            differ = (np.concatenate(made, axis=1) != block).any(axis=2).ravel()
+            expected = [first, np.where(member, last, first)]
+            expected += [np.where(member, first, last)] * second + [last]
+            differ = (np.concatenate(expected, axis=1) != block).any(axis=2).ravel()
             if differ.any():
                 wrong = f"row {differ.argmax()} is not what such a sample has there"
         if wrong is not None:
@@ -212,13 +212,12 @@ class SweepResult(OfRows):
 def drawn_rows(
     values: np.ndarray, stderr: np.ndarray, draws: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Values as they may be, given their standard errors, of the same shape.
+    """Draws of the values by their standard errors, each of the same shape.
 
-    How far the estimates of an output are off in all is less certain than each standard error is, so that the errors of
-    a draw share a scale. That decides whether intervals of Sobol indices hold; that neighbours' errors are alike does
-    not (results/sweeps.md).
+    The errors of one draw share a scale, because the standard errors of an output may all be too large or too small. With
+    it intervals of Sobol indices hold. That neighbours have similar errors matters little (results/sweeps.md).
     """
-    # Quantiles in place of draws: of a few draws the largest would decide the standard deviation.
+    # Scales are quantiles: if they were drawn, the largest of a few would decide the standard deviation.
     shares = (np.arange(draws) + 0.5) / draws
     for scale in np.sqrt(_FREEDOM / scipy.special.chdtri(_FREEDOM, shares)):
         yield values + scale * stderr * rng.standard_normal(values.shape)

@@ -21,11 +21,11 @@ _SAME_SHAPE = f"return the same shape {_LIST}"
 def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """The tree with each leaf replaced by ``apply`` of it and of the same leaves of other trees."""
     parts = parts_of(tree)
-    rest: list[Any] = [parts_of(other) for other in others]
-    for other, theirs in zip(others, rest, strict=True):
-        alike = theirs is None
+    other_parts: list[Any] = [parts_of(other) for other in others]
+    for other, given in zip(others, other_parts, strict=True):
+        alike = given is None
         if parts is not None:
-            alike = type(other) is type(tree) and theirs.keys() == parts.keys()
+            alike = type(other) is type(tree) and given.keys() == parts.keys()
         if not alike:
             raise InvalidAnswer(
                 f"fn returned {_described(tree)} for some rows and {_described(other)} for others: return the "
@@ -34,13 +34,14 @@ def map_leaves(apply: Callable[..., Any], tree: Any, *others: Any) -> Any:
     if parts is None:
         return apply(tree, *others)
     made = {
-        name: map_leaves(apply, part, *(one[name] for one in rest)) for name, part in parts.items()
+        name: map_leaves(apply, part, *(its[name] for its in other_parts))
+        for name, part in parts.items()
     }
     if isinstance(tree, tuple):
         return getattr(tree, "_make", tuple)(made.values())
     if not _is_dataclass(tree):
         return made
-    # Its __init__ takes single values, and may check or convert them.
+    # Without __init__, which takes single values, and may check or convert them.
     whole = object.__new__(type(tree))
     for name, part in made.items():
         object.__setattr__(whole, name, part)
@@ -53,9 +54,9 @@ def _described(tree: Any) -> str:
 
 
 def leaves(tree: Any, *like: Any) -> list[Any]:
-    """The leaves of a tree, in order, or in that of the keys of another; raises `InvalidAnswer` if that has other parts."""
+    """The leaves of a tree, in order, or in that of a tree ``like`` it; raises `InvalidAnswer` if that has other parts."""
     found: list[Any] = []
-    map_leaves(lambda *those: found.append(those[-1]), *like, tree)
+    map_leaves(lambda *same: found.append(same[-1]), *like, tree)
     return found
 
 
@@ -80,12 +81,12 @@ def for_all_entries(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def errors_name(name: str, named: bool) -> str:
-    """What the standard errors of a column of an output are called; ``named``: whether answers are never one array."""
+    """The name of the standard errors of a column; ``named``: whether answers always have names, and are never one array."""
     return "stderr" if name == "values" and not named else f"{name}_stderr"
 
 
 def _columns(file: Any) -> dict[str, str]:
-    """The columns of answers in a Parquet file, and what those of their standard errors are called."""
+    """The columns of answers in a Parquet file, with the names of their standard errors."""
     names = [name for name in file.schema_arrow.names if name not in file.before]
     errors = {name: errors_name(name, named=bool(file.before)) for name in names}
     rest = {"status", *errors.values()}
@@ -100,7 +101,7 @@ def from_arrow(column: Any) -> np.ndarray:
         shape.append(column.type.list_size)
         column = column.flatten()
     array = np.asarray(column.to_numpy(zero_copy_only=False))
-    # Beside a null NumPy has integers as floats.
+    # NumPy gets integers as floats if there is a null among them.
     floats = array.dtype.kind == "f" and "int" in str(column.type)
     if getattr(column.type, "tz", None) is not None or (floats and may_be_rounded(array)):
         array = np.array(column.to_pylist(), dtype=object)
@@ -123,8 +124,8 @@ def read_errors(stderr: Any) -> Any:
     """Standard errors, those in a Parquet file as a dict of arrays (m, *y)."""
     if not hasattr(stderr, "read"):
         return stderr
-    there = stderr.schema_arrow.names
-    found = {n: error for n, error in _columns(stderr).items() if error in there}
+    present = stderr.schema_arrow.names
+    found = {n: error for n, error in _columns(stderr).items() if error in present}
     return {name: from_arrow(stderr.read([error])[error]) for name, error in found.items()}
 
 
@@ -138,7 +139,7 @@ def stacked(answers: Sequence[Any]) -> Any:
     """One tree of arrays from the answers to single inputs, each leaf with a row for each of them; raises `InvalidAnswer`."""
     if isinstance(answers[0], bool | int | float | complex | np.generic | np.ndarray):
         _check_unmasked(answers)
-        with contextlib.suppress(ValueError, OverflowError):  # of shapes or units, as said below
+        with contextlib.suppress(ValueError, OverflowError):  # `_stack` says what does not fit
             together = np.array(answers)
             kind = together.dtype.kind
             if kind in "biu" or (kind in "fc" and not may_be_rounded(together)):
@@ -205,19 +206,19 @@ def _common(arrays: Sequence[np.ndarray]) -> np.dtype[Any]:
         if any(cast_values(array, made) is None for array in whole):
             return np.dtype(object)
     fields = {name: _common([array[name] for array in arrays]) for name in dtype.names or ()}
-    kept = all(one.hasobject <= dtype[name].hasobject for name, one in fields.items())
+    kept = all(field.hasobject <= dtype[name].hasobject for name, field in fields.items())
     return dtype if kept else np.dtype(object)
 
 
 def in_dtype(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """An array in this dtype; times and records among objects are NumPy's, which would make numbers and tuples of them."""
+    """An array in this dtype; times and records as objects stay NumPy's, of which it would make numbers and tuples."""
     if dtype.kind != "O" or array.dtype.kind not in "mMV":
         return array.astype(dtype, copy=False)
     return as_objects(list(array.flatten())).reshape(array.shape)
 
 
 def _check_fields(arrays: Sequence[np.ndarray]) -> None:
-    """Raise `InvalidAnswer` if records have other fields."""
+    """Raise `InvalidAnswer` if records differ in their fields."""
     fields = list(dict.fromkeys(array.dtype.names for array in arrays if array.dtype.names))
     if len(fields) > 1:  # as objects they would be tuples
         raise InvalidAnswer(
@@ -255,7 +256,7 @@ def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
 
 
 def entries(name: str, output: np.ndarray) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The columns that an output (m, *y) is in a table, and the place of each."""
+    """The names of the columns of an output (m, *y) in a table, and the index of each in the output."""
     for at in np.ndindex(output.shape[1:]):
         yield "_".join([name, *map(str, at)]), (slice(None), *at)
 
@@ -266,7 +267,7 @@ def parts_of(answer: Any) -> dict[Any, Any] | None:
         return {one.name: getattr(answer, one.name) for one in dataclasses.fields(answer)}
     if isinstance(answer, tuple):
         named = answer._asdict() if hasattr(answer, "_asdict") else None
-        return named or {f"y_{place}": part for place, part in enumerate(answer)}
+        return named or {f"y_{number}": part for number, part in enumerate(answer)}
     return dict(answer) if isinstance(answer, Mapping) else None
 
 
@@ -276,7 +277,7 @@ def entries_of(tree: Any) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for name, part in {"y": tree}.items() if parts is None else parts.items():
         if parts_of(part) is not None:
-            found |= {f"{name}_{below}": one for below, one in entries_of(part).items()}
+            found |= {f"{name}_{own}": entry for own, entry in entries_of(part).items()}
         else:
             array = np.asarray(part)
             found |= {column: array[at] for column, at in entries(str(name), array)}
@@ -293,7 +294,7 @@ class Rows:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Rows:
-        """All rows, of an array that is kept as it is: there may be no room for a copy."""
+        """All rows, from an array that is not copied: there may be no room for a copy."""
         rows = cls(len(values))
         rows._tree, rows._columns = np.empty(0), [values]
         return rows
@@ -304,7 +305,7 @@ class Rows:
             self._tree = map_leaves(lambda leaf: np.empty(0), answer)
         parts = [leaf_rows(leaf, count) for leaf in leaves(answer, self._tree)]
         if not self._columns:
-            # Zeros, because what is read before it is written may be cast.
+            # Zeros, because rows may be cast before they are written.
             self._columns = [np.zeros((self._rows, *p.shape[1:]), p.dtype) for p in parts]
         self.check_alike(answer)
         for number, part in enumerate(parts):
@@ -326,7 +327,7 @@ class Rows:
             _check_fields([column, part] if isinstance(part, np.ndarray) else [column])
 
     def resize(self, rows: int) -> None:
-        """There are more rows than were said."""
+        """Make room for more rows than were expected."""
         self._rows = rows
         for number, column in enumerate(self._columns):
             if len(column) < rows:
@@ -335,7 +336,7 @@ class Rows:
                 self._columns[number][: len(column)] = column
 
     def values(self, missing: np.ndarray) -> Any:
-        """The tree of all rows; where ``missing`` (m,) bool NaN, or None in objects."""
+        """The tree of all rows, with NaN, or None in objects, in rows that are ``missing`` (m,) bool."""
         if not self._columns:
             return np.full(self._rows, np.nan)
         columns = iter([blanked(column[: self._rows], missing) for column in self._columns])

@@ -14,14 +14,13 @@ from ..contracts.sum_code import SumCode
 from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from .shard import LARGEST, PartialSum, are_integers, sum_dtype
 
-_EXACT = 1e-6
-"""Weights that miss the sum by more than this make an estimate; by less, it is rounding."""
+_EXACT = 1e-6  # error of weights that is rounding; with a larger one the sum is an estimate
 _ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
-"""The error of adding up, at most, as a share of the sum of absolute values."""
+"""The largest error of adding up, over the sum of absolute values."""
 
 
 class SumDecoder:
-    """Collects answers, and decodes the sum from those of one shape; ``coefficients`` of each worker are as its shard has them."""
+    """Collects answers, and decodes the sum from those of one shape; ``coefficients`` of each worker: as in its `Shard`."""
 
     def __init__(self, code: SumCode, coefficients: list[np.ndarray]) -> None:
         self._code = code
@@ -95,7 +94,7 @@ class SumDecoder:
         return np.full(() if answer is None else answer.shape, np.nan)
 
     def _usable(self, answered: frozenset[int]) -> frozenset[int]:
-        """Those of these workers whose answer has the most frequent shape, or is still to come."""
+        """The workers among these whose answer has the most frequent shape, or is still to come."""
         shapes = Counter(answer.shape for answer in self._answers.values())
         most = max(shapes.values(), default=0)
         frequent = [shape for shape, count in shapes.items() if count == most]
@@ -158,25 +157,26 @@ class SumDecoder:
         partial = [self._answers[worker] for worker in weights]
         row = np.array(list(weights.values()))
         values = _stack(partial, row)
-        if are_integers(row, values):  # what overflows is 0 in the end only if it adds up to 0
+        if are_integers(row, values):  # overflows cancel out in a combination that is 0
             return bool((row @ values).any())
         scale = float(np.abs(values).max(initial=0.0))
         dtype = np.result_type(*(one.dtype for one in partial))
-        # Numbers below this have fewer digits.
+        # Numbers below the normal ones have fewer digits.
         tiny = float(np.finfo(np.result_type(dtype, np.float32)).tiny)
         if scale <= tiny:
             return False
         digits = np.finfo(dtype if dtype.kind in "fc" else np.float64).eps
-        # Terms that cancelled in the answers have left their rounding in them. The median, since a
-        # wrong answer may claim any magnitude.
+        # Terms that cancelled in the answers have left their rounding in them. The median is used,
+        # because a wrong answer may claim any magnitude.
         absolute = median_low(one.absolute for one in partial)
         least = max(float(np.sqrt(digits)) * scale, _ROUNDING * absolute, tiny)
-        if not np.isfinite(least):  # of numbers near the end of the range
+        if not np.isfinite(least):  # numbers are near the end of the range
             least = float(np.sqrt(digits)) * scale
-        off = float(np.abs(row @ (values / scale)).max()) * scale
-        return off > least * float(np.abs(row).sum())
+        largest = float(np.abs(row @ (values / scale)).max()) * scale
+        return largest > least * float(np.abs(row).sum())
 
     def _problem(self, answer: Any) -> str | None:
+        """Why an answer cannot be used, or None."""
         if not isinstance(answer, PartialSum):
             return f"a {type(answer).__name__}"
         values, length = answer.values, int(np.prod(answer.shape, dtype=int))

@@ -13,8 +13,7 @@ from ..contracts.answers import LARGEST_IN_FLOAT
 from ..contracts.inputs import array_of
 from ..errors import InvalidAnswer
 
-LARGEST = int(np.iinfo(np.int64).max)
-"""The largest integer in a sum of integers, which is an int64."""
+LARGEST = int(np.iinfo(np.int64).max)  # the largest integer in a sum of integers
 
 
 def are_integers(*arrays: Any) -> bool:
@@ -28,9 +27,9 @@ class Shard:
 
     worker: int
     parts: tuple[tuple[int, tuple[Any, ...]], ...]
-    """Number and items of each; the function is called on each item."""
+    """The number and the items of each of d parts; the function is called on each item."""
     coefficients: np.ndarray
-    """(d, m), for each of the m slices of a part's value."""
+    """(d, m): for each part, those of the m slices of its value."""
     narrow: bool
     """If True, answers are sent in the values' own precision; else in double precision."""
 
@@ -42,9 +41,9 @@ class PartialSum:
     values: np.ndarray
     """(ceil(l / m),) for a sum of l numbers."""
     shape: tuple[int, ...]
-    """Of the sum."""
+    """Shape of the sum."""
     dtype: np.dtype[Any]
-    """Of the function's values."""
+    """Dtype of the function's values."""
     rounded: int = 0
     """The largest magnitude of an integer that was rounded to floating point; 0 if none was."""
     absolute: float = 0
@@ -62,7 +61,7 @@ class CombinedFunction:
     def __call__(self, shard: Shard) -> PartialSum:
         total: Any = None
         dtypes = set()
-        # Python's integers, which do not overflow.
+        # Python's integers, because they do not overflow.
         largest, absolute = 0, 0
         for value, row in self._values(shard):
             dtypes.add(value.dtype)
@@ -123,12 +122,12 @@ def _checked_value(answer: Any, part: int, worker: int) -> np.ndarray:
 
 
 def sum_dtype(dtypes: Collection[np.dtype[Any]]) -> np.dtype[Any]:
-    """The dtype of a sum of numbers of these; of integers int64, where NumPy may have uint64 or float64."""
+    """The dtype of a sum of numbers of these dtypes; int64 of integers, for which NumPy may take uint64 or float64."""
     return np.dtype(np.int64) if are_integers(*dtypes) else np.result_type(*dtypes)
 
 
 def _largest(value: np.ndarray) -> Any:
-    """The largest magnitude, of integers as Python's, because NumPy's may overflow."""
+    """The largest magnitude; of integers a Python integer, because NumPy's may overflow."""
     if not value.size:
         return 0
     if are_integers(value):
@@ -138,7 +137,7 @@ def _largest(value: np.ndarray) -> Any:
 
 
 def _slices(value: np.ndarray, count: int, least: type[np.generic]) -> np.ndarray:
-    """A value as (m, ceil(l / m)) in this precision or a wider one of its kind, the last slice padded with 0."""
+    """A value of l numbers as m slices (m, ceil(l / m)), padded with 0; integers in dtype ``least``, others in a wider one."""
     wide = np.dtype(least) if are_integers(value) else np.result_type(value.dtype, np.float64)
     flat = value.reshape(-1).astype(wide, copy=False)
     lacking = -flat.size % count
@@ -152,7 +151,7 @@ def read_only(item: Any) -> Any:
         view.flags.writeable = False
         return view
     if type(item) is dict:
-        return {key: read_only(one) for key, one in item.items()}
+        return {key: read_only(value) for key, value in item.items()}
     if isinstance(item, tuple) and hasattr(item, "_fields"):
         return type(item)(*map(read_only, item))
     if type(item) in (tuple, list):

@@ -63,7 +63,7 @@ class AMSGrad:
     Raises
     ------
     InvalidArgument
-        If an argument cannot work.
+        If an argument is invalid.
     """
 
     def __init__(
@@ -141,8 +141,7 @@ class AMSGrad:
             raise InvalidArgument(
                 f"args must be a tuple, as args=(number,), not a {type(args).__name__}"
             )
-        given = self.weights, *args
-        result = coded_sum(self._summed(gradient), parts, args=given, stop=stop)
+        result = coded_sum(self._summed(gradient), parts, args=(self.weights, *args), stop=stop)
         mean = self._gradient_of(result.value) / len(parts)
         changed = self._update(self._finite_gradient(mean))
         return Step(self.steps, result, changed)
@@ -158,11 +157,11 @@ class AMSGrad:
         self._update(self._finite_gradient(gradient))
 
     def _summed(self, gradient: Callable[..., Any]) -> Callable[..., Any]:
-        """The function of a part and the weights of which the next step needs the sum."""
+        """The function of a part and the weights whose sum the next step needs."""
         return gradient
 
     def _gradient_of(self, total: np.ndarray) -> np.ndarray:
-        """The gradients' sum, from that of what `_summed` gives."""
+        """The sum of the gradients, from the sum of the function that `_summed` returns."""
         return total
 
     def _update(self, gradient: np.ndarray) -> np.ndarray:
@@ -185,10 +184,10 @@ class AMSGrad:
 
     def _finite_gradient(self, gradient: Any) -> np.ndarray:
         flat = flat_gradient(gradient, self._shape, self._weights.dtype)
-        odd = int((~np.isfinite(flat)).sum())
-        if odd:
+        bad = int((~np.isfinite(flat)).sum())
+        if bad:
             raise InvalidAnswer(
-                f"{odd} of {flat.size} numbers of the gradient are NaN or infinite in "
+                f"{bad} of {flat.size} numbers of the gradient are NaN or infinite in "
                 f"{flat.dtype}: no step can be made with it"
             )
         return flat
@@ -200,10 +199,10 @@ class AMSGrad:
         first = decay * first + (1 - decay) * gradient
         with np.errstate(over="ignore", under="ignore"):
             second = squared * second + (1 - squared) * gradient**2
-        odd = int(np.isinf(second).sum())
-        if odd:  # such a weight would never move again
+        bad = int(np.isinf(second).sum())
+        if bad:  # such a weight would never move again
             raise InvalidAnswer(
-                f"the squares of {odd} of {gradient.size} numbers of the gradient, the largest of which is "
+                f"the squares of {bad} of {gradient.size} numbers of the gradient, the largest of which is "
                 f"{np.abs(gradient).max():.2g}, exceed the range of {gradient.dtype}: scale the loss down"
                 + (", or train in float64" if gradient.dtype == np.float32 else "")
             )
@@ -212,7 +211,7 @@ class AMSGrad:
     def _apply(self, moments: Moments, change: np.ndarray) -> None:
         """Subtract a change from the weights, and store the moments.
 
-        Raises `InvalidAnswer` if the weights were no longer finite; nothing is stored then.
+        Raises `InvalidAnswer`, and stores nothing, if the weights would no longer be finite.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             weights = self._weights - change.astype(self._weights.dtype)

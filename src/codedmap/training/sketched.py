@@ -15,8 +15,7 @@ from ..errors import InvalidArgument
 from ..sums.shard import read_only
 from .amsgrad import AMSGrad, Rate, flat_gradient
 
-_WIDEST = 2**31
-"""Most columns from which 32 random bits choose evenly enough."""
+_WIDEST = 2**31  # columns, at most, from which 32 random bits choose evenly enough
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class CountSketch:
             float32 for float32 or float16, else float64. Sums are computed in double precision.
         """
         given = _checked(vector, (self.size,), "vector")
-        wide = given.astype(np.float64)  # the smallest int8 has no opposite in int8
+        wide = given.astype(np.float64)  # -(-128) is beyond int8
         table = np.empty((self.rows, self.columns))
         for row, (columns, signs) in zip(table, self._hashes(), strict=True):
             row[:] = np.bincount(columns, weights=signs * wide, minlength=self.columns)
@@ -172,13 +171,13 @@ class SketchedAMSGrad(AMSGrad):
     learning_rate : float, or callable
         α; or a function from the number of the step, from 1 on, to α_t.
     columns, rows : int
-        Of the sketch, as in `CountSketch`.
+        The sketch's, as in `CountSketch`.
     k : int, optional
         How many weights change at a step. By default all of them; the error e_t is 0 then.
     betas, epsilon
         As in `AMSGrad`.
     seed : int
-        Of the hashes.
+        Seeds the hashes.
 
     Raises
     ------
