@@ -72,7 +72,7 @@ __version__ = "0.1.0"
 
 _LATER = {"CodedMatrix": "matrix", "JoblibBackend": "joblib_backend"}
 _faces = (codes, contracts, engines, estimation, latency, results, testing, topology, training)
-__all__ = [  # of modules those that are public, and all else
+__all__ = [  # of modules only the public ones
     name
     for name, it in sorted({**globals(), **_LATER}.items())
     if not name.startswith("_") and (not isinstance(it, _ModuleType) or it in (errors, *_faces))

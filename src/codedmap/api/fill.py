@@ -296,9 +296,9 @@ def _noise(points: np.ndarray, answers: _Table, lost: np.ndarray) -> str | None:
     unit = np.maximum(np.abs(flat).max(axis=0), np.finfo(float).tiny)
     means = np.zeros((len(counts), flat.shape[1]))
     np.add.at(means, which, flat / unit)
-    off = (flat / unit - means[which] / counts[which][:, None])[repeated]
-    freedom = len(off) - np.count_nonzero(counts > 1)
-    spread = np.sqrt((off**2).sum(axis=0) / freedom)
+    differences = (flat / unit - means[which] / counts[which][:, None])[repeated]
+    freedom = len(differences) - np.count_nonzero(counts > 1)
+    spread = np.sqrt((differences**2).sum(axis=0) / freedom)
     worst = int(spread.argmax())
     if spread[worst] < _ROUNDING:
         return None

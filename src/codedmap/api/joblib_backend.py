@@ -70,7 +70,7 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         size = self._pool.size
         if n_jobs is None or n_jobs < 0:
             n_jobs = size + 1 + (n_jobs or -1)
-        return max(1, min(n_jobs, size))  # workers of a cluster may all be still to come
+        return max(1, min(n_jobs, size))  # a cluster may have no worker yet
 
     def submit(
         self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None

@@ -160,9 +160,9 @@ def map(
         takes most of that time whatever its rows, like a model that needs 0.1 s for any batch. A call that takes more
         than twice the expected time answers with the rows that it has computed, and the others go to any worker; for
         that a batch of rows of 0.1 ms and more is computed in up to eight parts. If most rows take milliseconds and
-        some neighbours take seconds, chunk=1 ends soonest. With a code by default all rows are one chunk, for as many workers as the
-        code has: give a number of rows to use more of them. "all" also binds payload n to worker n, as in the papers.
-        Chunks are decoded apart, so that a slow call holds up its own only, and wrong answers are judged within theirs.
+        neighbours take seconds, chunk=1 ends soonest. With a code by default all rows are one chunk, for as many workers
+        as the code has: give a number of rows to use more. "all" also binds payload n to worker n, as in the papers.
+        Chunks are decoded apart: a slow call holds up its own only, and wrong answers are judged within theirs.
     out : path or array-like, optional
         Where answers are written, so that they need not fit into memory; ``result.values`` is what has been written,
         opened for reading. A path ending in .npy (with ``name.status.npy`` and, if rows are estimated,
@@ -559,7 +559,7 @@ def _one_array(inputs: Any, fn: Any, *, objects: bool) -> InputRows:
         rows = shaped_rows(np.array(inputs, dtype=object) if text else inputs)
     except InvalidArgument as error:
         if objects and isinstance(inputs, list) and isinstance(error.__cause__, ValueError):
-            return InputRows(inputs, items=is_itemwise(fn))  # of different shapes
+            return InputRows(inputs, items=is_itemwise(fn))  # rows of different shapes
         raise
     single = isinstance(inputs, list | range) and rows.ndim == 1
     items = is_itemwise(fn) and single and (objects or rows.dtype.kind in "biufc")

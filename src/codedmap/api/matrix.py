@@ -318,9 +318,9 @@ def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
 
 
 def _check_symmetric(array: Any) -> None:
-    off = abs(array - array.T).max() if array.shape[0] == array.shape[1] else np.inf
-    if off > np.finfo(array.dtype).eps * 8 * abs(array).max():
+    difference = abs(array - array.T).max() if array.shape[0] == array.shape[1] else np.inf
+    if difference > np.finfo(array.dtype).eps * 8 * abs(array).max():
         raise InvalidArgument(
-            f"the matrix of shape {array.shape} differs from its transpose by up to {off:.3g}: symmetrise it, (M + M.T) / 2, "
+            f"the matrix of shape {array.shape} differs from its transpose by up to {difference:.3g}: symmetrise it, (M + M.T) / 2, "
             "or leave symmetric=True out"
         )

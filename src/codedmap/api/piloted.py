@@ -34,7 +34,7 @@ _PLENTY, _PLENTY_CALLS = 1000, 200  # answered rows and calls that together are 
 _FIRST, _FEWEST = 0.05, 5  # share of all rows, and number of rows, answered before the first plan
 _MORE = 2.0  # factor by which answered rows grow from one plan to the next
 _PLANNING = 0.02  # share of the job's time that a plan may take while the job goes on
-_CLOSE = 1.05  # factor by which another number of rows must be larger to be worth more calls
+_CLOSE = 1.05  # factor by which a planned number of answers must exceed the present one
 _ESTIMATING = 0.2  # seconds that estimates have at least
 _LAST = 0.6  # share of answered rows from which on no further plan is made
 _POLL = 0.02  # seconds between two looks whether a plan is ready
@@ -47,7 +47,7 @@ class _Piloted(RowsJob):
     def __init__(self, *given: Any, question: Question, **rest: Any) -> None:
         super().__init__(*given, shuffled=True, **rest)
         self._question = question
-        self._began: float | None = None  # when the first call did
+        self._began: float | None = None  # seconds until the first call began
         self._second_answer: tuple[int, Future[Reply]] | None = None
         """To a row that has an answer already: the row, and a call on another worker."""
 
@@ -210,7 +210,7 @@ class PlannedRows(_Piloted):
         status = self._rows.status
         if self._code is None or not (status == Status.MISSING).any():
             return None
-        values = self.values.values(np.zeros(len(status), dtype=bool))  # in their own type
+        values = self.values.values(np.zeros(len(status), dtype=bool))  # none blanked
         left = JobRows(self._rows.inputs, status=status.copy())
         job = self._coded(self._code, left, (values, self.failures), self._plan)
         job.calls += self.calls
@@ -274,8 +274,8 @@ def _difference(first: np.ndarray, second: np.ndarray, answers: np.ndarray) -> s
     with np.errstate(over="ignore", invalid="ignore"):
         spread = np.maximum(answers.std(axis=0), 1e-9 * np.abs(first))
         distances = np.abs(first - second) / np.where(spread > 0.0, spread, 1.0)
-        off = float(np.max(distances, initial=0.0))
-    return f" by {off:.2g} deviations of the outputs" if off > _ALIKE else None
+        largest = float(np.max(distances, initial=0.0))
+    return f" by {largest:.2g} deviations of the outputs" if largest > _ALIKE else None
 
 
 def _in_thread(make: Callable[[], Plan]) -> Future[Plan]:

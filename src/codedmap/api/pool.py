@@ -177,7 +177,7 @@ class Pool:
         return self._submit(partial(fn, *args, **kwargs))
 
     def _submit(self, fn: Callable[[], Any], *parts: Callable[[], list[Any]]) -> Future[Any]:
-        """Compute ``fn()``; if it ends its worker or takes too long, its ``parts`` apart, whose lists are joined.
+        """Compute ``fn()``; if it ends its worker or takes too long, each of its ``parts``, whose lists are joined.
 
         Without retries parts are not computed, because ``fn()`` may have run some of them.
         """
@@ -256,7 +256,7 @@ class Pool:
         self._check_open()
         if chunksize is not None:
             check_whole("chunksize", chunksize, 1)
-        options = self._options | {"on_error": "record"}  # answers before it are wanted
+        options = self._options | {"on_error": "record"}  # for the answers before a failure
         if hasattr(iterable, "__len__"):
             items = list(iterable)
             if not items:

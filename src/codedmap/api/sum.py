@@ -159,11 +159,11 @@ class CodedParts:
         if isinstance(engine, (Local, ProcessPoolExecutor)):
             sizes = [_bytes(part) for part in self._parts]
             held = builtins.sum(sizes[part] for n in range(code.workers) for part in code.held(n))
-            whole = builtins.sum(sizes)
+            total = builtins.sum(sizes)
             check_room(
                 2 * held,
-                f"{code.workers} workers on this machine, which keep {held / max(whole, 1):.2f} times the parts' "
-                f"{size(whole)}, with as much on its way to them",
+                f"{code.workers} workers on this machine, which keep {held / max(total, 1):.2f} times the parts' "
+                f"{size(total)}, with as much on its way to them",
                 "Let each part be what fn opens on the worker, such as a path or a range of rows of a file, allow fewer "
                 "stragglers, or cast to float32",
             )
@@ -277,23 +277,23 @@ def _coded_parts(parts: Any, code: SumCode | None, engine: Engine | Executor | N
 
 def _cut(parts: Any, count: int) -> list[tuple[Any, ...]]:
     """The items of each of ``count`` parts; raises `InvalidArgument` if they cannot be cut into so many."""
-    whole = hasattr(parts, "shape")
-    if not whole:
+    is_array = hasattr(parts, "shape")
+    if not is_array:
         if isinstance(parts, (str, bytes, Mapping)) or not isinstance(parts, Iterable):
             raise InvalidArgument(
                 f"parts must be an array or a sequence of parts, not a {type(parts).__name__}"
             )
         parts = list(parts)
-    length = (parts.shape[0] if parts.shape else 0) if whole else len(parts)
+    length = (parts.shape[0] if parts.shape else 0) if is_array else len(parts)
     if length < count:
         raise InvalidArgument(
-            f"{length} {'rows' if whole else 'parts'} are too few for the {count} workers of the code, "
+            f"{length} {'rows' if is_array else 'parts'} are too few for the {count} workers of the code, "
             "each of which needs one: cut them finer, or use fewer workers. Arrays that belong "
             "together are cut together: list(zip(np.array_split(X, N), np.array_split(y, N)))"
         )
     ends = [length * number // count for number in range(count + 1)]
     runs = [slice(begin, end) for begin, end in pairwise(ends)]
-    if not whole:
+    if not is_array:
         return [tuple(parts[run]) for run in runs]
     rows = getattr(parts, "iloc", parts)  # a pandas index of floats may be cut by its labels
     try:

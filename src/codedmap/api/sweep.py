@@ -276,10 +276,10 @@ def column_of(name: str, given: Any) -> np.ndarray:
 def check_names(names: Sequence[Any]) -> None:
     """Raise `InvalidArgument` if columns of a design cannot be given by name, or put beside outputs."""
     counts = Counter(names)
-    odd = [n for n in counts if not isinstance(n, str) or counts[n] > 1 or n in ADDED]
-    if odd:
+    wrong = [n for n in counts if not isinstance(n, str) or counts[n] > 1 or n in ADDED]
+    if wrong:
         raise InvalidArgument(
-            f"columns of the design are called {_listed(odd)}: fn gets values by name, and sweep adds "
+            f"columns of the design are called {_listed(wrong)}: fn gets values by name, and sweep adds "
             f"{' and '.join(ADDED)}; give each a name of its own that is text, and none of these"
         )
 
@@ -289,9 +289,9 @@ def check_columns(columns: Mapping[str, np.ndarray]) -> None:
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         usual = Counter(lengths.values()).most_common(1)[0][0]
-        odd = next(name for name, length in lengths.items() if length != usual)
+        other = next(name for name, length in lengths.items() if length != usual)
         raise InvalidArgument(
-            f"column {odd!r} of the design has {many(lengths[odd], 'entry')} and others {usual:,}: give an entry for each row"
+            f"column {other!r} of the design has {many(lengths[other], 'entry')} and others {usual:,}: give an entry for each row"
         )
     if not columns or not next(iter(lengths.values())):
         raise InvalidArgument(
@@ -461,7 +461,7 @@ class _Task:
     def __call__(self, *parts: Any, **keywords: Any) -> dict[str, Any]:
         given: Any = dict(zip(self.names, parts, strict=False))
         if not self.frame:
-            # Python's own whole numbers, which do not overflow; NumPy's durations are of a class of these.
+            # Python's own integers do not overflow. NumPy's durations are integers of its own, and stay as they are.
             numbers = {n: v for n, v in given.items() if isinstance(v, np.integer | np.bool_)}
             whole = {n: v.item() for n, v in numbers.items() if not isinstance(v, np.timedelta64)}
             answer = self.fn(**{**given, **whole}, **keywords)
@@ -668,7 +668,7 @@ def _series(polars: Any, name: str, column: np.ndarray) -> Any:
     units = ("ms", "ns") if kind in "mM" else ()
     finer = (cast_values(column, np.dtype(f"{kind}8[{unit}]")) for unit in units)
     for given in (column.tolist() if objects else column, *finer):
-        with suppress(Exception):  # whatever it raises
+        with suppress(Exception):  # polars raises many types of errors
             series = polars.Series(name, given)
             if len(series) == len(column) and (not objects or series.to_list() == given):
                 return series

@@ -242,7 +242,7 @@ def _has_ended(process: subprocess.Popen[bytes], timeout: float | None) -> bool:
     """Wait for a process to end, where possible without taking its exit code, which would free its id for others."""
     try:
         handle = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # the system has none
+    except (AttributeError, OSError):  # the system has no pidfd
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:

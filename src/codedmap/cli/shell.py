@@ -83,7 +83,7 @@ class Commands(Command, click.Group):
             for argument, option in _OPTIONS:
                 message = message.replace(argument, option)
             code = next(code for kinds, code in _EXIT_CODES if isinstance(error, kinds))
-        except OSError as error:  # a name that the file system refuses; os.getcwd gives none
+        except OSError as error:  # the file system refuses a name; os.getcwd has none
             if error.filename is None and not isinstance(error, FileNotFoundError):
                 raise
             path = "the working directory" if error.filename is None else error.filename
@@ -131,7 +131,7 @@ def _output(required: bool) -> Iterator[None]:
 
 def _discard(stream: Any) -> None:
     # Python would write the stream's buffer when the program ends, fail, and change the exit code.
-    with suppress(OSError, ValueError, AttributeError):  # no stream, or none of the system
+    with suppress(OSError, ValueError, AttributeError):  # there is no stream, or it is no file
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

@@ -189,10 +189,10 @@ def _parquet_column(column: Sequence[Any]) -> Any:
     """A column as an array of pyarrow; as text if no type holds its entries unchanged."""
     pa, parquet = _parquet()
     cells = _of_one_type(column)
-    for kind in (None, pa.uint64()):  # for integers beyond int64
+    for kind in (None, pa.uint64()):  # uint64 holds integers beyond int64
         with suppress(OverflowError, TypeError, ValueError, NotImplementedError):
             made = pa.array(cells, kind)
-            if pa.types.is_temporal(made.type) and made.to_pylist() != cells:  # nanoseconds
+            if pa.types.is_temporal(made.type) and made.to_pylist() != cells:  # without nanoseconds
                 break
             if pa.types.is_nested(made.type):  # objects without entries cannot be written
                 parquet.write_table(pa.table([made], [""]), io.BytesIO())

@@ -41,7 +41,7 @@ _COPYING = "KernelCode with spread=0, Replication"  # codes that do not mix, for
 _FREQUENT = 0.1  # share of groups with wrong answers above which a worker is rejected in all groups
 _ENOUGH = 12  # other answers, at least, by which one of two copies can be judged wrong
 _FEWEST = 2  # answers, at least, that have a standard deviation
-_LIKELIER = 4.0  # factor by which a wrong copy is farther off than another copy
+_LIKELIER = 4.0  # ratio of the residuals of two copies from which the larger is wrong
 _EACH = 2e-4  # seconds, about, in which an answer is judged
 _GROUPS = 3  # groups, at least, in which answers are judged, however little time there is
 

@@ -137,7 +137,7 @@ class LagrangeCode(LinearCode):
 
     def _check_room(self, rows: int, columns: int) -> None:
         check_room(
-            3 * 8 * rows * columns,  # the matrix and two of its factors
+            3 * 8 * rows * columns,  # the matrix, and twice as much to make it
             f"polynomials of degree {columns - 1} at {rows} points, for {self!r},",
             "Use fewer tasks or workers, or SplineCode, whose memory grows with their sum",
         )

@@ -128,7 +128,7 @@ class MDSCode:
             basis, upper = np.linalg.qr(self._parity_of(slots)[:, missing])
             if np.abs(np.diag(upper)).min() > _SINGULAR:
                 inverse = scipy.linalg.solve_triangular(upper, basis.T)
-            # The Frobenius norm bounds the 2-norm, is much faster, and as little grows with more rows.
+            # The Frobenius norm bounds the 2-norm, is much faster, and does not grow with more rows either.
             growth = np.inf if inverse is None else max(1.0, float(np.linalg.norm(inverse)))
         return growth, missing, inverse
 

@@ -208,7 +208,7 @@ def cannot_fill(dtype: np.dtype[Any], why: str, lost: str) -> NotEnoughAnswers:
     return NotEnoughAnswers(problem, WAIT, "use more workers")
 
 
-@np.errstate(over="ignore")  # an error beyond the numbers is infinite
+@np.errstate(over="ignore")  # errors that overflow are infinite
 def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Values with lost tasks replaced by their group's mean, and the standard error (B,) of that."""
     if values.dtype.kind not in "biufc":
@@ -223,7 +223,7 @@ def _filled(values: np.ndarray, have: list[int], lost: list[int]) -> tuple[np.nd
     mean = (np.where(finite, known, 0) / enough).sum(axis=0)  # no sum overflows
     distance = np.abs(np.where(finite, known, mean) - mean)
     deviation = root_mean_square(np.moveaxis(distance, 0, -1)) * np.sqrt(len(have) / enough)
-    # One answer has no spread, and none has no mean.
+    # The spread of one answer is unknown, and the mean of none.
     error = deviation * np.sqrt((enough + 1) / np.maximum(count - 1, 1))
     error = np.where(count > 1, error, np.inf)
     mean = np.where(count > 0, mean, np.nan).astype(wide)

@@ -60,10 +60,10 @@ class CodedBlocks:
             return int(workers * self.rows * matrix.shape[1] * matrix.dtype.itemsize)
         entries = np.diff(matrix.indptr[[0, *(self._span(task).stop for task in range(tasks))]])
         mixtures = [self.code.weights(worker) != 0 for worker in range(workers)]
-        whole = 0
+        of_all = 0
         if any(mixed.all() for mixed in mixtures):
-            whole = sum(self._padded(task).astype(bool) for task in range(tasks)).nnz
-        stored = sum(whole if m.all() else int(entries[m].max(initial=0)) for m in mixtures)
+            of_all = sum(self._padded(task).astype(bool) for task in range(tasks)).nnz
+        stored = sum(of_all if m.all() else int(entries[m].max(initial=0)) for m in mixtures)
         return stored * int(matrix.dtype.itemsize + matrix.indices.dtype.itemsize)
 
     def absolute_sums(self, columns: np.ndarray) -> np.ndarray:

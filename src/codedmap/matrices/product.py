@@ -184,9 +184,9 @@ class ProductDecoder:
         uncoded, unless its answer contradicts others; all other blocks are NaN with infinite standard errors. If
         ``reason`` is that answers contradict one another, none is used, because any may be wrong.
         """
-        whole = (self._code.tasks, *self._shape)
-        values = np.full(whole, np.nan, self._dtype)
-        stderr = np.full(whole, np.inf)
+        shape = (self._code.tasks, *self._shape)
+        values = np.full(shape, np.nan, self._dtype)
+        stderr = np.full(shape, np.inf)
         if self._answers and not isinstance(reason, InvalidAnswer):
             estimate = self._estimated()
             if estimate is not None:

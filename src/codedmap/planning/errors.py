@@ -164,8 +164,8 @@ class Errors:
         found = estimates(
             self._points[kept], answers[kept], self._points[~kept], seed=self._seed, time_left=time_left
         )  # fmt: skip
-        off = (found.values - answers[~kept]) / self._spread
-        return np.asarray((off**2).mean(axis=1))
+        errors = (found.values - answers[~kept]) / self._spread
+        return np.asarray((errors**2).mean(axis=1))
 
     # Codes with estimates of their own ----------------------------------------------------------------
 
@@ -199,8 +199,8 @@ class Errors:
                 encoded = EncodedRows(code, rows)
                 for slot in slots:
                     encoded.take(int(slot), answers[slot])
-                off = (encoded.decode().values - truth) / self._spread
-                squares.append(float((off**2).mean()))
+                errors = (encoded.decode().values - truth) / self._spread
+                squares.append(float((errors**2).mean()))
         except CodedmapError:
             return math.nan, len(squares)
         return math.sqrt(np.mean(squares)), len(squares)

@@ -30,7 +30,7 @@ class Timed(NamedTuple):
 class Pilot:
     """Answers and times of some rows of a job."""
 
-    answered: int  # rows
+    answered: int  # rows with an answer
     timed: Sequence[Timed]
     points: np.ndarray
     """(n, d): inputs that have an answer; n = 0 if inputs or answers are not all finite numbers."""

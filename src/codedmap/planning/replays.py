@@ -34,7 +34,7 @@ class Exact:
     rate: float = 0.0  # rows a second, before the last ones
     running: float = 0.0  # rows that are being computed at a time
     seconds: list[float] = field(default_factory=list)
-    calls: list[float] = field(default_factory=list)  # a row
+    calls: list[float] = field(default_factory=list)  # calls a row
     ends: list[np.ndarray] = field(default_factory=list)
     """(r,): when each of the last rows was answered."""
 
@@ -56,7 +56,7 @@ class Coded:
     """Jobs with a code that were run in virtual time."""
 
     seconds: list[float] = field(default_factory=list)
-    calls: list[float] = field(default_factory=list)  # a row
+    calls: list[float] = field(default_factory=list)  # calls a row
     exact: list[float] = field(default_factory=list)  # share of rows whose raw input was answered
     mixtures: list[int] = field(default_factory=list)  # answers to mixtures
     own: Mapping[int, int] = field(default_factory=dict)

@@ -109,12 +109,12 @@ class _Ways:
 
     @cached_property
     def errors(self) -> Errors:
-        pilot, rest = self.pilot, 0.3 * self.left()
+        reserved = 0.3 * self.left()  # for codes, after errors are measured
         seconds = self.ask.deadline
         if seconds is None:  # short jobs have time for quick estimates only
             seconds = float(np.median(self.jobs.seconds))
             seconds = max(seconds, _SHORTEST) if seconds >= self.ask.shortest else math.inf
-        return Errors(pilot, self.ask.seed, seconds, lambda: self.left() - rest)
+        return Errors(self.pilot, self.ask.seed, seconds, lambda: self.left() - reserved)
 
     def plan(self) -> Plan:
         ask, jobs = self.ask, self.jobs
@@ -266,12 +266,12 @@ class _Ways:
             answers = share * ask.rows + float(np.mean(found.mixtures))
             error = self.errors.of(answers).of_share(1.0 - share)
         else:
-            off, looked = self.errors.decoded(
+            mean, tried = self.errors.decoded(
                 code, self.pilot.shape, every, lambda: self.left() > until
             )
-            share, error = 0.0, Expected(off, off / _ROUGH, off * _ROUGH)
-            if 0 < looked < len(every):
-                left = len(every) - looked
+            share, error = 0.0, Expected(mean, mean / _ROUGH, mean * _ROUGH)
+            if 0 < tried < len(every):
+                left = len(every) - tried
                 self.skipped.append(f"{left:,} of {len(every):,} straggler sets of {name}")
         return self._row(name, found.seconds, found.calls, share, error, code=code)
 

@@ -211,7 +211,7 @@ def _percent(value: float) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{min(value, 0.999) if value < 1 else value:.1%}"  # 99.96 % is not 100 %
+    return f"{min(value, 0.999) if value < 1 else value:.1%}"  # never shown as 100 %
 
 
 def _time(row: PlanRow) -> str:

@@ -54,7 +54,7 @@ def outputs_lines(
 ) -> list[str]:
     """How exact estimates are, and which outputs (m,) have values that are not finite, or text beside numbers."""
     exact, estimated = status == Status.EXACT, status == Status.ESTIMATED
-    errors, odd, mixed = [], [], []
+    errors, nonfinite, mixed = [], [], []
     for name, column in values.items():
         if column.dtype.kind == "O":
             texts = np.array([isinstance(value, str | bytes) for value in column]) & exact
@@ -72,13 +72,14 @@ def outputs_lines(
                 share = 100.0 * float(stderr[name][estimated].max()) / spread
                 shown = f"{name} {share:.2g} %" if share >= _SMALL else f"{name} < {_SMALL} %"
                 errors.append((share, shown))
-        lost = exact & ~finite
-        if lost.any():
-            odd.append(f"{name} in {many(int(lost.sum()), 'row')} (the first is {lost.argmax()})")
+        bad = exact & ~finite
+        if bad.any():
+            rows = f"{many(int(bad.sum()), 'row')} (the first is {bad.argmax()})"
+            nonfinite.append(f"{name} in {rows}")
     largest = [shown for _, shown in sorted(errors, key=lambda error: -error[0])]
     if largest:
         largest[0] = f"largest standard errors over the deviation: {largest[0]}"
-    found = {"estimates": largest, "not finite": odd, "text": mixed}
+    found = {"estimates": largest, "not finite": nonfinite, "text": mixed}
     return [
         f"  {title:<10} {', '.join(parts[:_LISTED])}{', ...' * (len(parts) > _LISTED)}"
         for title, parts in found.items()

@@ -135,7 +135,7 @@ class SweepResult(RowResult):
         analyze = importlib.import_module("SALib.analyze.sobol").analyze
         self._check_sampled(problem, calc_second_order)
         options |= {"calc_second_order": calc_second_order, "seed": seed}
-        # Of a draw the half-widths are not used, so that few resamples do.
+        # Half-widths of draws are not used, so that the fewest resamples do.
         quick = {"calc_second_order": calc_second_order, "seed": seed, "num_resamples": 2}
         outputs = list(self._outputs())
         if not outputs:
@@ -168,10 +168,10 @@ class SweepResult(RowResult):
                 continue
             for column, at in entries(name, output):
                 values = output[at].astype(np.float64)
-                odd = ~np.isfinite(values)
-                if odd.any():
+                bad = ~np.isfinite(values)
+                if bad.any():
                     raise NotEnoughAnswers(
-                        f"{column} is not finite in {odd.sum():,} rows (the first is row {odd.argmax()}), and Sobol "
+                        f"{column} is not finite in {bad.sum():,} rows (the first is row {bad.argmax()}), and Sobol "
                         "indices need all: let fn return finite numbers, or leave it out"
                     )
                 yield column, values, self.stderr[name][at]

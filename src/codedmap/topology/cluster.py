@@ -149,7 +149,7 @@ class ErrorModel:
         """The fewest whole iterations to an error of at most ``target``, by samples; infinite if never."""
         samples = np.asarray(samples, float)
         found = np.full(samples.shape, np.inf)
-        most = target * (1.0 + 1e-12)  # rounding must not make it one too many
+        most = target * (1.0 + 1e-12)  # rounding must not add an iteration
         if target <= self.floor or gap <= 0.0:
             return found
         able = self.error(samples, gap, _MOST) <= most
@@ -257,7 +257,7 @@ class Cluster:
 
 
 def _all_of(name: str, kind: type, given: Any) -> tuple[Any, ...]:
-    single = isinstance(given, kind) or getattr(given, "ndim", 1) == 0  # an array of no axis
+    single = isinstance(given, kind) or getattr(given, "ndim", 1) == 0  # an array without axes
     if single or not isinstance(given, Iterable):
         raise InvalidArgument(f"{name}={given!r} must be a sequence of {kind.__name__}")
     values = tuple(given)
