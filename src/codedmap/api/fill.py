@@ -91,14 +91,7 @@ def fill(
             "y.reindex(X.index)"
         )
     points, flat, lost = inputs.flat, answers.flat, answers.lost
-    excluded = np.zeros(rows, dtype=bool)
-    if failed is not None:
-        excluded = _failed(failed, rows)
-        if (~lost[excluded]).any():
-            row = int(np.flatnonzero(excluded & ~lost.all(axis=1))[0])
-            raise InvalidArgument(
-                f"row {row} is failed, and has an answer: leave it out of failed, or make its answer NaN"
-            )
+    excluded = np.zeros(rows, dtype=bool) if failed is None else _failed(failed, lost)
     if known is not None:
         more_points, more_flat = _known(known, inputs, answers)
         points, flat = np.concatenate([points, more_points]), np.concatenate([flat, more_flat])
@@ -110,8 +103,8 @@ def fill(
     usable[:rows] &= ~lost
     # Outputs are in one group only if they are known in the same rows: an infinite one costs others no row.
     groups = alike(np.concatenate([lost, usable]))
-    each = [seconds_to_be_thorough(len(points), rows, len(columns)) for columns in groups]
-    thorough = len(groups) == 1 or sum(each) <= _LONG
+    seconds = [seconds_to_be_thorough(len(points), rows, len(columns)) for columns in groups]
+    thorough = len(groups) == 1 or sum(seconds) <= _LONG
     for columns in groups:
         used, filled = usable[:, columns[0]], wanted[:, columns[0]]
         given = flat[np.ix_(used, columns)]
@@ -127,11 +120,6 @@ def fill(
         values[np.ix_(filled, columns)] = np.clip(found.values, limits.min, limits.max)
         errors[np.ix_(filled, columns)] = np.clip(found.stderr, limits.tiny, limits.max)
         left_out[columns], methods[columns] = found.left_out, found.methods
-    unknown = np.isinf(errors)
-    status = np.full(rows, Status.EXACT, np.int8)
-    status[(errors > 0.0).any(axis=1)] = Status.ESTIMATED
-    status[unknown.any(axis=1)] = Status.MISSING
-    status[excluded] = Status.FAILED
     losses = dependence(inputs.flat, np.asarray(lost.any(axis=1)), inputs.names, seed)
     if losses is not None:
         warn_caller(
@@ -144,7 +132,7 @@ def fill(
     return FillResult(
         values=answers.like(values),
         stderr=answers.like(errors),
-        status=status,
+        status=_status(errors, excluded),
         methods=tuple(methods),
         left_out=left_out,
         deviation=deviation,
@@ -284,6 +272,15 @@ def _known(known: Any, inputs: _Table, answers: _Table) -> tuple[np.ndarray, np.
     return more.flat, more_answers.flat
 
 
+def _status(errors: np.ndarray, excluded: np.ndarray) -> np.ndarray:
+    """(m,) int8: a `Status` for each row, from its standard errors (m, q)."""
+    status = np.full(len(errors), Status.EXACT, np.int8)
+    status[(errors > 0.0).any(axis=1)] = Status.ESTIMATED
+    status[np.isinf(errors).any(axis=1)] = Status.MISSING
+    status[excluded] = Status.FAILED
+    return status
+
+
 def _noise(points: np.ndarray, answers: _Table, lost: np.ndarray) -> str | None:
     """A warning if answers to equal inputs differ; None if they do not."""
     kept = np.isfinite(answers.flat).all(axis=1) & ~lost.any(axis=1)
@@ -329,14 +326,20 @@ def _marks(answers: _Table, lost: np.ndarray) -> str | None:
     return None
 
 
-def _failed(failed: Any, rows: int) -> np.ndarray:
-    """(rows,) bool: the rows that ``failed`` names; raises `InvalidArgument` if it names none of these."""
-    given = np.asarray(failed)
+def _failed(failed: Any, lost: np.ndarray) -> np.ndarray:
+    """(m,) bool: the rows that ``failed`` names; raises `InvalidArgument` if not all of their answers are lost."""
+    given, rows = np.asarray(failed), len(lost)
     if given.dtype == bool and given.shape == (rows,):
-        return given.copy()
+        given = np.flatnonzero(given)
     if given.dtype.kind not in "iu" and given.size:
         raise InvalidArgument(f"failed must be {rows} of True and False, or numbers of rows")
     outside = given[(given < 0) | (given >= rows)]
     if outside.size:
         raise InvalidArgument(f"failed names row {outside[0]} of {rows} rows, counted from 0")
-    return np.isin(np.arange(rows), given)
+    found = np.isin(np.arange(rows), given)
+    answered = np.flatnonzero(found & ~lost.all(axis=1))
+    if len(answered):
+        raise InvalidArgument(
+            f"row {answered[0]} is failed, and has an answer: leave it out of failed, or make its answer NaN"
+        )
+    return found

@@ -60,8 +60,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HEDGE = Hedge()
-_SHORTEST = 0.5  # seconds: code="auto" estimates no rows of a shorter job, for want of time
-_CHUNK_BYTES = 32 << 20  # of inputs, in a chunk of a job with a code that need not fit into memory
+_SHORTEST = 0.5  # seconds: code="auto" estimates no rows of a shorter job: there is no time
+_CHUNK_BYTES = 32 << 20  # inputs in a chunk, for a job with a code that need not fit into memory
 
 
 def map(
@@ -349,13 +349,8 @@ class Options:
             size=rows.rows if self.chunk == "all" else self.chunk,
         )
         known = self._known(rows.numbers, inputs)
-        common: dict[str, Any] = {
-            "record": self.on_error == "record",
-            "started": started,
-            "show": show,
-            "deadline": self.deadline,
-            "known": known,
-        }
+        given: dict[str, Any] = {"started": started, "show": show, "known": known}
+        common = given | {"record": self.on_error == "record", "deadline": self.deadline}
         tasks = self._tasks(fn, engine, checked=True)
         if not auto:
             return RowsJob(job, engine, tasks, rows, store=store, **common)
@@ -364,25 +359,23 @@ class Options:
             stop = _rule(options, code, share=COMPUTING)
             if options.stop is not None and stop is not None:
                 stop = stop | checked_rule(None, code)
-            more = {
-                "started": started,
-                "show": show,
-                "known": known,
-                "before": before,
-                "plan": plan,
-            }
+            more = given | {"before": before, "plan": plan}
             return options._coded_map(code, fn, engine, left, stop, together=True, **more)
 
-        question = Question(
-            rows=rows.rows,
-            workers=max(1, engine.workers),
+        question = self._question(rows.rows, max(1, engine.workers))
+        return PlannedRows(job, engine, tasks, rows, question=question, coded=coded, **common)
+
+    def _question(self, rows: int, workers: int) -> Question:
+        """What a plan for so many rows and workers is to find."""
+        return Question(
+            rows=rows,
+            workers=workers,
             error=ERROR,
             tolerance=None if self.tolerance is None else Tolerance(self.tolerance).largest,
             deadline=self.deadline,
             shortest=_SHORTEST,
             coded=self.seed is None,
         )
-        return PlannedRows(job, engine, tasks, rows, question=question, coded=coded, **common)
 
     def _check_auto(self, rows: InputRows) -> None:
         """Raise `InvalidArgument` for what a plan cannot be made for."""

@@ -265,7 +265,7 @@ class _Decoding:
         estimating: bool,
         most: float,
     ) -> None:
-        self._most = most  # groups in which answers are judged
+        self._most = most  # groups, at most, in which answers are judged
         self._encoding, self._slots, self._stacked = encoding, np.array(slots), stacked
         self._misshapen, self._estimating = misshapen, estimating
         count, groups = stacked.shape[:2]

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument, many
-from .models import LatencyModel, check_draw, check_share, order_statistic
+from .models import LatencyModel, check_draw, order_statistic
 
 _NO_ANSWER = {"", "nan", "na", "none", "null", "inf", "infinity", "never"}  # cells of such calls
 _ROUND_HEADS = {"", "round", "index", "#"}  # names of a column that counts the rounds
@@ -98,7 +98,7 @@ class Empirical(LatencyModel):
 
     def quantile(self, share: float) -> float:
         """The shortest time within which this share of all measured calls has answered."""
-        return order_statistic(self.times, check_share(share))
+        return order_statistic(self.times, share)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Empirical):

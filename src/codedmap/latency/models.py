@@ -27,8 +27,8 @@ def check_share(share: Any) -> float:
 
 
 def order_statistic(values: np.ndarray, share: float) -> float:
-    """The smallest value that this share of the values does not exceed."""
-    at = min(max(math.ceil(share * values.size - 1e-9) - 1, 0), values.size - 1)
+    """The smallest value that this share of the values does not exceed; checks the share."""
+    at = min(max(math.ceil(check_share(share) * values.size - 1e-9) - 1, 0), values.size - 1)
     return float(np.partition(values, at, axis=None)[at])
 
 

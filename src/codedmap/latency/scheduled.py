@@ -19,7 +19,7 @@ from ..execution.encoded import EncodedRows
 from ..execution.events import Call, Job
 from ..execution.hedge import Hedge, checked_hedge
 from ..execution.virtual import Ending, run_virtually
-from .models import check_share, order_statistic
+from .models import order_statistic
 
 _HEDGE = Hedge()
 
@@ -34,7 +34,7 @@ class Waits(NamedTuple):
 
     def quantile(self, share: float) -> float:
         """The shortest time within which this share of the jobs has ended."""
-        return order_statistic(self.seconds, check_share(share))
+        return order_statistic(self.seconds, share)
 
 
 def scheduled(

@@ -19,8 +19,8 @@ from ..execution.missing import COMPUTING
 from .pilot import Pilot
 
 _FEWEST = 5  # answers, at least, from which errors are found
-_SHARES = (0.75, 0.25, 0.5)  # of the answers that replays keep, in the order of trying
-_PARTS = 4  # into which the answers are cut, to keep others in another replay of the same share
+_SHARES = (0.75, 0.25, 0.5)  # shares of the answers that replays keep, in their order
+_PARTS = 4  # parts of the answers, of which replays keep one, two or three
 _EACH = 0.1  # share of the time left that one replay may take
 _USUAL = 0.1  # seconds that one replay may take at least
 _LEAST = 0.02  # seconds of time left below which no replay is made at all

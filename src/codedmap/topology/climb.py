@@ -116,7 +116,7 @@ class Climb:
         ends, inside = self._problem.ends, self._inside(now.structure.nodes)
         across = inside[ends[:, 0]] != inside[ends[:, 1]]
         outside = np.unique(np.where(inside[ends[across, 0]], ends[across, 1], ends[across, 0]))
-        return _best_by_any(self._rankings(now), outside, _FEW)
+        return _best_by_any(self._rankings(now), outside)
 
     def _nodes_to_drop(self, now: Selection) -> list[int]:
         """Nodes inside, the most expensive, the slowest, and those with the fewest samples."""
@@ -128,7 +128,7 @@ class Climb:
             -(problem.seconds + problem.jitter)[nodes],
             samples + problem.own_samples[nodes],
         )
-        return [int(nodes[at]) for at in _best_by_any(rankings, np.arange(len(nodes)), _FEW)]
+        return [int(nodes[at]) for at in _best_by_any(rankings, np.arange(len(nodes)))]
 
     def _rankings(self, now: Selection) -> tuple[np.ndarray, ...]:
         """Rankings of all nodes, lower is better: cost less the savings on feeds, time, new samples (negative)."""
@@ -173,9 +173,9 @@ class Climb:
         if len(nodes) < 3:
             return
         fresh = np.array(sorted(self._links_between(nodes) - links), dtype=int)
-        for new in _best_by_any((self._rank,), fresh, _FEW):
+        for new in _best_by_any((self._rank,), fresh):
             yield nodes, links | {new}
-        for old in _best_by_any((-self._rank,), np.array(sorted(links)), _FEW):
+        for old in _best_by_any((-self._rank,), np.array(sorted(links))):
             fewer = self._connected(nodes, links - {old})
             if fewer is not None and old not in fewer[1]:
                 yield fewer
@@ -259,14 +259,14 @@ class Climb:
         return values
 
 
-def _best_by_any(rankings: tuple[np.ndarray, ...], among: np.ndarray, few: int) -> list[int]:
-    """The first ``few`` of each ranking, lower is better, or all if there are only a few more."""
+def _best_by_any(rankings: tuple[np.ndarray, ...], among: np.ndarray) -> list[int]:
+    """The first few of each ranking, lower is better, or all if there are only a few more."""
     if len(among) <= _ALL:
         return [int(number) for number in among]
     found: dict[int, None] = {}
     for ranking in rankings:
-        best = among[np.argsort(ranking[among], kind="stable")][: few * (1 + len(found))].tolist()
-        found |= dict.fromkeys([number for number in best if number not in found][:few])
+        best = among[np.argsort(ranking[among], kind="stable")][: _FEW * (1 + len(found))].tolist()
+        found |= dict.fromkeys([number for number in best if number not in found][:_FEW])
     return list(found)
 
 
