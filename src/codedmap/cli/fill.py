@@ -133,11 +133,11 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
             raise cm.InvalidArgument(
                 f"{name!r} is an input, and the name of the standard errors of {name.removesuffix(_STDERR)!r}: rename it"
             )
-    bare = [name for name in outputs if f"{name}{_STDERR}" not in table]
-    if bare and "status" in table and _unexplained(table):
+    lacking = [name for name in outputs if f"{name}{_STDERR}" not in table]
+    if lacking and "status" in table and _unexplained(table):
         raise cm.InvalidArgument(
-            f"rows of table {options.table} have the status estimated, and there is no column {bare[0]}{_STDERR} that "
-            f"says which entries of {bare[0]!r} are: give the table with its standard errors"
+            f"rows of table {options.table} have the status estimated, and there is no column {lacking[0]}{_STDERR} that "
+            f"says which entries of {lacking[0]!r} are: give the table with its standard errors"
         )
     return outputs
 

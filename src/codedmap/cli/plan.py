@@ -19,7 +19,7 @@ from .names import model_named
 from .options import COUNT, PATH, SharedOptions, duration, option, parameters
 from .shell import Command, print_result
 
-_FORMATS = (".png", ".pdf", ".svg")  # of plots
+_FORMATS = (".png", ".pdf", ".svg")  # endings of the file of a plot
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -288,7 +288,7 @@ class _Sweep:
             except BaseException:
                 self._say_how_to_resume(journal)
                 raise
-        kept = self._tidy(self.errors)
+        kept = self._remove_directories(self.errors)
         if not options.quiet:
             print_result(self._summary(kept), required=False)
         return int((self.status > Status.ESTIMATED).any())
@@ -429,7 +429,7 @@ class _Sweep:
         options = self.options
         self.before = len(self.done)
         rows = [str(row) for row in range(self.rows) if row not in self.done]
-        self._tidy(())
+        self._remove_directories(())
         if rows:
             if options.command is not None:
                 options.runs.mkdir(parents=True, exist_ok=True)
@@ -439,7 +439,7 @@ class _Sweep:
             run = _Run(self.fn, self.columns, path, journal.identity, options.retries)
             start = engine_named("local", options.workers)
             with start() as engine, options.warnings_noted():
-                # `map` gets row numbers as its inputs, from which it could not estimate anything.
+                # The inputs that `map` gets are row numbers, from which it cannot estimate, as it warns.
                 warnings.filterwarnings("ignore", "[0-9,]+ rows without an answer are MISSING")
                 try:
                     self.result = cm.map(
@@ -482,7 +482,7 @@ class _Sweep:
             )
         elif journal.new:
             journal.path.unlink(missing_ok=True)
-        self._tidy(None)
+        self._remove_directories(None)
 
     # Results -----------------------------------------------------------------------------------------------
 
@@ -501,7 +501,7 @@ class _Sweep:
             stderr = self._estimate(outputs)
         self.lines = outputs_lines(_arrays(outputs), _arrays(stderr), self.status)
         table: dict[str, list[Any]] = dict(self.table)
-        # No output has the name of another's standard errors, even of absent ones: `codedmap fill` would read it as these.
+        # Even if y has no standard errors: `codedmap fill` would read an output named y_stderr as these.
         taken = {*table, *ADDED, *(f"{name}_stderr" for name in names)}
         for name in names:
             column = name
@@ -542,7 +542,7 @@ class _Sweep:
                 warn_of_losses(inputs, before, known, time_left)
         return stderr
 
-    def _tidy(self, failed: Collection[int] | None) -> bool:
+    def _remove_directories(self, failed: Collection[int] | None) -> bool:
         """Remove directories of runs, except of failed runs of the rows ``failed``; whether any are left.
 
         None: those of all failed runs are kept, because it is not known which rows have failed.
@@ -581,9 +581,9 @@ class _Sweep:
         if kept:
             which = "all runs" if options.keep_runs else "the runs that failed"
             lines.append(f"  runs       {options.runs}/ has the files of {which}")
-        return "\n".join([*lines, *(f"  next       {step}" for step in self._next())])
+        return "\n".join([*lines, *(f"  next       {step}" for step in self._next_steps())])
 
-    def _next(self) -> list[str]:
+    def _next_steps(self) -> list[str]:
         """What can be done about rows that are not exact."""
         steps = []
         late = sum(isinstance(error, cm.errors.CallTimeout) for error in self.errors.values())

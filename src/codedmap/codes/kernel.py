@@ -289,33 +289,33 @@ class _Decoding:
         vote = self._encoding._copies.majority(
             tuple(self._slots[held].tolist()), self._stacked[held], self._misshapen, wrong[held]
         )
-        has, tied, exact = self._standing(wrong, contested, vote.exact)
+        answered, tied, exact = self._state_of_tasks(wrong, contested, vote.exact)
         values = vote.values
         stderr = np.where(exact, 0.0, np.where(tied, np.asarray(vote.stderr), np.inf))
-        needed = ~has | tied
+        needed = ~answered | tied
         found = None
         if not exact.all():
             find = self._estimated
-            if not self._estimating and exact.any() and (exact | ~has).all():
+            if not self._estimating and exact.any() and (exact | ~answered).all():
                 find = self._averaged
             found = find(single & ~wrong, needed)
-        if found is None and not has.all():
+        if found is None and not answered.all():
             raise NotEnoughAnswers(
                 f"all {len(self._slots)} answers were left out because their answers are not finite or contradict each other, so "
-                f"nothing can stand in for {int((~has).sum())} lost ones",
+                f"nothing can stand in for {int((~answered).sum())} lost ones",
                 WAIT,
             )
         if found is not None:
             estimated, errors, left_out = found
             spread = root_mean_square(errors)
             if values.dtype.kind not in "fc" and needed.any():
-                if cast_values(values[has], np.dtype(np.float64)) is None:
-                    raise cannot_fill(values.dtype, ROUNDED, f"{int((~has).sum())} lost ones")
+                if cast_values(values[answered], np.dtype(np.float64)) is None:
+                    raise cannot_fill(values.dtype, ROUNDED, f"{int((~answered).sum())} lost ones")
                 values = values.astype(np.float64)
             stderr[~exact & ~needed] = left_out
             # Copies that differ by less than the error of the estimate are better than the estimate.
             enough = (single & ~wrong).sum() >= _ENOUGH or self._encoding.known is not None
-            better = needed & (~has | (enough & (spread < stderr)))
+            better = needed & (~answered | (enough & (spread < stderr)))
             values[better] = _like(estimated[better], values)
             stderr[better] = spread[better]
         stderr = np.where(exact, 0.0, np.maximum(stderr, rounding(values)))
@@ -418,14 +418,14 @@ class _Decoding:
                 wrong[rows] |= contested[rows] & unlikely & split & (least <= usual)
         return wrong
 
-    def _standing(
+    def _state_of_tasks(
         self, wrong: np.ndarray, contested: np.ndarray, voted: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where (K, B) a task has an answer, where its copies differ without a majority, and where it is exact."""
-        has, tied = np.zeros_like(voted), np.zeros_like(voted)
+        answered, tied = np.zeros_like(voted), np.zeros_like(voted)
         exact = voted.copy()
         for task, rows in self._holders.items():
-            has[task] = (~wrong[rows]).any(axis=0)
+            answered[task] = (~wrong[rows]).any(axis=0)
             split = contested[rows].any(axis=0)
             if split.any():
                 every = compare(self._stacked[rows])
@@ -433,10 +433,10 @@ class _Decoding:
                 # A majority counts if one of its answers is not rejected.
                 won = (every.votes > 0) & (~every.outliers & ~wrong[rows]).any(axis=0)
                 exact[task] &= ~split | won
-        exact &= has & ~tied
+        exact &= answered & ~tied
         if self._encoding.confirm > 1 and not self._encoding.copying:
             exact[:] = False
-        return has, tied & has, exact
+        return answered, tied & answered, exact
 
     def _estimated(self, kept: np.ndarray, needed: np.ndarray) -> _Found | None:
         """Estimates of the tasks (K, B) that need one, from the answers (F, B) that are kept."""
