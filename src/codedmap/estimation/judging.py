@@ -22,24 +22,25 @@ from .gaussian import Kernel, likeliest
 from .space import Space, rows_at_once
 from .threads import one_thread
 
-_TOGETHER = 300  # answers that predict each other, of neighbouring groups
-_NUMBERS = 1 << 23  # in inverses that are kept; those of more answers are made anew
-_SAMPLE = 150  # by which a process is chosen
-_STEPS = 20  # of the search for it
-_ROUNDS = 3  # in which it is chosen
-_FEWEST = 6  # answers that can be judged
-_EACH = 5  # answers for each dimension from which it has a length scale of its own
-_CHANCE, _SINGLE = 1e-3, 3e-4  # of rejecting a correct worker, and a correct answer
-_HINT = 0.1  # of either, from which to look closer
-_FURTHER = 15.0  # times further off than all others single answers are that are rejected
-_GROUPS = 3  # by which a worker is judged
-_CELL = 3  # answers of a cell, of which one or two may be rejected
-_QUIETEST = 1e-8  # noise with which equal payloads may have answers that differ by rounding
-_CUT = 4.0  # deviations beyond which answers tell nothing of the process at first
-_LARGE = 1e4  # deviations beyond which the squares of an answer lose the digits of others
-_WIDEST = 1e20  # usual deviations that the unit may be
-_LEVELS = 8  # values that an output has for which answers can be expected
-_MOSTLY = 0.8  # share of answers with one value from which another one is an event
+_TOGETHER = 300  # answers of neighbouring groups that predict each other
+_NUMBERS = 1 << 23  # numbers of inverses that are kept, at most; others are computed again
+_SAMPLE = 150  # answers that choose a process
+_STEPS = 20  # steps of the search for it
+_ROUNDS = 3  # times, at most, that it is chosen anew without the answers set aside
+_FEWEST = 6  # answers from which they are judged
+_EACH = 5  # answers for each dimension from which each has a length scale of its own
+_CHANCE = 1e-3  # chance of rejecting a correct worker
+_SINGLE = 3e-4  # chance of rejecting a correct answer
+_HINT = 0.1  # either chance from which a closer look is taken
+_FURTHER = 15.0  # how many times further off than all others a single answer must be to be rejected
+_GROUPS = 3  # groups by which a worker is judged
+_CELL = 3  # answers of a cell from which one or two of them may be rejected
+_QUIETEST = 1e-8  # least noise: answers to equal payloads may differ by rounding
+_CUT = 4.0  # deviations to which answers are cut before a process is known
+_LARGE = 1e4  # deviations to which they are cut, so that their squares keep the digits of others
+_WIDEST = 1e20  # unit of answers over their usual deviation, at most
+_LEVELS = 8  # values that an output takes, at least, to be judged
+_MOSTLY = 0.8  # share of answers with one value from which the others are rare events
 
 
 PointsOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -52,7 +53,7 @@ class Judgement:
     wrong: np.ndarray
     """(F, B) bool: rejected."""
     sizes: np.ndarray
-    """(F, B): how far an answer is off from what others predict, in units of what is usual; NaN if not judged."""
+    """(F, B): distance of an answer from what others predict, over the usual one; NaN if not judged."""
 
 
 def judged(
