@@ -293,6 +293,22 @@ def test_nan_is_wrong_wherever_a_mixture_of_that_input_is_finite(name):
         assert alone.exact[raw].all()
 
 
+@pytest.mark.parametrize("always", [True, False])
+def test_nan_is_wrong_of_a_worker_that_few_mixtures_are_near_to_but_all_contradict(always):
+    encoding = cm.KernelCode(20, 24, 0).encode(np.random.default_rng(0).normal(size=(20, 30, 2)))
+    near = (encoding.cells.home[20:, :, None] == np.arange(20)).any(axis=0)
+    slot = int(np.flatnonzero(near.sum(axis=0) == 3)[0])
+    answers = dict(enumerate(np.sin(encoding.payloads)))
+    contradicted = np.flatnonzero(near[:, slot])[: 3 if always else 1]
+    nan = np.ones(30, dtype=bool) if always else ~near[:, slot]
+    nan[contradicted] = True
+    answers[slot][nan] = np.nan
+    estimate = encoding.decode(answers)
+    assert estimate.rejected == (slot,)
+    assert (np.isfinite(estimate.values[slot, nan]).all(axis=1) == ~estimate.exact[slot, nan]).all()
+    assert (~estimate.exact[slot, nan]).sum() == (30 if always else 1)
+
+
 @pytest.mark.parametrize("name", FEW)
 def test_with_confirm_what_is_not_finite_is_estimated_instead(name):
     for seed in range(2):

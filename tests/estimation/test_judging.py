@@ -226,7 +226,7 @@ def wave(groups: int, columns: int = 2, workers: int = 24, seed: int = 0, output
     return payloads, homes, answers
 
 
-def judge(payloads, homes, answers, *, usable=None, contested=None, rounding=2e-16):
+def judge(payloads, homes, answers, *, neighbours=None, usable=None, contested=None, rounding=2e-16):  # fmt: skip
     shape = homes.shape
     return judged(
         lambda slots, groups: payloads[slots, groups],
@@ -235,6 +235,7 @@ def judge(payloads, homes, answers, *, usable=None, contested=None, rounding=2e-
         np.ones(shape, dtype=bool) if usable is None else usable,
         np.zeros(shape, dtype=bool) if contested is None else contested,
         homes=homes,
+        neighbours=homes if neighbours is None else neighbours,
         ranks=homes,
         kinds=np.arange(shape[0]) >= 8,
         rounding=rounding,
@@ -331,6 +332,21 @@ def test_a_single_answer_is_rejected_if_it_is_far_off_and_others_are_near():
     homes = homes.copy()
     homes[[2, 18], 2] = 7  # none but it in its cell: the function may be another there
     assert not judge(payloads, homes, answers).wrong.any()
+
+
+@pytest.mark.parametrize("groups", [2, 6])
+def test_several_answers_beside_jumps_are_rejected_only_where_workers_are_not_judged(groups):
+    payloads, homes, answers = wave(groups)
+    neighbours = homes.copy()
+    neighbours[13, 1] = 0  # whose answer is much the same as beyond a jump
+    answers[[10, 18], 0] += [[100.0], [101.0]]
+    answers[13, 1] = answers[0, 1] + 0.01
+    jumps = [] if groups > 2 else [(10, 0), (13, 1), (18, 0)]
+    found = judge(payloads, homes, answers, neighbours=neighbours).wrong
+    assert [*zip(*np.nonzero(found), strict=True)] == jumps
+    answers[20, 0] -= 90.0  # and nothing near it is alike
+    found = judge(payloads, homes, answers, neighbours=neighbours).wrong
+    assert [*zip(*np.nonzero(found), strict=True)] == sorted([*jumps, (20, 0)])
 
 
 def test_answers_that_nothing_near_contradicts_do_not_hide_others_that_are_off():

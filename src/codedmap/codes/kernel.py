@@ -337,8 +337,9 @@ class _Decoding:
         """Answers (F, B) that are rejected because they are not finite.
 
         These are all such answers to mixtures, and NaN for a raw input if a mixture in its cell has a finite answer. If
-        this occurs in more than a tenth of the groups, all NaN of that worker are rejected. Infinity for a raw input may
-        be right, such as a log-probability, although mixtures have finite answers.
+        this occurs in more than a tenth of the groups, or in two and in most of those with such a mixture, all NaN of that
+        worker are rejected. Infinity for a raw input may be right, such as a log-probability, although mixtures have
+        finite answers.
         """
         mixed = self._mixed
         broken = reject_frequent(~self._finite & mixed[:, None])
@@ -350,8 +351,10 @@ class _Decoding:
         contradicting[homes[row, group], group] = True
         for task, rows in self._holders.items():
             nan = np.isnan(self._flat[rows]).any(axis=2)
-            often = (nan & contradicting[task]).mean(axis=1, keepdims=True) > _FREQUENT
-            broken[rows] = nan & (contradicting[task] | often)
+            near = contradicting[task]
+            times = (nan & near).sum(axis=1, keepdims=True)
+            often = (times > _FREQUENT * len(near)) | (times > max(near.sum() / 2, 1))
+            broken[rows] = nan & (near | often)
         return broken
 
     def _compared(self, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -382,6 +385,7 @@ class _Decoding:
             judged_ones[:, drawn],
             contested[:, drawn],
             homes=cells.home[slots][:, drawn],
+            neighbours=cells.neighbour[slots][:, drawn],
             ranks=cells.place[slots][:, drawn],
             kinds=self._mixed,
             rounding=float(np.finfo(self._stacked.dtype).eps),

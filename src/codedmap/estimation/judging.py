@@ -64,6 +64,7 @@ def judged(
     contested: np.ndarray,
     *,
     homes: np.ndarray,
+    neighbours: np.ndarray,
     ranks: np.ndarray,
     kinds: np.ndarray,
     rounding: float,
@@ -80,8 +81,8 @@ def judged(
         Real floating point.
     usable, contested : ndarray, shape (F, B) bool
         Finite answers; and those that others to the same task contradict, which say nothing of others.
-    homes : ndarray, shape (F, B) int
-        In whose cell a payload is.
+    homes, neighbours : ndarray, shape (F, B) int
+        In whose cell a payload is, and the slot of the input that it is mixed with.
     ranks : ndarray, shape (F, B)
         Orders the payloads of a group so that those near to each other are alike.
     kinds : ndarray, shape (F,)
@@ -105,7 +106,8 @@ def judged(
     points = _points(points_of, slots[order // groups], order % groups)
     flat = sketched(flat[:, None], CLOSER)[:, 0]
     with one_thread, np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        known = _Answers(points, _scaled(flat), order % groups, math.sqrt(rounding))
+        flat = _scaled(flat)
+        known = _Answers(points, flat, order % groups, math.sqrt(rounding))
         kernel: Kernel | None = None
         for _ in range(_ROUNDS):
             kernel = known.kernel(kept, kernel)
@@ -132,7 +134,19 @@ def judged(
         alone = _alone(homes, usable, off)
         single = far_off(np.where(wrong | alone, np.nan, sizes), _SINGLE, _FURTHER)
         # Not all that are far off have been set aside.
-        wrong |= (single & ~_alone(homes, usable, off | single)) | outvoted
+        single &= ~_alone(homes, usable, off | single)
+        once = single & (single.sum(axis=1, keepdims=True) == 1)
+        # Those of several workers may be jumps of the function. In fewer groups nothing else finds wrong workers.
+        if groups >= _GROUPS and once.sum() > 1:
+            placed = np.full((*usable.shape, flat.shape[1]), np.nan)
+            placed.reshape(count * groups, -1)[order] = flat
+            for row, group in np.argwhere(once).tolist():
+                near = homes[:, group] == homes[row, group]
+                near |= slots == neighbours[row, group]
+                near &= usable[:, group]
+                near[row] = False
+                single[row, group] = _isolated(placed[row, group], placed[near, group])
+        wrong |= single | outvoted
     return Judgement(wrong, sizes)
 
 
@@ -174,6 +188,15 @@ def _alone(homes: np.ndarray, usable: np.ndarray, off: np.ndarray) -> np.ndarray
         count, right = here.sum(axis=0), (here & ~off).sum(axis=0)
         found |= here & off & ((count < _CELL) | (right == 0))
     return found
+
+
+def _isolated(answer: np.ndarray, near: np.ndarray) -> bool:
+    """Whether an answer (q,) is further from all answers near it, (n, q), than these are from each other.
+
+    If it is not, the function jumps there, or is steep.
+    """
+    apart = np.linalg.norm(near[:, None] - near, axis=2).max()
+    return bool(np.linalg.norm(near - answer, axis=1).min() > apart)
 
 
 def _points(points_of: PointsOf, slots: np.ndarray, groups: np.ndarray) -> np.ndarray:
