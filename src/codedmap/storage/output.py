@@ -6,7 +6,6 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,9 +202,10 @@ class NpyOutput(Output):
             else:
                 for path in (self.paths[2], _part(self.paths[2])):  # left by an earlier call
                     path.unlink(missing_ok=True)
-            load = partial(np.load, mmap_mode="r", allow_pickle=False)
-            values = load(self.paths[0])
-            stderr = load(self.paths[2]) if self.errors else None
+            values, stderr = (
+                np.load(path, mmap_mode="r", allow_pickle=False) if there else None
+                for path, there in ((self.paths[0], True), (self.paths[2], self.errors))
+            )
         return values, stderr
 
     def close(self) -> None:
