@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -72,9 +73,13 @@ def test_of_much_that_is_printed_the_beginning_is_kept_and_the_rest_is_counted()
     assert reply.output == "x" * 99_999 + "\n\n... and 4,900,000 bytes more"
 
 
-def test_at_its_limit_a_call_ends_with_the_rows_that_it_has_computed():
+def test_at_its_limit_a_call_ends_with_the_rows_that_it_has_computed(monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(perf_counter=lambda: now[0], time=time.time)
+    monkeypatch.setattr("codedmap.execution.task.time", clock)
+
     def slow_from_two(x):
-        time.sleep(0.01 if x >= 2 else 0.0)
+        now[0] += 0.01 if x >= 2 else 0.001
         if x == 1:
             raise ValueError("one")
         return -x
