@@ -55,7 +55,7 @@ class Command(click.Command):
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _output(True):  # prints the help and the version
             return super().make_context(*args, **extra)
-        raise click.exceptions.Exit(0)  # whoever reads the help has closed the pipe
+        raise click.exceptions.Exit(0)  # the reader of the help has closed the pipe
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

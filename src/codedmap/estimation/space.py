@@ -21,9 +21,9 @@ _FEWEST = 250  # rows that are moved at a time, at least
 class Space:
     """A map of inputs (n, d) to points (n, r).
 
-    Each column that varies is divided by the deviation of its usual values; one that is positive and spans orders of magnitude goes by its
-    logarithm if that is more even. Of more than 100 columns, or of more than 30 where there are fewer inputs, the principal
-    components are taken, in one unit for all, unless their ranges differ by orders of magnitude.
+    Each column that varies is divided by the deviation of its usual values. One that is positive and spans orders of
+    magnitude goes by its logarithm if that is more even. Of more than 100 columns, or of more than 30 where there are fewer
+    inputs, the principal components are taken, in one unit for all, unless their ranges differ by orders of magnitude.
     """
 
     columns: np.ndarray
