@@ -8,11 +8,8 @@ from .nearest import nearest, weighted
 
 _AROUND = 25  # residuals around a point that correct its variance
 _FEW = 60  # residuals from which variances are corrected by place
-_TRUST = (
-    40.0,
-    10.0,
-    3.0,
-)  # weights of the mean of all residuals that are tried, as numbers of residuals
+# Weights of the mean of all residuals that are tried, as numbers of residuals.
+_TRUST = (40.0, 10.0, 3.0)
 
 
 def calibrated(

@@ -19,13 +19,11 @@ FEWEST = 5  # answers from which anything but means is tried
 COLUMNS = 100  # columns, at most, that trees are given
 FLOPS = 3e9  # floating-point operations a second, of linear algebra
 _AVERAGED = 8  # neighbours of which a mean is taken
-_APART = (
-    1e-6  # least squared distance between neighbours, over that from the point that is estimated
-)
+# Least squared distance between neighbours, over that from the point that is estimated.
+_APART = 1e-6
 _PLANE_SECONDS = 0.1  # seconds for a plane, or such a share of the time
-_PENALTIES = 10.0 ** np.arange(
-    -10, 2
-)  # penalties of slopes, in squares of the largest singular value
+# Penalties of slopes, in squares of the largest singular value.
+_PENALTIES = 10.0 ** np.arange(-10, 2)
 _AROUND = 50  # answers that a spline takes, at least
 _SPLINED = 30  # dimensions up to which splines are tried
 _FOLDS = 4  # parts of the answers, each left out of trees and splines

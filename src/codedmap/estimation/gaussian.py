@@ -21,18 +21,14 @@ AGAIN = 30  # steps of a search that begins near what it looks for
 NOISY = 1e-4  # least noise with which a search begins where less would make covariances singular
 _SHORTEST, _LONGEST = 0.02, 1e4  # length scales that are tried, in deviations of an input
 _QUIETEST, _LOUDEST = 1e-10, 3.0  # noise that is tried, as a share of the process's variance
-_SHORT_PRIOR, _LONG_PRIOR = (
-    2.0,
-    4.0,
-)  # prior deviation of the logarithm of scales below 1, and above: many inputs matter little
+# Prior deviations of the logarithm of a length scale below 1, and above: many inputs matter little.
+_SHORT_PRIOR, _LONG_PRIOR = 2.0, 4.0
 _MANY = 30  # inputs beyond which more of them make the prior of long scales no stronger
 _TIED_PRIOR = 0.7  # prior deviation of the logarithm of one scale for all dimensions
-_NO_BETTER = (
-    1e-5  # share of a deviance below which a step ends a search: 0.01 where it is a thousand
-)
-_DEPENDENT = (
-    1e-6  # share of a column outside the span of others below which it is their combination
-)
+# Share of a deviance below which a step ends a search: 0.01 where it is a thousand.
+_NO_BETTER = 1e-5
+# Share of a column outside the span of others below which it is their combination.
+_DEPENDENT = 1e-6
 _BLOCK = 64  # rows of a triangular matrix that are inverted, or multiplied, at once
 _HELD = 1000  # points up to which SciPy factorizes, in two thirds of NumPy's time; other threads wait for it
 _OUTPUTS = 1000  # outputs, at most about, that choose a kernel

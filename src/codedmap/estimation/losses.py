@@ -15,9 +15,8 @@ _FEWEST = 8  # lost rows, and kept ones, from which dependence is tested
 _MOST = 4000  # rows that are looked at
 _FOLDS = 4  # parts of the rows, each classified by the others
 _TREES = 40  # of the classifier
-_MARGIN = (
-    0.1  # difference of shares, and of the classifier's area from 0.5, that counts as dependence
-)
+# Difference of shares, and of the classifier's area from 0.5, that counts as dependence.
+_MARGIN = 0.1
 _ERRORS = 4.0  # standard errors by which that area must differ from 0.5
 _LEAVES = 4  # of the tree that names the region
 _CHANCE = 7.0  # evidence for a split that chance gives in one of e to this power jobs

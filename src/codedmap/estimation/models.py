@@ -12,11 +12,8 @@ from .gaussian import AGAIN, NOISY, Fitted, Kernel, Smoothness, likeliest
 from .points import Points
 from .transforms import NONE, Transform, transforms
 
-STARTS = (
-    (0.5, 1e-5),
-    (2.0, 1e-2),
-    (6.0, 1e-5),
-)  # where the first search begins: length scales, in √d deviations, and noise
+# Where the first search begins: length scales, in √d deviations, and noise.
+STARTS = (0.5, 1e-5), (2.0, 1e-2), (6.0, 1e-5)
 HASTY = 100  # answers, at least, by which a kernel is chosen where there is little time
 HASTY_BEGIN = 5  # steps from each of several starts where there is little time
 EACH = 5  # answers for each dimension from which each dimension has a length scale of its own
@@ -26,15 +23,12 @@ _STEPS = 50  # steps of the first search, from the best start
 _SEARCH = 0.4  # share of an output's time that the search takes
 _TRIED = 60  # likelihoods that the search computes, about
 _TIED = 30  # dimensions up to which few answers choose one length scale for all: of more dimensions few matter
-_SEVERAL, _SEVERAL_QUICKLY = (
-    12,
-    40,
-)  # answers from which several kinds of processes are compared; and where it is to be quick
+_SEVERAL = 12  # answers from which several kinds of processes are compared
+_SEVERAL_QUICKLY = 40  # the same where it is to be quick
 PLANE = 4  # answers for each coefficient from which the mean may be a plane
 _SHORTER = 3.0  # length scales of a Matérn process over those of a Gaussian one of the same answers
-EACH_SURELY = (
-    10  # answers for each dimension from which the answers that chose a kernel also tell its errors
-)
+# Answers for each dimension from which the answers that chose a kernel also tell its errors.
+EACH_SURELY = 10
 _FIXED = 3  # numbers of a process besides its length scales
 _AT_MOST = 5.0  # factor, at most, by which the variance of errors is larger because few answers have chosen the process
 

@@ -19,10 +19,8 @@ from .points import Points
 _ANSWERS = 50  # answers, at least
 _ROTATIONS = 2  # how often directions are found, each time from the gradients of the process along the last ones
 _IDLE = 0.02  # share of the largest scale that each direction has at least where a search begins
-_QUARTERS, _CHOSEN = (
-    4,
-    225,
-)  # parts of the answers that judge directions which at most so many of the others have chosen
+_QUARTERS = 4  # parts of the answers, each of which judges directions that the others have chosen
+_CHOSEN = 225  # answers, at most, that choose directions then
 _APART = 200  # answers beside those that choose, from which they judge, once
 _SURELY = 0.9  # errors along the directions, over those before, from which the directions are taken
 

@@ -9,9 +9,8 @@ import numpy as np
 
 _SKEWED = 1.0  # skewness from which a change of scale is tried
 _HEAVY = 3.0  # excess kurtosis from which it is
-_WIDE = (
-    1.0  # variance on the new scale up to which a mean is taken back as that of the distribution
-)
+# Variance on the new scale up to which a mean is taken back as that of the distribution.
+_WIDE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
