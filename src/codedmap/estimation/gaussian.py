@@ -30,7 +30,7 @@ _NO_BETTER = 1e-5
 # Share of a column outside the span of others below which it is their combination.
 _DEPENDENT = 1e-6
 _BLOCK = 64  # rows of a triangular matrix that are inverted, or multiplied, at once
-_HELD = 1000  # points up to which SciPy factorizes, in two thirds of NumPy's time; other threads wait for it
+_HELD = 2000  # points up to which SciPy factorizes, in two thirds of NumPy's time; other threads wait for it
 _OUTPUTS = 1000  # outputs, at most about, that choose a kernel
 _RUNS = 8  # runs, at most, into which the values of an input are cut to see whether it matters
 _RUN = 5  # values in each run, at least
