@@ -231,6 +231,11 @@ def test_a_late_answer_is_late_and_never_is_never():
         assert isinstance(futures[1].exception(ANSWER), cm.errors.Abandoned)
 
 
+def test_how_many_calls_a_worker_has_is_known(local):
+    """Else a job waits for calls behind the stragglers of the job before."""
+    assert Faulty(local, {}).load == local.load
+
+
 def test_calls_of_what_is_kept_take_faults_as_well(local):
     acts = [Act(), late(0.01), corrupt(np.negative), fail(OSError("disk")), crash(), Act()]
     engine = Faulty(local, {0: acts, 1: acts})
