@@ -265,6 +265,10 @@ def test_long_texts_of_exceptions_are_cut():
         assert line.startswith("ValueError: xxx")
         assert line.endswith(end)
         assert len(line.removesuffix(" ...")) == 160
+    assert first_line(ValueError("\n*****\n  no convergence: T = -10\n*****\n")) == (
+        "ValueError: no convergence: T = -10"
+    )
+    assert first_line(ValueError("\n***\n")) == "ValueError"
 
     class Odd(Exception):
         def __str__(self):

@@ -35,7 +35,7 @@ from ..errors import many
 from ..estimation.surrogate import import_what_is_used
 from ..execution.missing import COMPUTING, estimate_missing, warn_of_losses
 from ..results.status import Status, counts_in_words
-from ..results.summary import outputs_lines, short
+from ..results.summary import first_line, outputs_lines, short
 from ..storage.digest import fingerprint
 from ..storage.journal import Journal, add_record
 from ..storage.store import check_begun
@@ -638,4 +638,4 @@ def _reason(error: BaseException) -> str:
         return "ended its worker"
     if isinstance(error, cm.CodedmapError):
         return re.split("[:;\n]", str(error))[0]
-    return short(error).splitlines()[0][:100]
+    return first_line(error)[:100]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any
@@ -204,6 +205,8 @@ def short(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The beginning of `short`, for a line of a summary."""
-    line = short(error).partition("\n")[0]
+    """The beginning of `short`, for a line of a summary; of its text the first line with a word."""
+    name, _, text = short(error).partition(": ")
+    words = re.search(r".*\w.*", text)
+    line = f"{name}: {words[0].strip()}" if words else name
     return line if len(line) <= _LINE else f"{line[:_LINE]} ..."
