@@ -542,7 +542,7 @@ def system(tmp_path, monkeypatch):
         (
             {"sys/fs/cgroup/pids/c/pids.max": "60", "sys/fs/cgroup/pids/c/pids.current": "59"},
             0,
-            "allows 60, 1 more than there are: there is no room for one",
+            "allows 60, 1 more than there are: make room for at least one$",
         ),
     ],
 )

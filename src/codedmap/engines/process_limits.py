@@ -58,10 +58,9 @@ def check_process_limits(workers: int, memory: int | None = None) -> None:
     """Raise `EngineError` if limits of processes, threads or memory are too low for workers of ``memory`` bytes each."""
     most, needs = min(_capacities(memory or _MEMORY), default=(workers, ""))
     if most < workers:
-        fewer = f"use at most {many(most, 'worker')}" if most else "there is no room for one"
-        raise EngineError(
-            f"{many(workers, 'worker')} would need {needs}: {fewer}, or make more room"
-        )
+        fewer = f"use at most {many(most, 'worker')}, or make more room"
+        step = fewer if most else "make room for at least one"
+        raise EngineError(f"{many(workers, 'worker')} would need {needs}: {step}")
 
 
 def limit_memory(most: int) -> None:
