@@ -338,6 +338,14 @@ def test_a_function_that_takes_long_to_open_is_opened_where_there_are_rows_only(
     assert path.read_text() == "opened\n"
 
 
+def test_without_retries_a_crash_costs_its_call_and_says_so():
+    with Scripted(1, {0: crash()}) as engine:
+        result = cm.map(np.sin, np.ones(6), engine=engine, retries=0, chunk=3, on_error="record")
+    assert {str(error).partition(",")[0] for error in result.failures.values()} == {
+        "ended its worker 1 time in a call of 3 rows"
+    }
+
+
 def test_rows_that_end_their_worker_cost_only_themselves(local):
     def ends(row):
         if row[0] in (X[3, 0], X[12, 0]):

@@ -508,10 +508,11 @@ class RowsJob(MapJob):
                 + ": allow more time, or "
                 + ("import in engine.setup" if first else f"see what keeps worker {call.worker}")
             )
-        crashed = decision.crashes or 1
+        crashed, rows = decision.crashes or 1, decision.end - decision.begin
+        among = f" in a call of {rows} rows" if rows > 1 else ""
         last = self._errors[call.number]
         error = WorkerCrashed(
-            f"ended its worker {crashed} time{'s' * (crashed > 1)}, the last with: {last}"
+            f"ended its worker {crashed} time{'s' * (crashed > 1)}{among}, the last with: {last}"
         )
         error.__cause__ = last
         return error
