@@ -1072,6 +1072,53 @@ def test_bad_inputs(pool, inputs, message):
         cm.map(np.sin, inputs, engine=pool)
 
 
+class Metres(np.ndarray):
+    """As a quantity of astropy."""
+
+    unit = "m"
+
+
+class Length:
+    """As a quantity of pint."""
+
+    dtype, shape = np.dtype(float), (3,)
+
+    def __init__(self, magnitude, units="km"):
+        self._both = magnitude, units
+
+    magnitude = property(lambda self: self._both[0])
+    units = property(lambda self: self._both[1])
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.magnitude, dtype)
+
+    def __getitem__(self, at):
+        return Length(self.magnitude[at], self.units)
+
+    def __len__(self):
+        return len(self.magnitude)
+
+
+def test_units_are_never_lost_silently(pool):
+    """A metre and 100 centimetres were the answers 1.0 and 100.0."""
+    for unit, quantities in (("m", np.ones(3).view(Metres)), ("km", Length(np.ones(3)))):
+        message = f"^the unit of the inputs, {unit}, would be lost: .* .value .* .magnitude"
+        with pytest.raises(cm.InvalidArgument, match=message):
+            cm.map(np.sin, quantities, engine=pool)
+        with pytest.raises(cm.InvalidArgument, match=f"unit of column 'a', {unit}, would"):
+            cm.sweep(abs, {"a": quantities}, engine=pool)
+        returned = f"unit of what fn returned, {unit}, would be lost"
+        for fn in (lambda b, q=quantities: q[: len(b)], cm.itemwise(lambda _, q=quantities: q)):
+            with pytest.raises((cm.InvalidAnswer, RowFailed), match=returned):
+                cm.map(fn, np.ones(3), engine=pool)
+    lengths = [Length(k) for k in (1.0, 2.0)]
+    assert (
+        cm.map(cm.itemwise(lambda q: q.units), lengths, engine=pool).values.tolist() == ["km"] * 2
+    )
+    shares = Length(np.ones(3), "dimensionless")
+    assert cm.map(np.negative, shares, engine=pool).values.tolist() == [-1.0] * 3
+
+
 def test_an_executor_of_unknown_size():
     class Odd(Executor):
         pass

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contracts.arguments import check_whole
-from ..contracts.inputs import array_of, check_columns, check_kind, check_unmasked, reordered
+from ..contracts.inputs import array_of, check_columns, check_kind, check_plain, reordered
 from ..contracts.warning import warn_caller
 from ..errors import InvalidArgument, many
 from ..estimation.known import deviations, known_pair
@@ -231,7 +231,7 @@ def _numbers(given: Any, name: str) -> np.ndarray:
 
 
 def _inputs(given: Any, name: str) -> _Table:
-    check_unmasked(given, name)
+    check_plain(given, name)
     inputs = _table(given, name, "x")
     bad = ~np.isfinite(inputs.flat)
     if bad.any():

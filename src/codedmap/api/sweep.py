@@ -16,7 +16,7 @@ import numpy as np
 
 from ..contracts.answers import cast_values, has_text, unrounded
 from ..contracts.arguments import is_real
-from ..contracts.inputs import check_order, check_unmasked, plain_array
+from ..contracts.inputs import check_order, check_plain, plain_array
 from ..contracts.stopping import StoppingRule
 from ..engines import Engine, Resident
 from ..errors import InvalidAnswer, InvalidArgument, many
@@ -257,7 +257,7 @@ def column_of(name: str, given: Any) -> np.ndarray:
             f"column {name!r} of the design is of type {type(given).__name__}, which has no rows: give an array or a list, or "
             f"leave it out and give kwargs={{{name!r}: ...}} for an argument that is the same for all rows"
         )
-    check_unmasked(given, f"column {name!r}")
+    check_plain(given, f"column {name!r}")
     array = None
     with suppress(ValueError):  # rows of different lengths
         if isinstance(given, list | tuple) and has_text(given):

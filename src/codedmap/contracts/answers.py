@@ -158,14 +158,20 @@ def unrounded(array: np.ndarray, given: Any) -> np.ndarray:
 
 
 def array_of_numbers(given: Any) -> np.ndarray | None:
-    """The array of a list of numbers, or of rows of them; None if it is ragged, or holds anything else."""
-    if has_text(given):
+    """The array of a list of numbers, or of rows of them; None if it is ragged, or holds anything else, such as units."""
+    if has_text(given) or any(map(has_units, set(map(type, given)))):
         return None
     try:
         array = np.asarray(given)
     except ValueError:  # rows of different shapes
         return None
     return unrounded(array, given) if array.dtype.kind in "biufc" else None
+
+
+def has_units(kind: type) -> bool:
+    """Whether values of this type may have a unit, of which NumPy makes plain numbers: those of astropy, pint and unyt."""
+    quantities = issubclass(kind, np.ndarray) or hasattr(kind, "magnitude")
+    return quantities and any(hasattr(kind, name) for name in ("unit", "units", "in_units"))
 
 
 def has_text(given: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CodedmapError, InvalidArgument
-from .answers import all_finite, may_be_rounded, unrounded
+from .answers import all_finite, has_units, may_be_rounded, unrounded
 from .arguments import MOST_AXES
 
 _OTHER_KINDS = {
@@ -111,16 +111,23 @@ def check_order(parts: Sequence[Any], what: str) -> None:
         )
 
 
-def check_unmasked(
+def check_plain(
     inputs: Any, what: str = "the inputs", error: type[CodedmapError] = InvalidArgument
 ) -> None:
-    """Raise an error if the inputs are an array with masked entries."""
+    """Raise an error if the inputs are an array with masked entries, or have a unit."""
     if np.ma.is_masked(inputs):
         hidden = np.ma.getmaskarray(inputs)
         raise error(
             f"{hidden.sum()} of {hidden.size} numbers of {what} are masked, and have no value to compute with: fill "
             "them (with filled(0.0), say), or leave their rows out"
         )
+    if has_units(type(inputs)):
+        unit = str(getattr(inputs, "units", getattr(inputs, "unit", "")))
+        if unit not in ("", "dimensionless"):
+            raise error(
+                f"the unit of {what}, {unit}, would be lost: convert to one unit, and give the numbers, which are .value "
+                "of a quantity of astropy or unyt, and .magnitude of one of pint"
+            )
 
 
 def array_of(
@@ -130,7 +137,7 @@ def array_of(
     step: str = "All rows must have the same shape",
 ) -> np.ndarray:
     """The given object as an array; raises an error if it has masked entries or cannot be one."""
-    check_unmasked(given, what, error)
+    check_plain(given, what, error)
     try:
         return np.asarray(given)
     except Exception as reason:

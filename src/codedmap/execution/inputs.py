@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..contracts.answers import array_of_numbers
-from ..contracts.inputs import check_order, check_unmasked
+from ..contracts.inputs import check_order, check_plain
 from ..errors import InvalidArgument
 from ..results.trees import as_numpy, as_objects
 
@@ -208,7 +208,7 @@ def _is_real(kind: str) -> bool:
 def _part(part: Any) -> Any:
     if isinstance(part, RowSource):
         return part
-    check_unmasked(part)
+    check_plain(part)
     if hasattr(part, "iloc") or (hasattr(part, "slice") and hasattr(part, "columns")):
         name, count = next(iter(Counter(getattr(part, "columns", ())).most_common(1)), ("", 0))
         if count > 1:

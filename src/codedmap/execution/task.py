@@ -20,7 +20,7 @@ import numpy as np
 
 from ..contracts.answers import as_array
 from ..contracts.engine import Reply
-from ..contracts.inputs import reordered
+from ..contracts.inputs import check_plain, reordered
 from ..engines import Resident
 from ..engines.transport.failure import Failure
 from ..engines.transport.serve import OnlyHere, Terminated
@@ -317,7 +317,10 @@ def _own(leaf: Any) -> Any:
         return leaf
     leaf = as_numpy(leaf)
     tensor = hasattr(leaf, "dtype") and hasattr(leaf, "__array__")
-    return np.array(leaf) if tensor and not isinstance(leaf, np.ndarray) else own_copy(leaf)
+    if not tensor or isinstance(leaf, np.ndarray):
+        return own_copy(leaf)
+    check_plain(leaf, "what fn returned", InvalidAnswer)
+    return np.array(leaf)
 
 
 def own_copy(value: Any) -> Any:

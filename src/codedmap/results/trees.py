@@ -9,9 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.answers import array_of_numbers, cast_values, may_be_rounded, unrounded
+from ..contracts.answers import (
+    array_of_numbers,
+    cast_values,
+    has_units,
+    may_be_rounded,
+    unrounded,
+)
 from ..contracts.arguments import MOST_AXES
-from ..contracts.inputs import check_unmasked, plain_array
+from ..contracts.inputs import check_plain, plain_array
 from ..errors import InvalidAnswer, many
 
 _LIST = "for every row, or call fn by the map of a codedmap.Pool, which returns a list"
@@ -138,7 +144,7 @@ def _is_dataclass(value: Any) -> bool:
 def stacked(answers: Sequence[Any]) -> Any:
     """One tree of arrays from the answers to single inputs, each leaf with a row for each of them; raises `InvalidAnswer`."""
     if isinstance(answers[0], bool | int | float | complex | np.generic | np.ndarray):
-        _check_unmasked(answers)
+        _check_plain(answers)
         with contextlib.suppress(ValueError, OverflowError):  # `_stack` says what does not fit
             together = np.array(answers)
             kind = together.dtype.kind
@@ -156,14 +162,15 @@ def check_parts(answer: Any) -> None:
         )
 
 
-def _check_unmasked(parts: Sequence[Any]) -> None:
-    for part in parts:
-        if isinstance(part, np.ma.MaskedArray):
-            check_unmasked(part, "what fn returned", InvalidAnswer)
+def _check_plain(parts: Sequence[Any]) -> None:
+    kinds = set(map(type, parts))
+    if any(issubclass(kind, np.ma.MaskedArray) or has_units(kind) for kind in kinds):
+        for part in parts:
+            check_plain(part, "what fn returned", InvalidAnswer)
 
 
 def _stack(parts: Sequence[Any]) -> np.ndarray:
-    _check_unmasked(parts)
+    _check_plain(parts)
     arrays = [_single_answer(part) for part in parts]
     if not any(array.dtype.kind in "biufcmMV" for array in arrays):
         return as_objects(parts)
@@ -237,7 +244,7 @@ def as_objects(parts: Sequence[Any]) -> np.ndarray:
 
 def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
     """A leaf of the answer to a batch as an array with a row for each row of the batch; raises `InvalidAnswer` if it has not."""
-    _check_unmasked([leaf])
+    _check_plain([leaf])
     if isinstance(leaf, list):
         numbers = array_of_numbers(leaf)
         array = as_objects(leaf) if numbers is None else numbers

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.answers import has_units
 from ..contracts.closing import Closing
-from ..contracts.inputs import check_unmasked
+from ..contracts.inputs import check_plain
 from ..errors import InvalidArgument, many
 from ..execution.job_rows import runs_of
 from ..results.trees import as_objects
@@ -69,9 +70,8 @@ def _opened(part: Any, stack: ExitStack | None) -> Any:
 def _is_lazy(part: Any) -> bool:
     if isinstance(part, np.ndarray):
         return isinstance(part, np.memmap) and part.ndim > 0
-    if hasattr(part, "iloc") or not all(
-        hasattr(part, n) for n in ("shape", "dtype", "__getitem__")
-    ):
+    in_memory = hasattr(part, "iloc") or has_units(type(part))
+    if in_memory or not all(hasattr(part, n) for n in ("shape", "dtype", "__getitem__")):
         return False
     try:
         np.dtype(part.dtype)
@@ -190,7 +190,7 @@ class _ArrayRows:
                 rows = read_runs(self._array, runs)
         except Exception as error:
             raise _reading(error, runs[0][0]) from error
-        check_unmasked(rows)
+        check_plain(rows)
         if rows.shape != (sum(end - begin for begin, end in runs), *self._array.shape[1:]):
             raise InvalidArgument(
                 f"rows from {runs[0][0]:,} on of the inputs have shape {rows.shape}, and by their shape as a whole "
@@ -391,7 +391,7 @@ def _checked(batch: Any, first: np.ndarray | None) -> np.ndarray:
 
     A tuple is no batch: elsewhere it is several inputs, and iterators that give tuples mostly give one for each row.
     """
-    check_unmasked(batch)
+    check_plain(batch)
     array = None if hasattr(batch, "columns") or isinstance(batch, tuple) else np.array(batch)
     if array is None or array.ndim == 0 or array.dtype.hasobject:
         raise InvalidArgument(
