@@ -29,7 +29,7 @@ from codedmap.execution import coded
 from codedmap.results.trees import error_leaves
 from codedmap.storage import output as output_module
 from codedmap.storage import zarr as zarr_module
-from codedmap.testing import Scripted, crash, never
+from codedmap.testing import Act, Scripted, crash, fail, never
 
 from ..repeats import first
 from ..virtual import Virtual
@@ -113,6 +113,14 @@ def half_done(out, **options):
     [note] = [n for n in caught.value.__notes__ if "rows are exact" in n]
     assert f"{out}: the same call with resume=True goes on" in note
     return int(note.split()[0])
+
+
+def test_a_note_says_how_many_rows_are_written(tmp_path):
+    for rows, words in ((1, "1 row is exact"), (2, "2 rows are exact")):
+        script = {0: [Act()] * rows + [fail(OSError("disk"))]}
+        with Scripted(1, script) as engine, pytest.raises(cm.NotEnoughAnswers) as caught:
+            cm.map(np.sin, np.ones(5), engine=engine, out=tmp_path / f"{rows}.npy", chunk=1)
+        assert caught.value.__notes__[-1].startswith(words)
 
 
 # What is written

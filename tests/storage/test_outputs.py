@@ -164,7 +164,11 @@ def test_parquet_holds_text_nothing_and_rows_of_any_shape(tmp_path):
     ("kind", "columns", "message"),
     [
         (NpyOutput, {"a": VALUES, "b": VALUES}, "a dict of a, b, and a .npy file holds one array"),
-        (NpyOutput, {"values": VALUES.astype(object)}, "are Python objects, which a .npy file"),
+        (
+            NpyOutput,
+            {"values": np.array(["text"], object)},  # as text of a function of one input is
+            "are Python objects, which a .npy file .* return numbers, or give .*parquet, which holds text",
+        ),
         (ZarrOutput, {"values": np.array(["a"])}, "'values' of dtype <U1, and a Zarr group holds"),
         (
             ZarrOutput,

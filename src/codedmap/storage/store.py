@@ -251,8 +251,9 @@ class Store(Closing):
         with suppress(Exception):  # the first error says more
             self.sync()
         if self._noted:
+            exact = int((self.status == Status.EXACT).sum())
             error.add_note(
-                f"{int((self.status == Status.EXACT).sum()):,} rows are exact and in {self._output.paths[0]}: the same "
+                f"{many(exact, 'row')} {'is' if exact == 1 else 'are'} exact and in {self._output.paths[0]}: the same "
                 "call with resume=True goes on from there"
             )
             return
