@@ -208,7 +208,10 @@ def test_a_disk_that_is_full_ends_a_run():
 def test_python_objects_are_refused(scripted, fn, output):
     message = refused(*line(fn, output), exit_code=1)
     assert "answers are Python objects, which" in message
-    assert "return numbers or text" in message
+    assert {
+        "out.npz": "return numbers or text in one array",
+        "out.npy": "return numbers, or give a path ending in .parquet",
+    }[output] in message
 
 
 def test_a_model_that_exits_is_an_error_of_plan():
