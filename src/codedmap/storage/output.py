@@ -81,7 +81,9 @@ class Output:
             )
 
     def check_fits(self, columns: Columns) -> None:
-        """Raise `InvalidAnswer` if answers should cost their rows only because they do not fit beside others."""
+        """Raise `InvalidAnswer` if answers do not fit beside those that are written."""
+        for name, values in columns.items():
+            cast(name, values, self.arrays[name], rounds=not self.paths)
 
     def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
         """Write rows; returns what the journal notes of them, such as their checksum."""
