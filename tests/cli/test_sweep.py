@@ -513,6 +513,16 @@ def test_a_run_that_a_signal_ended_is_made_again_and_one_with_an_exit_code_is_no
     assert sorted(path.name for path in Path("runs.csv.runs").glob("1*") if path.name[:2] in ("1", "1.")) == ["1", "1.2"]  # fmt: skip
 
 
+def test_there_are_no_more_workers_than_rows(folder, monkeypatch):
+    """All 3,000 processes were started for three rows."""
+    started = []
+    monkeypatch.setitem(ENGINES, "local", lambda workers: Scripted(started.append(workers) or 3))
+    Path("few.csv").write_text("a\n1\n2\n4\n")
+    ran(*words(design="few.csv"), "--workers", "3000")
+    ran(*words(), "--force", "--workers", "4", exit_code=1)
+    assert started == [3, 4]
+
+
 def test_a_row_that_crashes_its_worker_says_so(folder, monkeypatch):
     monkeypatch.setitem(
         ENGINES, "local", lambda workers: Scripted(3, {n: [crash()] * 9 for n in range(3)})

@@ -31,6 +31,7 @@ from ..api.sweep import (
     signature_of,
 )
 from ..contracts.arguments import is_real
+from ..contracts.memory import cores
 from ..errors import many
 from ..estimation.surrogate import import_what_is_used
 from ..execution.missing import COMPUTING, estimate_missing, warn_of_losses
@@ -437,7 +438,7 @@ class _Sweep:
                 import_what_is_used()  # now, because the time for estimates is short
             path = options.journal.absolute()
             run = _Run(self.fn, self.columns, path, journal.identity, options.retries)
-            start = engine_named("local", options.workers)
+            start = engine_named("local", min(options.workers or cores(), len(rows)))
             with start() as engine, options.warnings_noted():
                 # The inputs that `map` gets are row numbers, from which it cannot estimate, as it warns.
                 warnings.filterwarnings("ignore", "[0-9,]+ rows without an answer are MISSING")

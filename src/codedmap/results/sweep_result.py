@@ -114,7 +114,7 @@ class SweepResult(RowResult):
         dict
             For each output SALib's result: for each index ``S1``, ``ST`` and ``S2`` its value, ``S1_conf`` and so on its
             confidence half-width, and in addition ``S1_std`` and so on the root mean square difference of the draws from
-            it, 0 if no row is estimated.
+            it, 0 if no row is estimated. An output that is the same in all rows has indices of 0.
 
         Raises
         ------
