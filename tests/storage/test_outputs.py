@@ -110,6 +110,20 @@ def test_more_rows_than_were_said(tmp_path, suffix):
     np.testing.assert_array_equal(content(path), VALUES)
 
 
+def test_the_status_in_a_group_can_be_read_at_any_time(tmp_path, monkeypatch):
+    """It was removed and made again, and a reader found none in between."""
+    output = ZarrOutput(tmp_path / "out.zarr")
+    output.open(form_of({"values": VALUES}), 10, new=True)
+    status = zarr.open_group(tmp_path / "out.zarr", mode="r")["status"]
+    assert (status[:] == Status.MISSING).all()
+    monkeypatch.setattr(zarr.storage.LocalStore, "delete_dir", None)
+    output.sync(np.zeros(10, np.int8))
+    assert (status[:] == Status.EXACT).all()
+    output.resize(40)
+    output.sync(np.ones(40, np.int8))
+    assert zarr.open_group(tmp_path / "out.zarr", mode="r")["status"][:].tolist() == [1] * 40
+
+
 def test_a_group_that_cannot_grow(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

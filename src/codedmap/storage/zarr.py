@@ -31,6 +31,7 @@ class ZarrOutput(Output):
         self.paths = (path,)
         self._zarr = extra("zarr", f"out={str(path)!r}")
         self._group: Any = None
+        self._status: Any = None  # its array "status"
         self._checked: dict[str, Chunks] = {}  # chunks of arrays that `check` has read
 
     def open(self, form: Form, rows: int, *, new: bool) -> None:
@@ -51,7 +52,14 @@ class ZarrOutput(Output):
                         "of folders: return such, or give a path ending in .parquet"
                     )
                 self.arrays[name] = self._array(name, dtype, (rows, *shape))
-            self._put("status", np.full(rows, Status.MISSING, np.int8), Status.MISSING)
+            self._status = self._group.create_array(
+                "status",
+                shape=(rows,),
+                chunks=(_CHUNK,),
+                dtype=np.int8,
+                fill_value=Status.MISSING,
+                overwrite=True,
+            )
 
     def _array(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
         if name in self._group:
@@ -67,10 +75,6 @@ class ZarrOutput(Output):
         return self._group.create_array(
             name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill
         )
-
-    def _put(self, name: str, array: np.ndarray, nothing: float) -> None:
-        """Write all of an array; ``nothing`` is the value of parts that are not written."""
-        self._group.create_array(name, data=array, fill_value=nothing, overwrite=True)
 
     def resize(self, rows: int) -> None:
         with writing(self.paths[0]):
@@ -112,8 +116,9 @@ class ZarrOutput(Output):
     def sync(self, status: np.ndarray) -> None:
         """Write the status. Files of chunks are not synchronised: those that are lost are found by their checksums."""
         if self._group is not None:
-            with writing(self.paths[0]):
-                self._put("status", status, Status.MISSING)
+            with writing(self.paths[0]):  # in place, because others may read it
+                self._status.resize(status.shape)
+                self._status[:] = status
 
     def finish(self, status: np.ndarray) -> tuple[Any, Any]:
         self.sync(status)
@@ -124,8 +129,8 @@ class ZarrOutput(Output):
                     shutil.rmtree(old)  # quicker than by Zarr, which reads it first
             for partial in self.paths[0].rglob("*.partial"):  # left by processes that were killed
                 partial.unlink()
-        group = self._zarr.open_group(self.paths[0], mode="r")
         with writing(self.paths[0]):
+            group = self._zarr.open_group(self.paths[0], mode="r")
             if not all(name in group for name in self.arrays):
                 raise FileNotFoundError("it was removed meanwhile")
         values = {name: group[name] for name in self.arrays}
