@@ -279,7 +279,11 @@ class Dask(ClusterEngine):
 
     def _crash_error(self, name: str) -> WorkerCrashed:
         limit = self._least_memory
-        why = f" (a nanny ends a worker near its memory limit, here {size(limit)})" if limit else ""
+        why = (
+            f" (a nanny, if any, ends it near its memory limit, here {size(limit)})"
+            if limit
+            else ""
+        )
         return WorkerCrashed(f"{super()._crash_error(name)}{why}")
 
     def _dismiss(self, name: str) -> None:
