@@ -15,6 +15,7 @@ import textwrap
 import time
 from collections import Counter
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -734,20 +735,29 @@ def test_a_row_whose_answer_is_unlike_the_others_fails_alone(out):
     assert np.flatnonzero(~result.exact).tolist() == [100]
 
 
-@pytest.mark.parametrize("out", ["out.npy", "out.zarr", None], ids=["npy", "zarr", "array"])
-@pytest.mark.parametrize("odd", [1j, "diverged", None], ids=str)
-def test_a_row_of_another_dtype_fails_alone(out, odd):
+@pytest.mark.parametrize(
+    ("out", "usual", "odd"),
+    [
+        ("out.npy", 0.5, 1j),
+        ("out.npy", 0.5, "diverged"),
+        ("out.zarr", 0.5, None),
+        ("out.parquet", "text", Decimal(3)),
+        (np.empty(200), 0.5, "diverged"),
+        (np.empty(200, np.float32), 0.5, 1e300),
+    ],
+    ids=["complex", "text", "none", "decimal", "array", "range"],
+)
+def test_a_row_that_does_not_fit_beside_others_fails_alone(out, usual, odd):
     """It ended the job, also with on_error="record"."""
 
     def fn(x):
-        return odd if x[0] == X[100, 0] else x[0]
+        return odd if x[0] == X[100, 0] else usual
 
-    out = np.empty(200) if out is None else out
     result = mapped(cm.itemwise(fn), out=out, on_error="record")
-    assert "which does not hold them" in str(result.failures[100])
+    assert "return the same dtype for every row" in str(result.failures[100])
     assert np.flatnonzero(~result.exact).tolist() == [100]
-    expected = np.where(np.arange(200) == 100, np.nan, X[:, 0])
-    np.testing.assert_array_equal(result.values[:], expected)
+    values = result.values.read()["values"].to_pylist() if usual == "text" else result.values[:]
+    assert np.delete(values, 100).tolist() == [usual] * 199
 
 
 def test_columns_of_the_same_name():

@@ -16,7 +16,7 @@ from ..results.status import Status
 from ..results.trees import errors_name, from_arrow
 from .digest import checksum
 from .journal import writing
-from .output import Columns, Form, Output, Runs, read_at, write_at, written_whole
+from .output import Columns, Form, Output, Runs, form_of, read_at, write_at, written_whole
 from .source import extra
 
 _GROUP = 1 << 17  # rows of a row group
@@ -77,7 +77,9 @@ class ParquetOutput(Output):
         self._estimated.append((rows, errors))
 
     def check_fits(self, columns: Columns) -> None:
-        self._encoded(columns)
+        objects = any(column.dtype.hasobject for column in columns.values())
+        if objects or form_of(columns) != self.form:
+            self._encoded(columns)
 
     def write(self, runs: Runs, columns: Columns) -> dict[str, Any]:
         data = self._encoded(columns)

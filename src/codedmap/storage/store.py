@@ -290,10 +290,8 @@ class Store(Closing):
         """Raise `InvalidAnswer` if an answer has other columns or shapes than earlier ones, or values that do not fit these."""
         if self._output.form is not None:
             columns = _columns(answer, len(next(iter(leaves(answer)), ())))
-            form = form_of(columns)
-            self._check_form(form)
-            if form != self._output.form:
-                self._output.check_fits(columns)
+            self._check_form(form_of(columns))
+            self._output.check_fits(columns)
 
     def _check_form(self, form: Form) -> None:
         shapes, found = (
