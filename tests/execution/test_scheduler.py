@@ -1089,7 +1089,7 @@ def test_calls_are_short_beside_their_timeout():
 
 @pytest.mark.parametrize(("memory", "expected"), [(math.inf, 8), (5e6, 5), (10.0, 1)])
 def test_calls_take_at_most_as_much_memory_as_the_largest_so_far_allow(memory, expected):
-    scheduler = Scheduler(Job(1000, memory=memory))
+    scheduler = Scheduler(Job(1000, memory=lambda: memory))
     scheduler.handle(Joined(0.0, "a"))
     out = scheduler.handle(Answered(1.0, 0, 1e-4, nbytes=10**6))
     sizes = [decision.call.groups for decision in out if isinstance(decision, Start)]

@@ -56,8 +56,8 @@ class Job:
     """N, calls that are made of each group."""
     patience: float = 0.0
     """Seconds for which a job whose workers have all left waits for another."""
-    memory: float = math.inf
-    """Bytes that payload and answer of a call may take together."""
+    memory: Callable[[], float] = lambda: math.inf
+    """Called when a call is sized: bytes that its payload and answer may take together."""
     batches: bool = False
     """Whether ``fn`` computes groups together, so that a call may take fixed seconds besides those of each group."""
     more: bool = False

@@ -718,7 +718,7 @@ class Scheduler:
         if self.job.size is not None:
             return min(self.job.size, left)
         times = self._times
-        if not times.largest:
+        if not times.largest or left == 1:
             return 1
         workers = len(self._workers)
         enough = max(min(_OVERHEADS * times.overhead, _LONG), _LEAST_OVERHEADS * times.overhead)
@@ -733,8 +733,9 @@ class Scheduler:
         most = min(most, int(_MOST_BYTES / max(times.nbytes, 1.0)))
         if self.job.batches and not unbounded:
             most = max(most, self._batch_size(left))
-        if times.nbytes * most > self.job.memory:
-            most = int(self.job.memory / times.nbytes)
+        memory = self.job.memory()
+        if times.nbytes * most > memory:
+            most = int(memory / times.nbytes)
         return min(left, max(1, most))
 
     def _limit(self, groups: int) -> tuple[float, int]:

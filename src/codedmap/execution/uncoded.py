@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -148,7 +148,7 @@ class RowsJob(MapJob):
             # Workers with a queue of their own, unlike those of an executor, can be sent a call ahead.
             ahead=int(isinstance(engine, QueueEngine) or hasattr(engine, "members")),
             patience=patience_of(engine),
-            memory=call_memory(engine),
+            memory=cache(partial(call_memory, engine)),  # few rows start before a call is sized
             batches=not is_itemwise(tasks.task.fn),
             more=not rows.ended,
             stderr=weakly(self._worst),

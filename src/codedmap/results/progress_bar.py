@@ -28,8 +28,8 @@ def job_progress(
     Rich draws bars in a notebook by ipywidgets; without it there are lines. If ``wanted`` is None, only on a terminal and
     in a notebook. ``total`` is the number of ``unit`` that `LiveJob.counts` counts to; None: it is not known.
     """
-    shown = _is_shown()
-    if wanted is False or not (wanted or shown):
+    shown = wanted is not False and _is_shown()
+    if not (wanted or shown):
         yield lambda job: None
         return
     drawn = shown and ("ipykernel" not in sys.modules or find_spec("ipywidgets") is not None)
