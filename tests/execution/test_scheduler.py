@@ -1096,6 +1096,15 @@ def test_calls_take_at_most_as_much_memory_as_the_largest_so_far_allow(memory, e
     assert max(sizes) == expected
 
 
+@pytest.mark.parametrize(("groups", "expected"), [(1, 0), (2, 0), (3, 1)])
+def test_memory_is_not_asked_for_where_a_call_can_only_have_one_group(groups, expected):
+    asked = []
+    scheduler = Scheduler(Job(groups, memory=lambda: asked.append(1) or math.inf))
+    scheduler.handle(Joined(0.0, "a"))
+    scheduler.handle(Answered(1.0, 0, 1e-4))
+    assert len(asked) == expected
+
+
 @pytest.mark.parametrize(("own", "least", "most"), [(0.0, 20, 32), (10.0, 500, 4000)])
 def test_calls_take_at_most_32_megabytes_unless_they_take_a_time_of_their_own(own, least, most):
     scheduler = Scheduler(Job(4000, batches=True))
