@@ -168,6 +168,13 @@ def test_calls_that_wait_for_a_worker_that_leaves_have_not_started():
         assert engine.where(1) == "b"
 
 
+def test_a_call_that_is_sent_to_a_worker_that_has_left_fails_with_what_made_it_leave():
+    """It had left as the call was sent, and a job said only that no worker was left."""
+    with Toys("a", "b") as engine:
+        engine.happen(engine._leave, "a", NotStarted("it is paused"))
+        assert str(engine.submit(0, str, "").exception(ANSWER)) == "it is paused"
+
+
 def test_what_cannot_be_sent_is_named():
     lock = threading.Lock()
     with Toys("a") as engine:
@@ -237,17 +244,19 @@ def test_after_grace_a_worker_that_still_runs_an_abandoned_call_is_ended(grace, 
         go.set_result(None)
 
 
-def test_a_call_that_waits_on_its_worker_for_other_calls_is_not_ended():
-    with Toys("a", grace=0.05) as engine:
+def test_a_call_that_waits_on_its_worker_for_other_calls_is_ended_after_grace_once_it_has_begun():
+    """It was ended as soon as it began, if that was between two looks at it."""
+    with Toys("a", grace=0.1) as engine:
         go = engine.hold("a")
         call, queue = engine.submit(0, str, ""), engine._queues[0]
         queue.note_wait(True)
         engine.abandon([call])
-        time.sleep(0.2)
+        time.sleep(0.25)
         assert (call.waits, engine.ended) == (True, [])
         queue.note_wait(False)
         assert len(call.begun) == 2
         assert eventually(lambda: engine.ended) == ["a"]
+        assert time.monotonic() - call.begun[-1] >= 0.1
         go.set_result(None)
 
 

@@ -161,7 +161,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         self._loop = loop
         self._lock = threading.Lock()
         self._closed = self._released = False
-        self._given = 0  # how many numbers were given to workers
+        self._all: list[RemoteQueue] = []  # by number, also of workers that have gone
         self._named: dict[str, RemoteQueue] = {}  # by the cluster's name of their worker
         self._spare: dict[str, Member] = {}  # workers beyond those that are used
         self.last_loss: BaseException | None = None
@@ -186,7 +186,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
             return
         with self._lock:
             self._closed = True
-            queues = tuple(self._queues.values())
+            queues = tuple(self._all)
         busy = [queue.name for queue in queues if queue.busy]
         for queue in queues:
             queue.close()
@@ -199,15 +199,8 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
             atexit.unregister(self.close)
 
     def _queue_of(self, worker: int) -> RemoteQueue:
-        queue = self._queues.get(worker)
-        if queue is None:
-            check_worker(worker, self._given)
-            # It has gone, and the caller does not know it yet: every call fails.
-            queue = RemoteQueue(self, worker, "", Member())
-            queue.leave(EngineError(), partial(_not_started, worker))
-            if self._closed:
-                queue.close()
-        return queue
+        check_worker(worker, len(self._all))
+        return self._all[worker]  # if it has gone, it fails every call
 
     def _end_later(self, grace: float, queue: RemoteQueue, future: Future[object]) -> None:
         if grace < threading.TIMEOUT_MAX:
@@ -258,8 +251,8 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
             if self._most is not None and len(self._queues) >= self._most:
                 self._spare[name] = member
                 return
-            queue = RemoteQueue(self, self._given, name, member)
-            self._given += 1
+            queue = RemoteQueue(self, len(self._all), name, member)
+            self._all.append(queue)
             self._queues[queue.number] = self._named[name] = queue
         self._changed()
 
@@ -305,14 +298,17 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
             self._do(self._forget(queue.name, key))
 
     def _begin_grace(self, grace: float, queue: RemoteQueue, future: Future[object]) -> None:
-        timer = self._loop.call_later(grace, self._end_now, queue, future)
+        timer = self._loop.call_later(grace, self._end_now, grace, queue, future)
         future.add_done_callback(lambda _: self._soon(timer.cancel))
 
-    def _end_now(self, queue: RemoteQueue, future: Future[object]) -> None:
+    def _end_now(self, grace: float, queue: RemoteQueue, future: Future[object]) -> None:
         call = queue.running(future)
-        if call is not None and call.future.waits:  # the worker still runs a task of others
+        if call is None:
+            return
+        # The worker still runs a task of others, or did so until a moment ago.
+        if call.future.waits or time.monotonic() < call.future.begun[-1] + grace:
             self._begin_grace(self._grace or _LOOK, queue, future)
-        elif call is not None:
+        else:
             name = queue.name
             self._leave(name, Abandoned(f"worker {queue.number} was ended: its call was abandoned"))
             self._do(self._end(name))
