@@ -105,14 +105,14 @@ def test_a_call_that_waits_for_a_task_of_others_neither_times_out_nor_ends_it(cl
         assert cm.map(function, [1.0], engine=engine).exact.all()
         for given_up in (False, True):
             assert eventually(lambda: not engine._tasks)
-            other = client.submit(nap, 2.0, workers=[address], pure=False)
+            other = client.submit(nap, 3.0, workers=[address], pure=False)
             assert eventually(lambda key=other.key: key in client.processing()[address])
             if given_up:
                 call = engine.submit(0, same, 1)
                 assert eventually(lambda: len(client.processing()[address]) == 2)
                 engine.abandon([call])
-            assert cm.map(function, [1.0], engine=engine, call_timeout=0.5).exact.all()
-            assert other.status == "finished"
+            assert cm.map(function, [1.0], engine=engine, call_timeout=2.0).exact.all()
+            assert eventually(lambda done=other: done.status == "finished")
             assert list(engine.members()) == [0]
 
 
@@ -174,7 +174,7 @@ def test_without_grace_the_scheduler_knows_of_a_straggler_after_the_engine_has_b
 
     with cm.engines.Dask(client, workers=1) as engine:
         straggler = engine.submit(0, hold, tmp_path)
-        assert eventually(processing)
+        assert eventually(lambda: [*tmp_path.iterdir()])  # it has begun
     assert isinstance(straggler.exception(ANSWER), cm.errors.Abandoned)
     assert processing()
     (tmp_path / "go on").touch()
