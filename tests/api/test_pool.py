@@ -561,9 +561,9 @@ def test_a_child_that_was_forked_off_can_neither_use_nor_end_it(tmp_path):
         with cm.Pool(cm.engines.Local(1)) as pool:
             print(pool.submit(abs, -1).result(), flush=True)
             child = os.fork()
+            if child: os.waitpid(child, 0)
             try: print(pool.submit(abs, -2).result())
             except cm.EngineError as error: print(error)
-            if child: os.waitpid(child, 0)
         """
     out = run_script(tmp_path, source).out
     assert sorted(out.split("\n"))[1:3] == ["1", "2"]

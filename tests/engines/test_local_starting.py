@@ -401,9 +401,12 @@ def test_workers_are_replaced_though_the_temporary_folder_was_removed(tmp_path):
 
 def test_a_child_that_was_forked_off_after_workers_may_have_workers_of_its_own(tmp_path):
     source = """
+        import warnings
         def work():
-            with cm.engines.Local(1) as engine: print(engine.submit(0, abs, -1).result(), flush=True)
+            with cm.engines.Local(1) as engine: answer = engine.submit(0, abs, -1).result()
+            sys.stdout.write(f"{answer}\\n")  # at once: print writes the end of a line by itself
         # main
+        warnings.simplefilter("ignore")  # since Python 3.12 of a fork beside a thread that just ends
         work()
         child = os.fork()
         work()
