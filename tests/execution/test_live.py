@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -158,6 +159,28 @@ def test_answers_that_never_cease_hold_up_no_timeout(monkeypatch):
     assert list(result.failures) == [0]
     assert ended[0] < 2.0
     assert result.seconds > 3.0
+
+
+def test_a_row_that_was_answered_while_another_was_written_has_not_timed_out():
+    """The time was looked at before the answer, and the row had failed as still running."""
+    writing, answered = threading.Event(), threading.Event()
+
+    class Slow(np.ndarray):
+        def __setitem__(self, at, values):
+            writing.set()
+            answered.wait(60.0)
+            time.sleep(0.7)
+            super().__setitem__(at, values)
+
+    def fn(batch):
+        if batch[0] == 1.0:
+            writing.wait(60.0)
+            answered.set()
+        return batch
+
+    given = {"chunk": 1, "call_timeout": 0.5, "hedge": None, "out": np.zeros(2).view(Slow)}
+    with ThreadPoolExecutor(2) as pool:
+        assert cm.map(fn, np.arange(2.0), engine=pool, **given).exact.all()
 
 
 @pytest.mark.parametrize(("rows", "freed"), [(4, 0.0), (1, 0.3), (8, 0.0), (1, 3.0)])

@@ -162,7 +162,7 @@ class Tick(NamedTuple):
     stopped: float = 0.0
     """Most seconds for which the system had stopped this program, and perhaps its workers: they make no call late."""
     waiting: frozenset[int] = frozenset()
-    """Calls that wait at their workers for tasks that the engine has not sent."""
+    """Calls that wait at their workers for tasks that the engine has not sent, or have just ended: they do not time out."""
     free: frozenset[Hashable] = frozenset()
     """Workers that have no call of any job; only if calls wait behind other jobs, and if it is known."""
     opening: frozenset[int] = frozenset()

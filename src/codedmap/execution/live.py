@@ -306,7 +306,8 @@ class LiveJob:
         """Report the time to the scheduler, and which calls have not begun; ``stopped`` as in `Tick`."""
         self._wake = None
         began, futures = tuple(self._late_beginnings(now)), self._futures.items()
-        waiting = frozenset(n for n, future in futures if getattr(future, "waits", False))
+        # Calls that have ended, and whose events are still to be handled, run no longer.
+        waiting = frozenset(n for n, f in futures if f.done() or getattr(f, "waits", False))
         unbegun = [self._calls[number] for number, when in began if when == now]
         loads = {call.number: self._load(call.worker) for call in unbegun}
         waited = [now - call.sent for call in unbegun if loads[call.number] > 1]  # behind others
