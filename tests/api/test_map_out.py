@@ -93,8 +93,10 @@ def content(out) -> np.ndarray:
 
 
 def mapped(fn=squares, inputs=X, *, out="out.npy", script=None, code=None, **options):
+    """Without hedges: answers that wait while others are written look late, and rows are counted."""
+    options = {"chunk": 5, "hedge": None, **options}
     with Scripted(4 if code is None else code.workers, script or {}) as engine:
-        return cm.map(fn, inputs, engine=engine, out=out, code=code, **{"chunk": 5, **options})
+        return cm.map(fn, inputs, engine=engine, out=out, code=code, **options)
 
 
 def raising(number):
@@ -157,7 +159,7 @@ def test_values_are_what_was_written(out, code):
 )
 def test_rows_without_an_answer_are_estimated_from_all_others(out, code, iterator):
     """Their squares vary by 1.4, and a group of four says little of them."""
-    options = {"chunk": 10, "hedge": None, "retries": 0}
+    options = {"chunk": 10, "retries": 0}
     if iterator:  # and there may be no rule
         options |= {"on_error": "record"}
     else:
@@ -282,7 +284,7 @@ def test_rows_that_fail_are_nan_in_an_array_of_floats_of_whole_numbers():
 def test_standard_errors_of_a_code_beside_an_array_with_more_rows():
     options = {"code": cm.KernelCode(4, 6, 1), "stop": cm.Quorum(5), "on_error": "record"}
     out = np.empty((210, 3))
-    result = mapped(out=out, script={1: crash()}, hedge=None, retries=0, chunk=10, **options)
+    result = mapped(out=out, script={1: crash()}, retries=0, chunk=10, **options)
     assert result.stderr.shape == (200, 3)
 
 
@@ -302,7 +304,7 @@ def test_each_output_has_its_own_standard_errors(out):
         return {"sine": np.sin(x).astype(np.float32), "noise": np.sin(1e6 * x[:, 0])}
 
     script = {2: [never()], 3: [never()]}
-    result = mapped(fn, out=out, script=script, deadline=2.5, hedge=None)
+    result = mapped(fn, out=out, script=script, deadline=2.5)
     estimated = result.status == cm.Status.ESTIMATED
     assert estimated.any()
     assert (result.row_stderr()[estimated] > 0).all()
@@ -371,7 +373,7 @@ def test_rows_that_are_late_are_estimated_and_computed_again_on_resuming(out):
         return np.sin(x.sum(axis=1))
 
     script = {2: [never()], 3: [never()]}
-    result = mapped(fn, out=out, script=script, stop=cm.Share(0.95), hedge=None)
+    result = mapped(fn, out=out, script=script, stop=cm.Share(0.95))
     estimated = result.status == cm.Status.ESTIMATED
     assert 5 <= estimated.sum() <= 10
     (stderr,) = error_leaves(result.stderr)
@@ -436,7 +438,7 @@ def test_rows_done_before_count_for_a_share(code, monkeypatch):
 
 def test_estimated_rows_of_a_code_are_computed_again_on_resuming():
     code = cm.KernelCode(4, 6, 2)
-    options = {"code": code, "chunk": 10, "retries": 0, "hedge": None}
+    options = {"code": code, "chunk": 10, "retries": 0}
     script = {0: never(), 1: never()}
     result = mapped(np.tanh, script=script, stop=cm.Quorum(4) & cm.Decodable(), **options)
     estimated = result.status == cm.Status.ESTIMATED
@@ -480,7 +482,7 @@ def test_estimates_that_the_output_does_not_hold_are_missing(out, code, least):
     stop = cm.Share(0.5) if code is None else cm.Quorum(3) & cm.Decodable()
     script = dict.fromkeys(range(3), never()) if code else {}
     with pytest.warns(UserWarning, match="are MISSING, because estimates are floating-point"):
-        result = mapped(fn, out=out, code=code, stop=stop, script=script, hedge=None)
+        result = mapped(fn, out=out, code=code, stop=stop, script=script)
     assert set(result.status) == {cm.Status.EXACT, cm.Status.MISSING}
     stop = None if code is None else cm.Quorum(6)
     result = mapped(fn, out=out, code=code, stop=stop, resume=True)
