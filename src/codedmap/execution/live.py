@@ -72,6 +72,8 @@ class LiveJob:
         self.started = time.monotonic() if started is None else started
         self._events: SimpleQueue[tuple[Call | events.More, Future[Any]] | None] = SimpleQueue()
         """Calls that have ended, and groups that were found; None: workers have joined or left."""
+        self._over: set[Call | events.More] = set()
+        """Those of which an event is still to be handled. `Future.done` takes a lock, which Ctrl-C might leave held."""
         self._notify: Callable[[], None] = lambda: None  # called after each event is put
         self._members: dict[int, Member] = {}
         self._futures: dict[int, Future[Any]] = {}  # those of calls in flight, by number
@@ -297,6 +299,7 @@ class LiveJob:
             self._handle(events.Tick(self.seconds))
             return
         what, future = happened[0]
+        self._over.discard(what)
         if isinstance(what, events.More):
             self._handle(events.Added(self.seconds, *self.more(future.result())))
         else:
@@ -306,8 +309,11 @@ class LiveJob:
         """Report the time to the scheduler, and which calls have not begun; ``stopped`` as in `Tick`."""
         self._wake = None
         began, futures = tuple(self._late_beginnings(now)), self._futures.items()
-        # Calls that have ended, and whose events are still to be handled, run no longer.
-        waiting = frozenset(n for n, f in futures if f.done() or getattr(f, "waits", False))
+        waiting = frozenset(
+            number
+            for number, future in futures
+            if getattr(future, "waits", False) or self._calls[number] in self._over
+        )
         unbegun = [self._calls[number] for number, when in began if when == now]
         loads = {call.number: self._load(call.worker) for call in unbegun}
         waited = [now - call.sent for call in unbegun if loads[call.number] > 1]  # behind others
@@ -370,9 +376,10 @@ class LiveJob:
     # Calls --------------------------------------------------------------------------------------------
 
     def _await(self, what: Call | events.More, future: Future[Any]) -> None:
-        queue, notify = self._events, self._notify
+        queue, over, notify = self._events, self._over, self._notify
 
         def ended(future: Future[Any]) -> None:
+            over.add(what)
             queue.put((what, future))
             notify()
 
