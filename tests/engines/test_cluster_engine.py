@@ -19,6 +19,7 @@ from codedmap.engines.transport.parcel import pack
 from codedmap.engines.transport.serve import serve, versions
 from codedmap.errors import NotStarted
 
+from ..interrupting import interrupted
 from ..processes import ANSWER, eventually
 
 
@@ -175,6 +176,16 @@ def test_a_call_that_is_sent_to_a_worker_that_has_left_fails_with_what_made_it_l
         assert str(engine.submit(0, str, "").exception(ANSWER)) == "it is paused"
 
 
+def test_a_keyboard_interrupt_at_any_point_of_a_call_costs_no_worker():
+    """A call that was taken, and not yet sent, held its worker for ever."""
+    with Toys("a") as engine:
+        n, where = 0, "at the start"
+        while where is not None:
+            n += 1
+            where = interrupted(n, lambda: engine.submit(0, str, ""))
+            assert engine.where(0) == "a", where
+
+
 def test_what_cannot_be_sent_is_named():
     lock = threading.Lock()
     with Toys("a") as engine:
@@ -203,7 +214,7 @@ def test_a_late_answer_of_a_worker_that_has_gone_changes_nothing():
     with Toys("a") as engine:
         go = engine.hold("a")
         call = engine.submit(0, str, "")
-        assert call.running()
+        assert eventually(call.running)
         engine.leave("a")
         go.set_result(None)
         assert isinstance(call.exception(ANSWER), cm.WorkerCrashed)
@@ -249,6 +260,7 @@ def test_a_call_that_waits_on_its_worker_for_other_calls_is_ended_after_grace_on
     with Toys("a", grace=0.1) as engine:
         go = engine.hold("a")
         call, queue = engine.submit(0, str, ""), engine._queues[0]
+        assert eventually(call.running)
         queue.note_wait(True)
         engine.abandon([call])
         time.sleep(0.25)

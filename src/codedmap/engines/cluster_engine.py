@@ -9,9 +9,10 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from ..contracts.arguments import check_whole, check_worker
@@ -90,7 +91,8 @@ class RemoteQueue(CallQueue):
                 self._waiting.append(call)
         if left is not None:
             call.fail(left(), lost=True)
-        self._advance()
+        # Not in the caller's thread: Ctrl-C could come when the call is taken and not yet sent.
+        self._cluster._soon(self._advance)
         return call.future
 
     def _advance(self) -> None:
@@ -197,6 +199,9 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
             self._disconnect()
             self._released = True
             atexit.unregister(self.close)
+
+    def _drop(self, futures: Iterable[Future[Any]], grace: float | None) -> None:
+        self._soon(super()._drop, list(futures), grace)
 
     def _queue_of(self, worker: int) -> RemoteQueue:
         check_worker(worker, len(self._all))
@@ -320,15 +325,19 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
 
     # Calling from one thread to the other.
 
-    def _do(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _do(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Run this soon; only to be called in the event loop."""
         doing = asyncio.ensure_future(coroutine)
         self._doing.add(doing)
         doing.add_done_callback(self._doing.discard)
+        return doing
 
     def _wait(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run this in the event loop and wait for it."""
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        """Run this in the event loop and wait for it, without a lock that Ctrl-C might leave held."""
+        ended: SimpleQueue[asyncio.Future[None]] = SimpleQueue()
+        begin = lambda: self._do(coroutine).add_done_callback(ended.put)  # noqa: E731
+        self._loop.call_soon_threadsafe(begin)
+        ended.get().result()
 
     def _soon(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call this in the event loop; does nothing if that has ended."""

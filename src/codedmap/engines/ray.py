@@ -263,7 +263,7 @@ class Ray(ClusterEngine):
             with contextlib.suppress(Exception):  # Ray is being shut down, and the actor with it
                 ray.kill(self._handles.pop(name) or ray.get_actor(name))
 
-    # From here on everything but `_send` runs in the event loop.
+    # From here on everything runs in the event loop.
 
     def _greeted(self, name: str, node: str, greeting: Future[Any]) -> None:
         try:
