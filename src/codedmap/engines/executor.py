@@ -34,6 +34,9 @@ class FromExecutor:
     * The standard pools wait for stragglers when the program ends, and one crash in a
       ``ProcessPoolExecutor`` breaks the pool and costs every answer that is still pending. A
       thread that ends its process ends the caller's.
+    * If Ctrl-C comes while one of the standard pools is given a call, Python may leave a lock of the
+      pool held: then the pool hangs when it is closed or used again. It is rare, and `Local` has no
+      such lock.
 
     Parameters
     ----------
