@@ -247,7 +247,7 @@ def test_a_program_that_is_stopped_and_goes_on_blames_no_row_for_it(tmp_path):
         # main
         with cm.engines.Local(1) as engine:
             print("ready")
-            print(cm.map(cm.itemwise(slow), np.ones(3), engine=engine, call_timeout=1.0).exact.sum())
+            print(cm.map(cm.itemwise(slow), np.ones(3), engine=engine, call_timeout=2.0).exact.sum())
         """
     with script(tmp_path, source) as running:
         assert running.line() == "ready"
@@ -287,7 +287,7 @@ def test_a_caller_that_can_start_no_more_threads_needs_none_to_replace_a_worker(
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
-    before = threads(), children()
+    before, running = children(), threads()
     with Local(1) as engine:
         victim = engine.submit(0, pid, None).result(ANSWER)
         call = engine.submit(0, straggle, tmp_path / "begun")
@@ -299,7 +299,7 @@ def test_a_caller_that_can_start_no_more_threads_needs_none_to_replace_a_worker(
             assert engine.submit(0, same, 1).result(ANSWER) == 1
             with pytest.raises(cm.EngineError, match="thread of the engine cannot be started"):
                 Local(1)
-    assert eventually(lambda: (threads(), children()) == before)
+    assert eventually(lambda: children() == before and threads() <= running)
 
 
 def test_killing_the_fork_server_costs_what_is_running_and_no_more(tmp_path):
@@ -1109,7 +1109,7 @@ def test_a_closed_engine_holds_no_files():
     engine = Local(3)
     assert descriptors() > before
     engine.close()
-    assert descriptors() == before
+    assert eventually(lambda: descriptors() == before)
 
 
 def deaf(begun):
@@ -1262,12 +1262,12 @@ def test_what_is_attached_to_an_answer_may_ask_to_end_the_program(error, monkeyp
 
 
 def test_what_is_attached_to_an_answer_may_close_the_engine():
-    before = threads(), children()
+    before, running = children(), threads()
     engine = Local(2)
     calls = [engine.submit(1, nap, 60), engine.submit(0, same, 1)]
     calls[1].add_done_callback(lambda done: engine.close())
     assert isinstance(calls[0].exception(ANSWER), cm.errors.Abandoned)
-    assert eventually(lambda: (threads(), children()) == before)
+    assert eventually(lambda: children() == before and threads() <= running)
     engine.close()
 
 

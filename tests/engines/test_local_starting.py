@@ -596,7 +596,7 @@ def test_no_process_is_started_for_workers_that_there_is_no_room_for():
     before = threading.active_count()
     with pytest.raises(cm.EngineError, match=r"50,000,000 workers would need .*: "):
         cm.engines.Local(50_000_000)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_as_many_workers_as_there_is_room_for_work_while_all_are_replaced(tmp_path):
