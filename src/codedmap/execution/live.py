@@ -281,8 +281,10 @@ class LiveJob:
         happened = []
         # What is due is not held up by events that never cease.
         if self.seconds < max(self._due_at, self._tick_at + _POLL):
-            with suppress(Empty):
+            try:  # noqa: SIM105  a call, such as of `suppress`, is where Ctrl-C would be raised while Empty is handled
                 happened = [self._events.get(timeout=wait)]
+            except Empty:
+                pass
         now = self.seconds
         self._tick_at = self._tick_at if happened else now
         late = now - self._due_at
