@@ -29,8 +29,7 @@ _TIED_PRIOR = 0.7  # prior deviation of the logarithm of one scale for all dimen
 _NO_BETTER = 1e-5
 # Share of a column outside the span of others below which it is their combination.
 _DEPENDENT = 1e-6
-_BLOCK = 64  # rows of a triangular matrix that are inverted, or multiplied, at once
-_HELD = 2000  # points up to which SciPy factorizes, in two thirds of NumPy's time; other threads wait for it
+_BLOCK = 64  # rows of a triangular matrix that are inverted at once
 _OUTPUTS = 1000  # outputs, at most about, that choose a kernel
 _RUNS = 8  # runs, at most, into which the values of an input are cut to see whether it matters
 _RUN = 5  # values in each run, at least
@@ -152,15 +151,11 @@ def squared(
 def _factors(
     covariance: np.ndarray, out: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The Cholesky factor of a covariance, which may be overwritten, and its inverse."""
-    if len(covariance) <= _HELD:
-        # In place, as its transpose is a matrix of Fortran.
-        upper, failed = scipy.linalg.lapack.dpotrf(covariance.T, overwrite_a=True)
-        if failed:
-            raise np.linalg.LinAlgError
-        lower = upper.T
-    else:
-        lower = np.linalg.cholesky(covariance)
+    """The Cholesky factor of a covariance, and its inverse.
+
+    By NumPy, which lets other threads go on meanwhile. SciPy's LAPACK does not.
+    """
+    lower = np.linalg.cholesky(covariance)
     inverse = np.empty_like(lower) if out is None else out
     inverse.fill(0.0)
     _invert(lower, inverse)
@@ -178,15 +173,6 @@ def _invert(lower: np.ndarray, inverse: np.ndarray) -> None:
     _invert(lower[last], inverse[last])
     below = slice(half, None), slice(None, half)
     np.matmul(-inverse[last] @ lower[below], inverse[first], out=inverse[below])
-
-
-def _precision(factor: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """The inverse of a covariance from that of its Cholesky factor, in half the time that does not know of its zeros."""
-    for begin in range(0, len(factor), _BLOCK):
-        end = begin + _BLOCK
-        np.matmul(factor[begin:, begin:end].T, factor[begin:, :end], out=out[begin:end, :end])
-        out[:begin, begin:end] = out[begin:end, :begin].T
-    return out
 
 
 class Deviance:
@@ -229,7 +215,7 @@ class Deviance:
         away = place[:-1] / spreads
         score = free * np.log(power).sum() + outputs * (logdet + away @ away)
         # The derivative by each correlation.
-        weights = _precision(factor, self._work[0])
+        weights = np.matmul(factor.T, factor, out=self._work[0])
         fitted = np.vstack([half, weighted.T])
         parts = np.append(np.full(len(half), outputs), free / power)
         weights *= outputs
