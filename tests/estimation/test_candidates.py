@@ -400,6 +400,9 @@ def test_quick_estimates_of_many_inputs_try_free_length_scales_and_planes(search
     answers = np.sin(2 * points[:, :1])
     estimates(points[:60], answers[:60], points[60:], thorough=False)
     assert [search[4] for search in searches] == [True, True, False]
+    searches.clear()
+    estimates(points[:200], np.sin(2 * points[:200, :1]), points[200:], thorough=False)
+    assert searches[0][0] == 125  # five answers for each input choose the kernel
     points = rng.normal(size=(300, 150))
     answers = points @ rng.normal(size=(150, 3)) + rng.normal(size=3)
     found = estimates(points[:200], answers[:200], points[200:], thorough=False)
