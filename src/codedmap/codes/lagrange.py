@@ -38,7 +38,8 @@ class LagrangeCode(LinearCode):
 
     With two answers beyond the threshold for every wrong one, these are found and rejected. Where
     answers contradict one another and so few wrong ones do not explain it, as where ``fn`` is noisy,
-    none is rejected. Correct ones are where ``fn`` is no polynomial and 0 at most payloads.
+    none is rejected. If ``fn`` is no polynomial, and most of its answers are 0, correct ones may be
+    rejected.
 
     Parameters
     ----------

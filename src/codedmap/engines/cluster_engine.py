@@ -335,8 +335,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
     def _wait(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run this in the event loop and wait for it, without a lock that Ctrl-C might leave held."""
         ended: SimpleQueue[asyncio.Future[None]] = SimpleQueue()
-        begin = lambda: self._do(coroutine).add_done_callback(ended.put)  # noqa: E731
-        self._loop.call_soon_threadsafe(begin)
+        self._loop.call_soon_threadsafe(lambda: self._do(coroutine).add_done_callback(ended.put))
         ended.get().result()
 
     def _soon(self, function: Callable[..., object], *arguments: Any) -> None:

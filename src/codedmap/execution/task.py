@@ -31,7 +31,7 @@ _LONGEST = 100_000  # most bytes of output that a call sends back
 _SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_}
 _running = threading.local()  # its ``depth`` is above 0 in a thread that runs a call
 _STREAMS = "stdout", "stderr"
-_ENDS = KeyboardInterrupt, Terminated  # these end the call; else what ``fn`` raises costs its row
+_ENDS = KeyboardInterrupt, Terminated  # end the call; all else that ``fn`` raises costs its row
 Computed = tuple[Any, dict[int, Failure], int | None]  # as in `Reply`: values, raised and done
 
 
