@@ -34,7 +34,7 @@ _FASTER = 1.2  # factor of the extrapolated power at the lower end of its range
 _FEW = 8.0  # added to the power of the lower end, over the root of the number of answers
 _DEVIATIONS = 2.0  # standard errors of a measured error between it and an end of its range
 _GROUPS = 4  # groups, at most, on which a code with estimates of its own is tried
-_SHARP = 0.2  # error of estimated answers to mixtures above which such a code is not tried
+_SHARP = 0.2  # error of estimated answers to rows, or to mixtures, above which such a code is not tried
 
 
 class Expected(NamedTuple):
@@ -186,13 +186,16 @@ class Errors:
         try:
             payloads = EncodedRows(code, rows)
             sent = [payloads.payload(slot).reshape(groups, -1) for slot in range(code.workers)]
-            answers = estimates(
+            found = estimates(
                 self._points,
                 self._answers[:, self._varied],
                 np.concatenate(sent),
                 thorough=False,
                 time_left=self._time_left,
-            ).values.reshape(code.workers, groups, -1)
+            )
+            if not root_mean_square((found.stderr / self._spread).ravel()) < _SHARP:
+                return math.nan, 0
+            answers = found.values.reshape(code.workers, groups, -1)
             for slots in sets:
                 if squares and not goes_on():
                     break
