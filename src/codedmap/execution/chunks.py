@@ -8,8 +8,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule, best_case
+from .crashes import MOST_CRASHES
 from .events import Call, Decision, Decode, Decoded, Event, Job, Loss, Piece, Take, Tick
-from .scheduler import MOST_CRASHES, Scheduler, patience_after, patience_for, sooner
+from .scheduler import Scheduler, patience_after, patience_for, sooner
 
 _CHUNKS_OPEN = 2  # most chunks in flight for each that fits on the workers, and for one more
 _FIRST_OVERHEADS = 2  # longest first overheads that a worker's first call may take as well
@@ -128,7 +129,7 @@ class ChunkScheduler(Scheduler):
         done = (self._next - sum(c.end - c.begin for c in self.chunks.values())) * self.job.slots
         done += sum((c.end - c.begin) * len(c.answered) for c in self.chunks.values())
         failed = sum((c.end - c.begin) * len(c.failed) for c in self.chunks.values())
-        running = sum(w.calls[0].groups for w in self._workers.values() if w.calls)
+        running = sum(call.groups for call in self._running())
         return min(done, self.job.groups * self.job.slots), failed, running, len(self._hedged)
 
     def seen(self, number: int, now: float) -> Progress:

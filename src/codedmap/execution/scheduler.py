@@ -15,43 +15,13 @@ from dataclasses import dataclass, field, replace
 
 from ..contracts.stopping import Outcome, Progress
 from . import events
+from .call_sizes import CallSizes
 from .call_times import CallTimes
+from .crashes import SUSPECT, Crashes
 from .events import Call, Decision, Event, Job, Kind, Lineage, Loss, Piece
 
-# The size of a call, in groups. A call takes fixed seconds, and seconds for each of its groups (`CallTimes.fit`).
-_MIN_SECONDS = 0.05  # least seconds of a call
-_OVERHEADS = 50  # least overheads of a call, unless these are longer than _LONG
-_LONG = 0.2  # seconds: fast rows wait for slow ones of their call
-_DRIVER_SECONDS = 0.004  # least seconds of a call for each worker: one driver serves them all
-_MOST_BYTES = 32 << 20  # most of payload and answer; beyond, malloc takes new memory each time
-_SHARES = 8  # calls for each worker that are left at least, so that all workers end together
-_LEAST_OVERHEADS = 10  # least overheads of a call, also at the end of the job
-_AHEAD_OVERHEADS = 20  # rows that take fewer overheads are sent ahead to busy workers
-_FIXED_RATIO = 4  # the groups of a batch take from 1/4 to 4 times the fixed seconds of its call
-_TRIAL_GROUPS = 4  # groups of every other batch, while the fixed seconds are not known
-_FIXED_ERRORS = 2.0  # standard errors that are subtracted from the fixed seconds, to be cautious
-_GROWTH = 8  # most groups of a call, as a multiple of the largest call answered so far
-_LIMIT_FACTOR = 2  # a call ends early after this many times the expected seconds
-_LEAST_LIMIT = 0.01  # least seconds after which a call ends early
-_MARGIN_OVERHEADS = 2  # overheads between the latest end of a call and the end of the job
-_STEPS = 8  # parts in which a batch is computed, so that it can end early
-_SHORT_ROW = 1e-4  # seconds: batches of rows that take less are computed whole
-_UNBOUNDED = 1 << 62  # groups, more than any job has
-
-# Whether a row has caused its crashes, or workers crash whatever they compute. A call of several rows that crashes is halved
-# and sent again, until the row is alone (`Lineage` counts the crashes of all that was cut from one call). A row alone is sent
-# again `retries` times. After that it has failed once so many crashes are unlikely by chance, where the chance of one is
-# taken from all other calls. Not counted are crashes on workers that have never answered and crashed before (excused), and
-# crashes of rows that may themselves be the cause (suspected).
-_CHANCE = 1e-6  # a row has failed if its crashes have a smaller chance than this
-_SUSPECT = 2  # crashes of a row alone after which it is suspected, until it answers
-_ENOUGH_CALLS = 100  # ended calls that show the chance of a crash; suspected rows wait for them
-_ENOUGH_UNANSWERED = 20  # ended calls that are enough if none is answered: it is no chance
-_LONGER = 2  # a call that runs this many times as long as any that crashed shows that not all crash
-MOST_CRASHES = 20  # a row that crashes this often has failed, however often other calls crash
 _NEVER_BEGUN = 20  # a call that is lost this often before it begins counts as crashed
-
-# Late calls.
+_MARGIN_OVERHEADS = 2  # overheads between the latest end of a call and the end of the job
 _LEAST_HEDGES = 8  # hedges that each job may make
 _SPARED_SHARE = 0.5  # share of the hedges that is kept for calls that are much later
 _MOST_PATIENCE = 8.0  # how many times as late a call must be for the last hedge as for the first
@@ -107,11 +77,10 @@ class Scheduler:
         self._copy_waits: list[tuple[float, int, Call, Loss]] = []
         """In order of time: until when copies of a call that failed are waited for."""
         self._times = CallTimes(batches=job.batches)
+        self._sizes = CallSizes(job, self._times)
         self._first_overhead = 0.0  # seconds; the longest overhead of a worker's first call
         self._answered = 0  # calls
-        self._crashed = self._excused = 0  # calls
-        self._longest_crash = 0.0  # seconds until a call crashed
-        self._suspected = 0  # crashes of groups that seem to cause them
+        self._crashes = Crashes(job.retries)
         self._empty_since: float | None = None  # when the last worker left
         self._out: list[Decision] = []  # decisions that follow from the event in hand
         self._now = 0.0  # when that happened, in seconds of the job
@@ -146,7 +115,7 @@ class Scheduler:
     @property
     def progress(self) -> tuple[int, int, int, int]:
         """Groups answered, failed, in calls that run, and hedges in flight."""
-        running = sum(w.calls[0].groups for w in self._workers.values() if w.calls)
+        running = sum(call.groups for call in self._running())
         done = self.job.groups - self._unfinished - self._failed
         return done, self._failed, running, len(self._hedged)
 
@@ -221,9 +190,7 @@ class Scheduler:
     def _take(self, piece: Piece, call: Call, raised: tuple[int, ...]) -> None:
         """Count the answer of this call; groups that ``raised`` have failed."""
         self._drop_copies(piece)
-        if piece.crashes - piece.excused >= _SUSPECT:
-            self._suspected -= piece.crashes - piece.excused
-            self._suspect(piece.lineage, suspected=False)
+        self._crashes.answered(piece)
         self._out.append(events.Take(call))
         self._unfinished -= call.groups
         for group in raised:
@@ -250,7 +217,6 @@ class Scheduler:
         if call.worker in self._workers:
             self._workers[call.worker].failed = True
         if loss is Loss.CRASHED:
-            self._longest_crash = max(self._longest_crash, event.now - call.started)
             self._note_crash(call)
         elif loss is Loss.RAISED and not math.isnan(call.started):
             self._times.add_raised(call.groups, event.now - call.started)
@@ -311,30 +277,11 @@ class Scheduler:
 
     def _note_crash(self, call: Call) -> None:
         """Count a crash, for its row and for the chance of crashes."""
-        piece, worker = call.piece, self._workers.get(call.worker)
+        worker, excused = self._workers.get(call.worker), False
         if worker is not None:
             worker.crashes += 1
-            if call.groups == 1 and worker.crashes > 1 and not worker.ready:
-                piece.crashes += 1
-                piece.excused += 1
-                self._excused += 1
-                return
-        self._crashed += 1
-        if call.groups > 1:
-            piece.lineage = piece.lineage or Lineage()
-            piece.lineage.crashes += 1
-            self._suspected += piece.lineage.suspected
-            return
-        piece.crashes += 1
-        counted = piece.crashes - piece.excused
-        if counted >= _SUSPECT:
-            self._suspected += _SUSPECT if counted == _SUSPECT else 1
-            self._suspect(piece.lineage, suspected=True)
-
-    def _suspect(self, lineage: Lineage | None, *, suspected: bool) -> None:
-        if lineage is not None and lineage.suspected is not suspected:
-            lineage.suspected = suspected
-            self._suspected += lineage.crashes if suspected else -lineage.crashes
+            excused = worker.crashes > 1 and not worker.ready
+        self._crashes.add(call, self._now - call.started, excused=excused)
 
     def _on_tick(self, event: events.Tick) -> None:
         timeout = self.job.call_timeout
@@ -422,6 +369,10 @@ class Scheduler:
                 insort(late, call, key=lambda c: c.started)
 
     # Calls --------------------------------------------------------------------------------------------
+
+    def _running(self) -> Iterator[Call]:
+        """The call that each busy worker runs."""
+        return (worker.calls[0] for worker in self._workers.values() if worker.calls)
 
     def _end(self, number: int, now: float) -> Call | None:
         """Take a call out of flight, and begin the next one of its worker; None if it was not in flight."""
@@ -519,28 +470,9 @@ class Scheduler:
         return self._hedge_queues.setdefault((call.groups, len(call.piece.copies)), deque())
 
     def _to_blame(self, piece: Piece) -> bool:
-        """Whether the groups of a call that has crashed are the cause, and not its worker."""
-        if not self.job.retries:
-            crashes = piece.lineage.crashes if piece.lineage else piece.crashes
-            return not piece.copies or crashes >= MOST_CRASHES
-        if piece.end - piece.begin > 1:  # if it is to blame, it is halved although copies run
-            return piece.lineage is not None and piece.lineage.crashes > self.job.retries
-        if piece.crashes <= self.job.retries:
-            return False
-        counted = piece.crashes - piece.excused
-        if counted >= MOST_CRASHES or piece.crashes >= max(MOST_CRASHES, len(self._workers)):
-            return True
-        if not self._answered:
-            return not self._outlasting()
-        crashed = self._crashed - self._suspected
-        share: float = crashed / (self._answered + crashed)
-        return counted > self.job.retries and share**counted < _CHANCE
-
-    def _outlasting(self) -> bool:
-        """Whether a call has run much longer than those that crashed: then not all calls crash, but some workers do."""
-        since = self._now - _LONGER * self._longest_crash
-        running = (worker.calls[0] for worker in self._workers.values() if worker.calls)
-        return any(call.started <= since and not call.piece.crashes for call in running)
+        """As `Crashes.caused_by`."""
+        workers, running = len(self._workers), self._running()
+        return self._crashes.caused_by(piece, self._answered, workers, running, self._now)
 
     def _fail(self, call: Call, begin: int, end: int, loss: Loss) -> None:
         self._failed += end - begin
@@ -659,12 +591,10 @@ class Scheduler:
     def _piece_for(self, name: Hashable, now: float) -> Piece | None:
         """What this worker computes next: pieces that wait before new groups, but none that it has had."""
         # A row that may have caused its crashes waits until it is known how many calls crash by chance.
-        ended = self._answered + self._crashed + self._excused
-        enough = _ENOUGH_CALLS if self._answered else _ENOUGH_UNANSWERED
         none_left = self._next == self.job.groups
-        early = ended < enough and not none_left
+        early = not none_left and not self._crashes.chance_is_known(self._answered)
         for at, piece in enumerate(self._waiting):
-            if early and piece.crashes >= _SUSPECT:
+            if early and piece.crashes >= SUSPECT:
                 continue
             if any(copy.worker == name for copy in piece.copies):
                 continue
@@ -703,53 +633,19 @@ class Scheduler:
 
     def _next_stuck(self, now: float) -> float | None:
         """When the next worker is stuck, if it answers no more."""
-        running = (worker.calls[0] for worker in self._workers.values() if worker.calls)
-        late = (call.started + self._times.late(call.groups) for call in running)
+        late = (call.started + self._times.late(call.groups) for call in self._running())
         after = min((time for time in late if time >= now), default=math.inf)
         # Then it has been late for a moment.
         return None if after == math.inf else math.nextafter(after, math.inf)
 
     def _size(self, *, unbounded: bool = False) -> int:
-        """Groups of the next call: many compared with its overhead, and fewer towards the end of the job.
-
-        ``unbounded``: as if the job had no end.
-        """
-        left = _UNBOUNDED if unbounded else self.job.groups - self._next
-        if self.job.size is not None:
-            return min(self.job.size, left)
-        times = self._times
-        if not times.largest or left == 1:
-            return 1
-        workers = len(self._workers)
-        enough = max(min(_OVERHEADS * times.overhead, _LONG), _LEAST_OVERHEADS * times.overhead)
-        seconds = max(_MIN_SECONDS, enough, _DRIVER_SECONDS * workers)
-        seconds = min(seconds, self.job.call_timeout / 4)
-        fair = left if self._more else -(-left * self.job.slots // (_SHARES * workers))
-        if times.mean * fair < _LEAST_OVERHEADS * times.overhead:
-            fair = min(left, math.ceil(_LEAST_OVERHEADS * times.overhead / times.mean))
-        most = min(_GROWTH * times.largest, fair)
-        if times.mean * most > seconds:
-            most = int(seconds / times.mean)
-        most = min(most, int(_MOST_BYTES / max(times.nbytes, 1.0)))
-        if self.job.batches and not unbounded:
-            most = max(most, self._batch_size(left))
-        memory = self.job.memory()
-        if times.nbytes * most > memory:
-            most = int(memory / times.nbytes)
-        return min(left, max(1, most))
+        """Groups of the next call; ``unbounded``: as if the job had no end."""
+        left = None if unbounded else self.job.groups - self._next
+        return self._sizes.next(left, len(self._workers), self.started, more=self._more)
 
     def _limit(self, groups: int) -> tuple[float, int]:
-        """Seconds after which a call ends early, and how many groups it computes at a time."""
-        times, step, fixed, each = self._times, 1, 0.0, self._times.mean
-        if self.job.batches:
-            fixed, each = times.fit() or (0.0, 0.0)
-            step = groups
-            if each > _SHORT_ROW:  # each step costs the fixed seconds again
-                step = max(math.ceil(groups / _STEPS), math.ceil(_STEPS * fixed / each))
-        if step >= groups or self.job.size is not None:
-            return math.inf, 1
-        limit = _LIMIT_FACTOR * (fixed + each * groups)
-        return max(_LEAST_LIMIT, _LEAST_OVERHEADS * times.overhead, limit), step
+        """As `CallSizes.limit`."""
+        return self._sizes.limit(groups)
 
     def _time_left(self, worker: _Worker, step: int) -> float:
         """Seconds that a worker's next call may run to answer before the stopping rule may end the job."""
@@ -762,32 +658,9 @@ class Scheduler:
         return max(0.0, left)
 
     def _sends_ahead(self) -> bool:
-        """Whether busy workers are sent calls ahead. Long rows would gain little by it, and might wait for slow ones."""
-        times, workers = self._times, len(self._workers)
-        if self._answered < workers:
-            return False  # the first answers are those of short rows
-        first = self.started < _TRIAL_GROUPS * workers
-        if first and self.job.batches and self.job.size is None and times.fit() is None:
-            return False  # once the fixed seconds are known, which is soon, calls are larger
-        return times.mean < max(_MIN_SECONDS, _AHEAD_OVERHEADS * times.overhead)
-
-    def _batch_size(self, left: int) -> int:
-        """Groups of a batch, whose fixed seconds are to be a small part of its time."""
-        times = self._times
-        fit = times.fit(_FIXED_ERRORS)
+        """Whether busy workers are sent calls ahead; at first not, because the first answers are those of short rows."""
         workers = len(self._workers)
-        if fit is None:
-            # Calls of two sizes show whether calls take fixed seconds.
-            most = min(_TRIAL_GROUPS, -(-left // workers) - 1) if self.started % 2 else 1
-            fixed, group = 0.0, times.mean
-        else:
-            fixed, group = fit
-            worth = min(fixed / group, left) if group else left  # groups that take as long
-            # To share out what is left in ever smaller parts would take longer than what these save.
-            most = max(-(-left // workers), math.ceil(worth / _FIXED_RATIO))
-            most = min(most, math.ceil(_FIXED_RATIO * worth), _GROWTH * times.largest, left)
-        timeout = self.job.call_timeout / 4
-        return most if fixed + group * most <= timeout else 1
+        return self._answered >= workers and self._sizes.sent_ahead(workers, self.started)
 
     def _send_hedges(self, now: float) -> float | None:
         """With nothing left to start, hedge late calls; returns when the next one is late."""

@@ -34,7 +34,9 @@ _FASTER = 1.2  # factor of the extrapolated power at the lower end of its range
 _FEW = 8.0  # added to the power of the lower end, over the root of the number of answers
 _DEVIATIONS = 2.0  # standard errors of a measured error between it and an end of its range
 _GROUPS = 4  # groups, at most, on which a code with estimates of its own is tried
-_SHARP = 0.2  # error of estimated answers to rows, or to mixtures, above which such a code is not tried
+_SHARP = (
+    0.2  # error of estimated answers to rows, or to mixtures, above which such a code is not tried
+)
 
 
 class Expected(NamedTuple):
