@@ -7,13 +7,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from queue import Empty
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.contracts.engine import Reply
 from codedmap.execution import events, live
-from codedmap.execution.events import Job
+from codedmap.execution.events import Call, Job, Kind, Piece, Take
 from codedmap.execution.inputs import InputRows
 from codedmap.execution.job_rows import JobRows
 from codedmap.execution.live import LiveJob
@@ -54,6 +56,33 @@ def run(engine, job: Job, fn, rows: int, **options) -> tuple[RowsJob, JobRows, l
             job_.values.values(work.status > 0), np.sin(np.arange(float(rows)))
         )
     return job_, work, log
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("raised", [(), (1,), (0, 5)])
+def test_of_an_answer_only_rows_count_that_no_other_call_has_answered(raised, stored, tmp_path):
+    """Of a late call that was hedged in parts: the third to seventh of its rows were answered by others."""
+    rows, engine, put = np.arange(20.0), Scripted(1), []
+    inputs, tasks = InputRows(rows), KeptTasks(cm.itemwise(np.sin), engine)
+    job = RowsJob(Job(20), engine, tasks, inputs, record=True, started=0.0, show=lambda job: None)
+    if stored:
+        job._store = SimpleNamespace(
+            checksum=lambda parts: parts[0].tolist(), put=lambda *what: put.append(what)
+        )
+    call = Call(3, 0, 4, 10, Kind.FIRST, Piece(4, 10))
+    good = np.delete(rows[4:10], list(raised))
+    job._checksums[3] = "of six rows"
+    job._replies[3] = Reply(np.sin(good), 0.1, 0.0, "", 1, dict.fromkeys(raised, "failure"))
+    job.take(Take(call, (range(4, 6), range(9, 10))))
+    counted = sorted({4, 5, 9} - {call.begin + place for place in raised})
+    assert np.flatnonzero(job._rows.status == cm.Status.EXACT).tolist() == counted
+    if stored:
+        [(at, count, values, checksum)] = put
+        assert (at.tolist(), count, checksum) == (counted, len(counted), rows[counted].tolist())
+        np.testing.assert_array_equal(values, np.sin(rows[counted]))
+    else:
+        found = job.values.values(job._rows.status != cm.Status.EXACT)
+        np.testing.assert_array_equal(found[counted], np.sin(rows[counted]))
 
 
 def logged(job: LiveJob) -> list:

@@ -163,7 +163,7 @@ class ChunkScheduler(Scheduler):
         if self.job.where is not None:
             chunk.decodable.clear()
         self._changed[chunk.number] = None
-        self._out.append(Take(call))
+        self._out.append(Take(call, (range(call.begin, call.end),)))
 
     def _wait_for_copies(self, call: Call, loss: Loss, now: float) -> None:
         if loss is not Loss.CRASHED:  # other copies are hedged when they are late

@@ -9,6 +9,7 @@ import enum
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from ..contracts.stopping import Outcome, StoppingRule
@@ -230,6 +231,8 @@ class Take(NamedTuple):
     """The answer of this call counts."""
 
     call: Call
+    left: tuple[range, ...]
+    """Groups of it that no other call has answered before."""
 
 
 class FailRows(NamedTuple):
@@ -298,5 +301,23 @@ class Piece:
     """How many of its calls were lost before they began."""
     again: bool = False
     """Whether it waits to be sent again although a copy is in flight."""
+    parts: list[Piece] | None = None
+    """If its call is late, and others compute parts of it: those without an answer."""
+    whole: Piece | None = None
+    """If it is a part of a late call: what that computes."""
+
+    @property
+    def unanswered(self) -> list[Piece]:
+        """Its parts without an answer; if it has no parts, itself."""
+        return [self] if self.parts is None else self.parts
+
+    def cut(self, bounds: list[int], held: set[Hashable], whole: Piece | None) -> list[Piece]:
+        """Pieces of its groups between these bounds, which are to wait; ``held`` and ``whole`` are theirs."""
+        lineage, again = self.lineage, whole is not None
+        return [
+            Piece(begin, end, held=set(held), lineage=lineage, again=again, whole=whole)
+            for begin, end in pairwise(bounds)
+        ]
+
     partial: tuple[Call, tuple[int, ...]] | None = None
     """An answer with groups that raised, and which, while another copy may still answer for these."""

@@ -104,8 +104,8 @@ class LiveJob:
         """Keep why a call has no answer; returns the loss to report to the scheduler."""
         raise NotImplementedError
 
-    def take(self, call: Call) -> None:
-        """The answer of this call counts."""
+    def take(self, decision: events.Take) -> None:
+        """The answer of a call counts."""
 
     def fail(self, decision: events.FailRows) -> None:
         """Rows are FAILED."""
@@ -358,9 +358,9 @@ class LiveJob:
                 future = self.submit(call)
                 self._calls[call.number], self._futures[call.number] = call, future
                 self._await(call, future)
-            case events.Take(call):
+            case events.Take():
                 self.answers += 1
-                self.take(call)
+                self.take(decision)
             case events.Withdraw(call):
                 self._futures[call.number].cancel()
             case events.Abandon(call, at_once):

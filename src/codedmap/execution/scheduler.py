@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..contracts.stopping import Outcome, Progress
@@ -166,22 +166,29 @@ class Scheduler:
         nbytes = event.nbytes if event.done is None else 0  # else they are those of more groups
         self._times.add(call.groups, event.seconds, overhead, nbytes)
         if call.wanted:
-            call.piece.copies.remove(call)
-            if call.end < call.piece.end:
-                self._share_rest(call.piece, call.end)
+            piece, raised = call.piece, [call.begin + place for place in event.raised]
+            piece.copies.remove(call)
+            # A call of a part may still answer for what raised in the call of the whole.
+            self._let_go(piece, lambda part: any(part.begin <= r < part.end for r in raised))
+            if call.end < piece.end:
+                self._share_rest(piece, call.end)
             self._accept(call, event.raised, event.now)
 
     def _share_rest(self, piece: Piece, begin: int) -> None:
         """Share out among all workers the groups that a call, which ended early, has not computed."""
-        self._drop_copies(piece)
-        size = -(-(piece.end - begin) // max(1, len(self._workers)))
-        for end in range(piece.end, begin, -size):
-            self._waiting.appendleft(Piece(max(begin, end - size), end, lineage=piece.lineage))
+        self._let_go(piece, lambda part: part.begin >= begin)
+        for rest in piece.unanswered:
+            if rest.end > begin:
+                self._drop_copies(rest)
+                size = -(-(rest.end - begin) // max(1, len(self._workers)))
+                for end in range(rest.end, begin, -size):
+                    first = max(begin, end - size)
+                    self._waiting.appendleft(Piece(first, end, lineage=piece.lineage))
 
     def _accept(self, call: Call, raised: tuple[int, ...], now: float) -> None:
         """Count the answer of a wanted call, or wait for copies if groups of it ``raised``."""
         piece = call.piece
-        if raised and piece.copies:
+        if raised and self._awaits_copy(piece):
             piece.partial = call, raised
             self._wait_for_copies(call, Loss.RAISED, now)
         else:
@@ -189,12 +196,35 @@ class Scheduler:
 
     def _take(self, piece: Piece, call: Call, raised: tuple[int, ...]) -> None:
         """Count the answer of this call; groups that ``raised`` have failed."""
-        self._drop_copies(piece)
-        self._crashes.answered(piece)
-        self._out.append(events.Take(call))
-        self._unfinished -= call.groups
-        for group in raised:
-            self._fail(call, call.begin + group, call.begin + group + 1, Loss.RAISED)
+        self._detach(piece)
+        parts = piece.unanswered
+        left = tuple(range(part.begin, min(part.end, call.end)) for part in parts)
+        for part in parts:
+            part.whole = None
+            self._drop_copies(part)
+            self._crashes.answered(part)
+        if left:
+            self._out.append(events.Take(call, left))
+        self._unfinished -= sum(map(len, left))
+        for group in (call.begin + place for place in raised):
+            if any(group in some for some in left):
+                self._fail(call, group, group + 1, Loss.RAISED)
+
+    def _detach(self, piece: Piece, *, into: Sequence[Piece] = ()) -> None:
+        """If this is a part of a late call, have that call answer it no more, but the parts ``into`` which it is cut."""
+        whole, piece.whole = piece.whole, None
+        if whole is not None and whole.parts is not None:
+            whole.parts.remove(piece)
+            whole.parts.extend(into)
+            if not whole.parts:
+                self._drop_copies(whole)
+
+    def _let_go(self, piece: Piece, chosen: Callable[[Piece], bool] = lambda part: True) -> None:
+        """Have ``chosen`` parts of a late call answered by their own calls alone."""
+        for part in list(filter(chosen, piece.parts or ())):
+            self._detach(part)
+            if part.partial is not None:
+                self._take(part, *part.partial)
 
     def _on_failure(self, event: events.CallFailed) -> None:
         withdrawn = event.call in self._withdrawn
@@ -224,9 +254,13 @@ class Scheduler:
             self._on_loss(call, loss, event.now)
 
     def _on_loss(self, call: Call, loss: Loss, now: float) -> None:
-        call.piece.copies.remove(call)
+        piece = call.piece
+        piece.copies.remove(call)
+        if piece.parts is not None:
+            self._let_go(piece)
+            return
         self._retry_or_fail(call, loss)
-        if self._awaits_copy(call.piece):
+        if piece.copies and self._awaits_copy(piece):
             self._wait_for_copies(call, loss, now)
 
     def _wait_for_copies(self, call: Call, loss: Loss, now: float) -> None:
@@ -264,7 +298,7 @@ class Scheduler:
 
     def _awaits_copy(self, piece: Piece) -> bool:
         """Whether a copy in flight may still answer for this."""
-        return bool(piece.copies)
+        return bool(piece.copies or (piece.whole is not None and piece.whole.copies))
 
     def _requeue(self, call: Call, now: float) -> None:
         """Let another worker make a call that had not begun; first wait for its copies, if there are any in flight."""
@@ -272,7 +306,10 @@ class Scheduler:
         if piece.copies:
             self._queue_for_hedge(piece)
             self._wait_for_copies(call, Loss.CRASHED, now)
+        elif piece.parts is not None:
+            self._let_go(piece)
         elif not piece.again:
+            piece.again = piece.whole is not None
             self._waiting.appendleft(piece)
 
     def _note_crash(self, call: Call) -> None:
@@ -418,6 +455,8 @@ class Scheduler:
         piece.copies.append(call)
         piece.held.add(name)
         piece.again = False
+        if kind is Kind.HEDGE:
+            self._hedged[call.number] = call
         worker = self._workers[name]
         worker.calls.append(call)
         if len(worker.calls) == 1:
@@ -448,12 +487,15 @@ class Scheduler:
             middle = (piece.begin + piece.end) // 2
             # A worker on which fn raised may have the halves: it is not to blame.
             held = set() if loss is Loss.RAISED else piece.held
-            for begin, end in ((middle, piece.end), (piece.begin, middle)):
-                half = Piece(begin, end, held=set(held), lineage=piece.lineage or Lineage())
-                self._waiting.appendleft(half)
+            piece.lineage = piece.lineage or Lineage()
+            halves = piece.cut([piece.begin, middle, piece.end], held, piece.whole)
+            self._detach(piece, into=halves)
+            self._waiting.extendleft(reversed(halves))
         elif loss is Loss.CRASHED and not blamed:
+            piece.again = piece.whole is not None
             self._waiting.append(piece)
         else:
+            self._detach(piece)
             self._unfinished -= call.groups
             self._fail(call, piece.begin, piece.end, loss)
 
@@ -584,7 +626,8 @@ class Scheduler:
                 if piece is not None:
                     again = piece.lineage or piece.crashes or piece.held
                     retry = bool(again) or piece.slot >= self.job.slots
-                    self._start(piece, name, now, Kind.RETRY if retry else Kind.FIRST)
+                    kind = Kind.RETRY if retry else Kind.FIRST
+                    self._start(piece, name, now, Kind.HEDGE if piece.whole else kind)
                 elif not self._waiting:
                     return
 
@@ -598,6 +641,8 @@ class Scheduler:
                 continue
             if any(copy.worker == name for copy in piece.copies):
                 continue
+            if piece.whole is not None and self._workers[name].calls:
+                continue  # the worker may be busy with another part of it, as slow
             if self._may_take(name, piece) or (none_left and self._only_stuck(piece.held, now)):
                 del self._waiting[at]
                 return piece
@@ -682,8 +727,29 @@ class Scheduler:
             if name is None:
                 return self._next_stuck(now)
             self._hedge_queue(late).popleft()
-            self._hedge(late.piece, name, now)
+            parts = self._parts(late.piece)
+            if parts > 1:
+                self._hedge_in_parts(late.piece, parts)
+                self._send(now)
+            else:
+                self._hedge(late.piece, name, now)
         return stuck
+
+    def _parts(self, piece: Piece) -> int:
+        """In how many parts a late call is hedged that is made for the first time: one slow group may hold up all others."""
+        job, again = self.job, piece.whole is not None or len(piece.held) > 1
+        if again or job.batches or job.size is not None or not job.retries:
+            return 1
+        return min(piece.end - piece.begin, len(self._workers) - 1)
+
+    def _hedge_in_parts(self, piece: Piece, parts: int) -> None:
+        """Hedge a late call by calls of parts of it. Its own answer counts for the parts that have none by then."""
+        self.hedges += 1
+        size = piece.end - piece.begin
+        bounds = [piece.begin + size * place // parts for place in range(parts + 1)]
+        piece.lineage = piece.lineage or Lineage()
+        piece.parts = piece.cut(bounds, piece.held, piece)
+        self._waiting.extend(reversed(piece.parts))  # a call that is late has not reached the last
 
     def _budget(self, share: float) -> float:
         """Hedges that the job may make in all, by what it has started so far."""
@@ -692,8 +758,6 @@ class Scheduler:
     def _hedge(self, piece: Piece, name: Hashable, now: float) -> None:
         self.hedges += 1
         self._start(piece, name, now, Kind.HEDGE)
-        hedge = piece.copies[-1]
-        self._hedged[hedge.number] = hedge
 
     def _first_late(self, patience: float) -> tuple[float | None, Call | None]:
         """When the next running call is late, and which it is; ``patience``: see `patience_after`."""
@@ -702,6 +766,7 @@ class Scheduler:
             while calls and (
                 calls[0].number not in self._calls
                 or not calls[0].wanted
+                or calls[0].piece.parts is not None
                 or len(calls[0].piece.copies) != copies
             ):
                 calls.popleft()
@@ -726,7 +791,7 @@ class Scheduler:
 
     def _make_room(self) -> None:
         """Give up hedges, the last first, on workers that calls which are sent again need."""
-        room = len(self._waiting)
+        room = sum(piece.whole is None for piece in self._waiting)
         for hedge in list(self._hedged.values())[::-1]:
             if room and len(hedge.piece.copies) > 1:
                 room -= 1

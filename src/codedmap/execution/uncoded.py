@@ -33,8 +33,15 @@ from ..results.calls import CallTable
 from ..results.map_result import MapResult
 from ..results.status import Status
 from ..results.summary import batches_made_from, short
-from ..results.trees import Rows, blankable, entries_of, for_all_entries, leaves, map_leaves
-from .events import Call, FailRows, Job, Loss, More
+from ..results.trees import (
+    Rows,
+    blankable,
+    entries_of,
+    for_all_entries,
+    leaves,
+    map_leaves,
+)
+from .events import Call, FailRows, Job, Loss, More, Take
 from .failures import Failures
 from .inputs import InputRows
 from .job import MapJob
@@ -425,17 +432,22 @@ class RowsJob(MapJob):
         self._checksums.pop(call.number, None)
         return loss
 
-    def take(self, call: Call) -> None:
+    def take(self, decision: Take) -> None:
         """Store the answers of a call, whose rows are exact, except those that raised."""
-        reply = self._replies[call.number]
+        call, left = decision
+        reply, at = self._replies[call.number], self._at(call)
         inputs = self._checksums.pop(call.number, None)
-        good = call.groups - len(reply.raised)
-        at: Any = self._at(call)
-        if reply.raised and good:
-            at = np.delete(np.asarray(self._numbers(call)), list(reply.raised))
+        good, values = call.groups - len(reply.raised), reply.values
+        partly = sum(map(len, left)) < call.groups  # another call has answered some of its rows
+        if good and (reply.raised or partly):
+            answered = np.delete(np.arange(call.groups), list(reply.raised))
+            kept = np.isin(call.begin + answered, np.concatenate(left))
+            at = np.asarray(self._numbers(call))[answered[kept]]
+            if partly:
+                values, good = map_leaves(lambda leaf: leaf[kept], values), len(at)
         if good:
-            whole = not reply.raised and reply.done is None
-            self._put(at, good, reply.values, inputs if whole else None)
+            whole = not (reply.raised or partly) and reply.done is None
+            self._put(at, good, values, inputs if whole else None)
         if not reply.raised:
             del self._replies[call.number]
 

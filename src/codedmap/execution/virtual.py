@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..contracts.stopping import Outcome
 from . import events
@@ -39,7 +39,7 @@ class Timeline:
     begun: list[int] = field(default_factory=list)
     """Groups of each call that a worker began."""
     taken: list[Call] = field(default_factory=list)
-    """Calls whose answer counts."""
+    """Calls whose answer counts, with the groups for which it does."""
     times: list[float] = field(default_factory=list)
     """When each call in ``taken`` ended."""
     failed: list[events.FailRows] = field(default_factory=list)
@@ -150,9 +150,11 @@ class _Clock:
                     queue.append(call)
                     if len(queue) == 1:
                         self._begin(call)
-                case events.Take(call):
-                    self.result.taken.append(call)
-                    self.result.times.append(self._now)
+                case events.Take(call, left):
+                    for some in left:
+                        taken = replace(call, begin=some.start, end=some.stop)
+                        self.result.taken.append(taken)
+                        self.result.times.append(self._now)
                 case events.FailRows():
                     self.result.failed.append(decision)
                 case events.Abandon(call, at_once):
