@@ -23,6 +23,7 @@ import time
 import traceback
 import types
 from concurrent.futures import wait
+from contextlib import suppress
 from pathlib import Path
 
 import cloudpickle
@@ -130,6 +131,21 @@ def test_a_process_that_a_function_has_forked_off_does_not_answer_the_next_call(
     calls = [(fork_and_come_out_later, here), (nap, 0.3), (same, 1)]
     answers = [shared.submit(0, fn, payload) for fn, payload in calls]
     assert [answer.result(ANSWER) for answer in answers] == [here, 0.3, 1]
+
+
+def write_to_sockets(data):
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if path.is_socket():
+                os.write(int(path.name), data)
+
+
+def test_what_a_function_writes_to_the_pipe_of_its_worker_is_no_answer():
+    with Local(1) as engine:
+        for data in b"\n", b"Warning: one licence left\n", b"\xff" * 64:
+            call = engine.submit(0, write_to_sockets, data)
+            assert isinstance(call.exception(ANSWER), cm.WorkerCrashed)
+            assert engine.submit(0, same, 1).result(ANSWER) == 1
 
 
 def leave_later(code):

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import WorkerCrashed
 from .transport.descendants import end_descendants
-from .transport.serve import HEADER, Request, work, worker_name
+from .transport.serve import HEADER, REPLY, Request, work, worker_name
 
 if sys.platform != "win32":
     from multiprocessing import forkserver, resource_tracker
@@ -105,7 +105,8 @@ class Worker:
     def receive(self) -> Any:
         """The `Parcel` or `Failure` that the process has sent; None while it is not complete.
 
-        Raises `ConnectionResetError` if the process ended before it received the request, `EOFError` if it ended later.
+        Raises `ConnectionResetError` if the process ended before it received the request, `EOFError` if it ended later,
+        or has sent what is no reply.
         """
         while True:
             try:
@@ -115,8 +116,11 @@ class Worker:
             if not part:
                 raise EOFError
             self._received += part
-            head, message = self._received[:HEADER], memoryview(self._received)[HEADER:]
-            if len(head) == HEADER and len(message) >= int.from_bytes(head):
+            if not self._received.startswith(REPLY[: len(self._received)]):
+                raise EOFError
+            size = self._received[len(REPLY) : HEADER]
+            message = memoryview(self._received)[HEADER:]
+            if len(self._received) >= HEADER and len(message) >= int.from_bytes(size):
                 self._received = bytearray()
                 return pickle.loads(message)
             message.release()  # while there is a view of it, the bytearray cannot grow

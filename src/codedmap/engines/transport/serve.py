@@ -29,8 +29,10 @@ if sys.platform == "linux":
     from multiprocessing import forkserver
 
 _PR_SET_PDEATHSIG = 1  # an option of Linux's prctl: a signal to this process when its parent ends
-HEADER = 8
-"""Bytes before a reply that hold its length."""
+REPLY = b"codedmap"
+"""How a reply begins, which tells it from what a function writes to a wrong file."""
+HEADER = len(REPLY) + 8
+"""Bytes before a reply: this, and its length."""
 
 # All state of a worker process.
 _kept: dict[Hashable, Any] = {}  # values of `Engine.keep`, by key
@@ -140,7 +142,7 @@ def _answer(request: Request, pipe: socket.socket) -> None:
         reply = pickle.dumps(serve(request), protocol=5)
     except MemoryError as error:
         reply = pickle.dumps(Failure.of(error))
-    pipe.sendall(len(reply).to_bytes(HEADER) + reply)
+    pipe.sendall(REPLY + len(reply).to_bytes(HEADER - len(REPLY)) + reply)
 
 
 def serve(request: Request) -> Parcel | Failure:
