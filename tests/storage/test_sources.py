@@ -291,6 +291,19 @@ def test_an_iterator_is_not_read_on_after_its_job_has_failed():
     assert len(read) < 10
 
 
+def test_an_interruption_while_the_thread_of_an_iterator_starts_does_not_leave_it(monkeypatch):
+    def interrupted(thread, start=threading.Thread.start):
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Batches(iter([X]))
+    for thread in readers():
+        thread.join(5)
+    assert not readers()
+
+
 def test_each_row_of_an_iterator_is_copied_a_few_times_only():
     with ExitStack() as stack:
         rows = JobRows(InputRows(opened(batches([1] * 40), stack)))

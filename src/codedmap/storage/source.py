@@ -278,8 +278,8 @@ class Batches(Closing):
         self.rows = 0  # read so far
         self._requests: SimpleQueue[tuple[int, Future[_Read]] | None] = SimpleQueue()
         given = batches, checked or _checked, self._requests
-        threading.Thread(target=_read, args=given, daemon=True).start()
         try:
+            threading.Thread(target=_read, args=given, daemon=True).start()
             self.add(self.read(1).result())
         except BaseException:
             self.close()
