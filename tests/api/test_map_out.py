@@ -1130,6 +1130,11 @@ def test_what_zarr_still_writes_beside_an_error_is_removed_too(monkeypatch):
     assert not list(Path().iterdir())
 
 
+def test_zarr_whose_first_import_was_interrupted(monkeypatch):
+    monkeypatch.delattr(zarr, "core")  # Python does not add it when zarr is imported again
+    assert mapped(out="out.zarr").exact.all()
+
+
 def test_what_cannot_be_removed_can_be_resumed(monkeypatch):
     full = raising(errno.ENOSPC)
     with monkeypatch.context() as patch:

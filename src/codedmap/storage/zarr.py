@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -141,7 +142,8 @@ class ZarrOutput(Output):
 
     def close(self) -> None:
         if self._group is not None:
-            self._zarr.core.sync.sync(_settled())
+            # No attribute of zarr, if Ctrl-C has interrupted its first import in this program.
+            importlib.import_module("zarr.core.sync").sync(_settled())
         self._group, self.arrays, self.errors, self._checked = None, {}, {}, {}
 
 
