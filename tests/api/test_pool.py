@@ -18,6 +18,7 @@ from scipy import optimize
 import codedmap as cm
 from codedmap.testing import Scripted, crash
 
+from ..byhand import ByHand
 from ..processes import ANSWER, children, eventually, run_script
 
 
@@ -361,6 +362,36 @@ def test_leaving_waits_for_calls_and_an_exception_abandons_them():
         pool.terminate()
         with pytest.raises(CancelledError):
             call.result(0)
+
+
+def test_calls_that_one_thread_waits_for_are_abandoned_by_another():
+    with Scripted(1, {0: cm.testing.never()}) as engine, cm.Pool(engine) as pool:
+        call = pool.submit(abs, -1)
+        closing = threading.Thread(target=pool.close, daemon=True)
+        closing.start()
+        time.sleep(0.1)
+        pool.terminate()
+        closing.join(5)
+        assert call.cancelled()
+        assert not closing.is_alive()
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_a_callback_of_a_call_may_end_the_pool(end):
+    def callback(_):
+        getattr(pool, end)()
+        called.set()
+
+    before, called = threading.active_count(), threading.Event()
+    engine = ByHand(1)
+    pool = cm.Pool(engine)
+    pool.submit(abs, -1).add_done_callback(callback)
+    assert eventually(lambda: engine.calls)
+    engine.answer(0)
+    assert called.wait(5)
+    assert eventually(lambda: threading.active_count() <= before)
+    with pytest.raises(cm.InvalidArgument, match="closed"):
+        pool.submit(abs, -1)
 
 
 def test_closing_waits_for_calls_and_raises_nothing_of_theirs(pool):

@@ -87,7 +87,10 @@ class Pool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object] = lambda: None
         """Ends the loop and its threads; so does dropping the pool."""
+        self._calls: set[Future[Any]] = set()
+        """Those of `submit` without an answer."""
         self._lock = threading.Lock()
+        self._closing = threading.RLock()  # held by the thread that waits for the calls
         self._owner = os.getpid()
         self._closed = False
 
@@ -193,10 +196,16 @@ class Pool:
                 threading.Thread(target=_serve, args=(loop,), daemon=True).start()
                 self._loop = loop
             task = _Task(fn, star=True)
-            return asyncio.run_coroutine_threadsafe(self._one(task, *parts), self._loop)
+            call = asyncio.run_coroutine_threadsafe(self._one(task, *parts), self._loop)
+            self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        return call
 
     def close(self) -> None:
-        """Wait for the calls that were submitted, and end the workers that the pool has started."""
+        """Wait for the calls that were submitted, and end the workers that the pool has started.
+
+        In a callback of a call this returns at once, and another thread does it.
+        """
         self._close(cancel=False)
 
     join = close
@@ -222,17 +231,29 @@ class Pool:
             return
         with self._lock:
             self._closed = True
-            loop, self._loop = self._loop, None
-        try:
-            if loop is not None:
-                try:
-                    asyncio.run_coroutine_threadsafe(_ended(cancel=cancel), loop).result()
-                except BaseException:  # Ctrl-C
-                    asyncio.run_coroutine_threadsafe(_ended(cancel=True), loop).result()
-                    raise
-        finally:
-            self._stop()
-            self._stack.close()
+        if cancel:  # also while another thread waits for them
+            self._cancel()
+        if self._loop is not None and asyncio._get_running_loop() is self._loop:
+            # In a callback of a call, which is to end before the loop can.
+            threading.Thread(target=self._close, kwargs={"cancel": cancel}).start()
+            return
+        with self._closing:
+            try:
+                if self._loop is not None:
+                    try:
+                        asyncio.run_coroutine_threadsafe(_ended(), self._loop).result()
+                    except BaseException:  # Ctrl-C
+                        self._cancel()
+                        asyncio.run_coroutine_threadsafe(_ended(), self._loop).result()
+                        raise
+            finally:
+                self._loop = None
+                self._stop()
+                self._stack.close()
+
+    def _cancel(self) -> None:
+        for call in tuple(self._calls):
+            call.cancel()
 
     def _map(
         self,
@@ -393,12 +414,9 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
-async def _ended(*, cancel: bool) -> None:
-    """Wait until all other tasks of this event loop have ended; ``cancel``: cancel them first."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks if cancel else ():
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def _ended() -> None:
+    """Wait until all other tasks of this event loop have ended."""
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
 
 @contextmanager
