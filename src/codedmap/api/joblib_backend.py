@@ -61,7 +61,6 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
                 "JoblibBackend needs an engine that lasts for several calls: give codedmap.engines.Local(), say"
             )
         self._pool = Pool(engine, hedge=hedge, retries=retries, call_timeout=call_timeout)
-        self._calls: set[Future[Any]] = set()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many calls run at the same time."""
@@ -79,8 +78,6 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         nested, items = self.get_nested_backend(), getattr(func, "items", ())
         single = (BatchedCalls([item], nested) for item in items if len(items) > 1)
         call = self._pool._submit(func, *single)
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
         if callback is not None:
             call.add_done_callback(callback)
         return call
@@ -93,8 +90,7 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Abandon all calls."""
-        for call in set(self._calls):
-            call.cancel()
+        self._pool._cancel()
 
     def get_nested_backend(self) -> tuple[SequentialBackend, None]:
         """What runs parallel calls inside of a call."""
