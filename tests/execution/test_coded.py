@@ -795,3 +795,26 @@ def test_why_a_slot_failed_is_not_that_an_earlier_call_of_it_had_not_begun():
     for error, loss in ((CancelledError(), Loss.NOT_STARTED), (failed, Loss.RAISED)):
         chunk.lose(SimpleNamespace(slot=1, groups=1), error, loss, record=False)
     assert chunk.errors == {1: failed}
+
+
+def not_sent(x):
+    return (k for k in ()) if x == 7 else float(x)
+
+
+def interrupted(x):
+    if x == 7:
+        raise KeyboardInterrupt
+    return float(x)
+
+
+@pytest.mark.parametrize(
+    ("fn", "kind"), [(not_sent, cm.errors.CannotSend), (interrupted, KeyboardInterrupt)]
+)
+def test_a_row_that_fails_its_whole_call_costs_only_itself(fn, kind):
+    code, inputs = cm.Replication(1, 2), np.arange(12.0)
+    with cm.engines.Local(2) as engine:
+        result = cm.map(cm.itemwise(fn), inputs, code=code, engine=engine, on_error="record")
+        assert np.flatnonzero(~result.exact).tolist() == list(result.failures) == [7]
+        assert isinstance(result.failures[7], kind)
+        with pytest.raises(cm.errors.RowFailed, match="row 7 failed"):
+            cm.map(cm.itemwise(fn), inputs, code=code, engine=engine)

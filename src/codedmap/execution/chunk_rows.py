@@ -99,10 +99,15 @@ class ChunkRows:
                     self._batches.setdefault(row, error)
 
     def lost_calls(self) -> set[int]:
-        """Rows of the chunk whose own input was in a call that crashed, ran too long, or has an answer of another form."""
+        """Rows of the chunk whose own input was in a call that crashed, ran too long, or has an answer of another form.
+
+        So are those of a batch that raised as a whole, perhaps because of another row: from now on they are missing.
+        """
         ended = WorkerCrashed, CallTimeout
         lost = {slot for slot, error in self.errors.items() if isinstance(error, ended)}
-        return set().union(*map(self.encoded.rows_of, lost | self.encoded.unlike))
+        rows = set(self._batches)
+        self._batches.clear()
+        return rows.union(*map(self.encoded.rows_of, lost | self.encoded.unlike))
 
     def first_failed(self, *, itemwise: bool, given: str) -> RowFailed | None:
         """The error that names the first row for whose own input ``fn`` raised."""

@@ -423,8 +423,9 @@ class CodedMap(MapJob):
         raised = any(not isinstance(e, WorkerLost | CallTimeout) for e in chunk.errors.values())
         allowed = self.record or (self.scheduler.job.partial and not (raised and undecodable))
         if self._apart and self._inputs.growing is None and (chunk.errors or chunk.encoded.unlike):
+            lost = chunk.lost_calls()
             missing = set(np.flatnonzero(chunk.judged(estimate)[1] == Status.MISSING).tolist())
-            lost = missing & chunk.lost_calls()
+            lost &= missing
             chunk.encoded.excuse(lost)
             self.lost_calls += map(chunk.number_of, lost)
             allowed |= bool(lost) and lost == missing
