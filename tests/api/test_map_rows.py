@@ -1111,7 +1111,18 @@ def test_units_are_never_lost_silently(pool):
         for fn in (lambda b, q=quantities: q[: len(b)], cm.itemwise(lambda _, q=quantities: q)):
             with pytest.raises((cm.InvalidAnswer, RowFailed), match=returned):
                 cm.map(fn, np.ones(3), engine=pool)
+        with pytest.raises(cm.InvalidArgument, match=f"unit of column 'a', {unit}, would"):
+            cm.sweep(abs, {"a": [quantities[:1]] * 3}, engine=pool)
+        pairs = cm.itemwise(lambda _, q=quantities: [q, q])
+        with pytest.raises((cm.InvalidAnswer, RowFailed), match=returned):
+            cm.map(pairs, np.ones(3), engine=pool)
+        lost = "returned a quantity with a unit, which would be lost: convert"
+        for fn in (lambda b, q=quantities: q[: len(b)], lambda b, q=quantities: [q] * len(b)):
+            with pytest.raises(cm.InvalidAnswer, match=lost):
+                cm.map(fn, np.ones(6), code=cm.Replication(2, 4), engine=pool)
     lengths = [Length(k) for k in (1.0, 2.0)]
+    kept = cm.map(lambda b: [[q] for q in b], lengths, engine=pool).values
+    assert [row[0].units for row in kept] == ["km"] * 2
     assert (
         cm.map(cm.itemwise(lambda q: q.units), lengths, engine=pool).values.tolist() == ["km"] * 2
     )

@@ -15,9 +15,11 @@ from .arguments import MOST_AXES
 
 LARGEST_IN_FLOAT = 2**53
 """float64 holds every integer up to this number."""
+PLAIN_NUMBERS = (
+    "convert to one unit, and give the numbers, which are .value of a quantity of astropy or unyt, and .magnitude of one "
+    "of pint"
+)
 _REAL = "biuf"  # kinds of dtypes
-_MASKED = object()
-"""Stands for an array with masked entries, which have no value."""
 
 
 class Sheet(dict[int, np.ndarray]):
@@ -80,6 +82,12 @@ class _Form(NamedTuple):
         return f"shape {self.shape}" + ("" if self.kind == "real" else f" of kind {self.kind!r}")
 
 
+_MASKED = _Form("masked array", None)
+"""Stands for an array with masked entries, which have no value."""
+_QUANTITY = _Form("quantity", None)
+"""Stands for a quantity with a unit, which would be lost."""
+
+
 class TwoForms(NotEnoughAnswers):
     """Two shapes or kinds of answers are equally frequent."""
 
@@ -123,6 +131,8 @@ def as_array(answer: Any) -> Any:
         return answer
     if np.ma.is_masked(answer):
         return _MASKED
+    if unit_of(answer):
+        return _QUANTITY
     try:
         array = unrounded(np.asarray(answer), answer)
     except Exception:  # a ragged list, or a tensor that has to be detached or moved first
@@ -159,7 +169,7 @@ def unrounded(array: np.ndarray, given: Any) -> np.ndarray:
 
 def array_of_numbers(given: Any) -> np.ndarray | None:
     """The array of a list of numbers, or of rows of them; None if it is ragged, or holds anything else, such as units."""
-    if has_text(given) or any(map(has_units, set(map(type, given)))):
+    if has_text(given) or unit_of(given):
         return None
     try:
         array = np.asarray(given)
@@ -172,6 +182,18 @@ def has_units(kind: type) -> bool:
     """Whether values of this type may have a unit, of which NumPy makes plain numbers: those of astropy, pint and unyt."""
     quantities = issubclass(kind, np.ndarray) or hasattr(kind, "magnitude")
     return quantities and any(hasattr(kind, name) for name in ("unit", "units", "in_units"))
+
+
+def unit_of(given: Any) -> str:
+    """The unit of a quantity, or of the first one in a list, or in lists in it; "" without one, or if it is dimensionless."""
+    if isinstance(given, list | tuple):
+        kinds = set(map(type, given))
+        some = any(issubclass(kind, list | tuple) or has_units(kind) for kind in kinds)
+        return next(filter(None, map(unit_of, given)), "") if some else ""
+    if not has_units(type(given)):
+        return ""
+    unit = str(getattr(given, "units", getattr(given, "unit", "")))
+    return "" if unit == "dimensionless" else unit
 
 
 def has_text(given: Any) -> bool:
@@ -240,8 +262,8 @@ def _same_fields(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
 
 
 def _form_of(array: Any) -> _Form:
-    if array is _MASKED:
-        return _Form("masked array", None)
+    if isinstance(array, _Form):
+        return array
     if isinstance(array, np.ndarray):
         kind = "real" if array.dtype.kind in _REAL or _whole(array) else array.dtype.kind
         return _Form(str(array.dtype.names or kind), array.shape)
@@ -259,6 +281,8 @@ def _form_error(form: _Form, rows: int, votes: int, total: int) -> str:
             "a masked array, entries of which have no value: fill them in fn (with answer.filled(0.0), say), or leave "
             "their columns out"
         )
+    elif form.kind == "quantity":
+        what = f"a quantity with a unit, which would be lost: {PLAIN_NUMBERS}"
     elif form.shape is None:
         what = (
             f"a {form.kind}, but fn must return one array with a row per row of its payload: return one of them, or "

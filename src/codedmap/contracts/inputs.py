@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CodedmapError, InvalidArgument
-from .answers import all_finite, has_units, may_be_rounded, unrounded
+from .answers import PLAIN_NUMBERS, all_finite, may_be_rounded, unit_of, unrounded
 from .arguments import MOST_AXES
 
 _OTHER_KINDS = {
@@ -114,20 +114,16 @@ def check_order(parts: Sequence[Any], what: str) -> None:
 def check_plain(
     inputs: Any, what: str = "the inputs", error: type[CodedmapError] = InvalidArgument
 ) -> None:
-    """Raise an error if the inputs are an array with masked entries, or have a unit."""
+    """Raise an error if the inputs are an array with masked entries, or have a unit, also in lists."""
     if np.ma.is_masked(inputs):
         hidden = np.ma.getmaskarray(inputs)
         raise error(
             f"{hidden.sum()} of {hidden.size} numbers of {what} are masked, and have no value to compute with: fill "
             "them (with filled(0.0), say), or leave their rows out"
         )
-    if has_units(type(inputs)):
-        unit = str(getattr(inputs, "units", getattr(inputs, "unit", "")))
-        if unit not in ("", "dimensionless"):
-            raise error(
-                f"the unit of {what}, {unit}, would be lost: convert to one unit, and give the numbers, which are .value "
-                "of a quantity of astropy or unyt, and .magnitude of one of pint"
-            )
+    unit = unit_of(inputs)
+    if unit:
+        raise error(f"the unit of {what}, {unit}, would be lost: {PLAIN_NUMBERS}")
 
 
 def array_of(

@@ -208,6 +208,9 @@ def _is_real(kind: str) -> bool:
 def _part(part: Any) -> Any:
     if isinstance(part, RowSource):
         return part
+    if isinstance(part, list):
+        array = array_of_numbers(part)
+        return part if array is None else array
     check_plain(part)
     if hasattr(part, "iloc") or (hasattr(part, "slice") and hasattr(part, "columns")):
         name, count = next(iter(Counter(getattr(part, "columns", ())).most_common(1)), ("", 0))
@@ -216,9 +219,6 @@ def _part(part: Any) -> Any:
                 f"{count} columns of the data frame are called {name!r}: give each a name of its own"
             )
         return part  # a pandas frame or series, or a polars frame
-    if isinstance(part, list):
-        array = array_of_numbers(part)
-        return part if array is None else array
     if isinstance(part, np.ndarray | memoryview) or hasattr(part, "__array__"):
         part = np.asarray(as_numpy(part))
     if getattr(part, "shape", None) == ():

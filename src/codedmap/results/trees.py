@@ -182,6 +182,8 @@ def _stack(parts: Sequence[Any]) -> np.ndarray:
 
 def _single_answer(part: Any) -> np.ndarray:
     """An answer to one input as an array; text, and lists of lists of different lengths, as a single object."""
+    if isinstance(part, list):
+        check_plain(part, "what fn returned", InvalidAnswer)
     try:
         return np.array(part, object) if isinstance(part, str | bytes) else np.asarray(part)
     except ValueError:
