@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import distributed
 import numpy as np
 import pytest
+from dask import config as dask_config
 from dask.base import annotate
 
 import codedmap as cm
@@ -81,6 +82,30 @@ def test_workers_may_be_threads_of_the_caller():
             np.testing.assert_array_equal(cm.map(np.negative, X, engine=engine).values, -X)
             assert engine.in_process
             assert sys.stdout is output
+
+
+def exits_at_first(row, path):
+    if row == 1 and not path.exists():
+        path.touch()
+        os._exit(1)
+    return -row
+
+
+def test_a_local_cluster_closes_no_nanny_whose_worker_has_crashed(tmp_path):
+    # A default that is sooner than a worker starts.
+    lost = {"distributed": {"deploy": {"lost-worker-timeout": "10ms"}}}
+    dask_config.update_defaults(lost)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+        cm.engines.Dask(client) as engine,
+    ):
+        fn, path = cm.itemwise(exits_at_first), tmp_path / "crashed"
+        found = cm.map(fn, np.arange(3.0), engine=engine, kwargs={"path": path})
+        np.testing.assert_array_equal(found.values, [0.0, -1.0, -2.0])
+        assert path.exists()
 
 
 def test_a_call_that_waited_for_a_task_of_others_has_not_started_when_the_worker_dies(client):

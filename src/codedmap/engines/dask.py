@@ -16,6 +16,7 @@ from typing import Any
 
 import distributed
 from dask.base import annotate
+from dask.config import update_defaults
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import to_serialize
 from distributed.scheduler import KilledWorker
@@ -34,6 +35,8 @@ _BUSY = 10.0  # most seconds to wait for a scheduler that may be busy, when the 
 _AGAIN = 0.2  # seconds after which a client or worker that did not reach the scheduler tries again
 _LOOK = 0.5  # seconds between checks of the connection
 _LINGER = 0.1  # seconds for which the task of a worker waits for another call
+_LOST_WORKERS = {"distributed": {"deploy": {"lost-worker-timeout": "1h"}}}
+"""When a `LocalCluster` closes a nanny without a worker; by default it does if one crashes just 15 s after another."""
 
 
 class Dask(ClusterEngine):
@@ -46,6 +49,8 @@ class Dask(ClusterEngine):
       follow, until there are no more or other tasks wait for the worker.
     * Functions travel by cloudpickle; what they import must be installed on the workers.
     * Neither the client nor the cluster is closed with the engine.
+    * If ``client.cluster`` is a ``LocalCluster``, the default of ``distributed.deploy.lost-worker-timeout`` is 1 h from then
+      on: with Dask's 15 s the cluster loses workers for ever that crash again and again.
     * A worker computes one call at a time, also if it has several threads; a warning says so.
 
     Dask cannot end a running task: cancelling it only makes the scheduler send other tasks to the busy worker. So what
@@ -113,6 +118,8 @@ class Dask(ClusterEngine):
         # A client that loses its scheduler connects anew. But the scheduler has then forgotten our tasks and topics.
         self._connection: Any = client.scheduler_comm
         self._check_open()
+        if isinstance(self._client.cluster, distributed.LocalCluster):
+            update_defaults(_LOST_WORKERS)
         loop: Any = client.loop
         super().__init__(workers, grace, loop.asyncio_loop)
         self._topic = f"codedmap-{self.run}"
