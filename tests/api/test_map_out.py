@@ -765,6 +765,23 @@ def test_a_row_that_does_not_fit_beside_others_fails_alone(out, usual, odd):
     assert np.delete(values, 100).tolist() == [usual] * 199
 
 
+@pytest.mark.parametrize("out", ["out.npy", "out.zarr"])
+def test_only_the_rows_of_a_chunk_that_do_not_fit_fail_with_a_code(out):
+    """They ended the job, also with on_error="record"."""
+
+    def fn(x):
+        return np.float64(1e300) if x[0] == X[100, 0] else np.float32(0.5)
+
+    options = {"code": cm.Replication(2, 4), "chunk": 1}
+    result = mapped(cm.itemwise(fn), out=out, on_error="record", **options)
+    assert np.flatnonzero(~result.exact).tolist() == [100, 101]
+    assert result.status[100] == cm.Status.FAILED
+    assert "return the same dtype for every row" in str(result.failures[100])
+    assert np.delete(content(out), [100, 101]).tolist() == [0.5] * 198
+    with pytest.raises(cm.InvalidAnswer, match="rows 100 to 101: fn returned values"):
+        mapped(cm.itemwise(fn), out=f"other_{out}", **options)
+
+
 def test_columns_of_the_same_name():
     with pytest.raises(cm.InvalidAnswer, match=r"keys \[1, '1'\]"):
         mapped(lambda x: {1: x, "1": x}, out="out.parquet")

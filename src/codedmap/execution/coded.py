@@ -20,6 +20,7 @@ from ..errors import (
     WAIT,
     CallTimeout,
     CodedmapError,
+    InvalidAnswer,
     InvalidArgument,
     NotEnoughAnswers,
     RowFailed,
@@ -463,7 +464,7 @@ class CodedMap(MapJob):
             estimate = self._pooled(chunk, estimate, status)
         if self._store is not None:
             self._write(self._store, chunk, estimate, status)
-            return bool(failures)
+            return bool((status == Status.FAILED).any())
         self._status[chunk.rows] = status
         known = status < Status.FAILED
         if self._whole:  # there may be no room for a copy
@@ -507,12 +508,18 @@ class CodedMap(MapJob):
 
     def _write(self, store: Any, chunk: ChunkRows, estimate: Estimate, status: np.ndarray) -> None:
         exact, estimated = status == Status.EXACT, status == Status.ESTIMATED
-        if exact.all():
-            store.put(chunk.rows, len(status), estimate.values, chunk.checksum)
-        elif exact.any():
-            rows = chunk.numbers[exact]
-            inputs = store.checksum(self._inputs.batch(rows))
-            store.put(rows, len(rows), chunk.narrowed(estimate.values[exact]), inputs)
+        rows = chunk.numbers[exact]
+        try:
+            if exact.all():
+                store.put(chunk.rows, len(status), estimate.values, chunk.checksum)
+            elif exact.any():
+                inputs = store.checksum(self._inputs.batch(rows))
+                store.put(rows, len(rows), chunk.narrowed(estimate.values[exact]), inputs)
+        except InvalidAnswer as error:  # the output does not hold these beside others
+            if not self.record or not (self._status == Status.EXACT).any():
+                raise
+            status[exact] = Status.FAILED
+            self._failures.update(dict.fromkeys(rows.tolist(), error))
         if estimated.any():
             numbers, values = chunk.numbers[estimated], estimate.values[estimated]
             stderr = None if estimate.stderr is None else _like(values, estimate.stderr[estimated])
