@@ -551,6 +551,14 @@ def test_answers_without_numbers_are_not_computed_again(out):
     assert not len(mapped(fn, out=out, resume=True).calls)
 
 
+@pytest.mark.parametrize("code", [None, cm.Replication(2, 4)])
+def test_a_complete_job_that_is_resumed_says_that_it_was_complete(code):
+    mapped(code=code)
+    resumed = str(mapped(code=code, resume=True)).splitlines()
+    assert resumed[0].startswith("200 rows in "), "with a code, 0 of 4 workers had answered"
+    assert resumed[1:] == ["  calls      no calls: every row was there already"]
+
+
 def test_resume_begins_where_there_is_nothing():
     assert mapped(resume=True).exact.all()
 

@@ -131,12 +131,15 @@ class MapResult(RowResult):
         )
 
     def __str__(self) -> str:
-        if self.code is None:
+        resumed = not len(self.calls) and self.outcome is Outcome.EXACT
+        if self.code is None or resumed:
             first = (
                 f"{many(len(self.status), 'row')} in {self.seconds:.2f} s: {counts_in_words(self.status)}; "
                 f"{self.outcome.value}"
             )
             second, rest = f"  calls      {self.calls}", failures_lines(self.failures)
+            if resumed:
+                second += ": every row was there already"
             if self.stderr is not None and (self.status == Status.ESTIMATED).any():
                 rest.append(f"  estimates  standard error up to {self._worst():.3g}")
             nonfinite = self._nonfinite()
