@@ -944,7 +944,7 @@ def test_a_resident_function(local):
         ({"code": 3}, "is not a code"),
         ({"kwargs": [1]}, r"kwargs=\[1\] must be a mapping of names to values"),
         ({"known": (np.ones(999),)}, r"^known is of type tuple, and must be a pair"),
-        ({"engine": None, "code": cm.Uncoded(4)}, "an engine is needed"),
+        ({"engine": None, "code": cm.Uncoded(4)}, r"an engine is needed: .*Local\(workers=4\)"),
         ({"engine": 8}, "neither an engine nor an Executor"),
         ({"engine": cm.engines.Local}, "neither an engine nor an Executor"),
     ],

@@ -528,7 +528,7 @@ def test_a_cyclic_code_that_would_lose_the_sum_is_refused_with_one_that_does_not
 
 def test_an_engine_with_fewer_workers_is_warned_of_and_still_exact():
     with Scripted(4) as engine:
-        with pytest.warns(UserWarning, match="the code has 12 workers and the engine 4") as warned:
+        with pytest.warns(UserWarning, match="a code with 4$") as warned:
             shards = cm.CodedParts(X, code=cm.codes.FractionalRepetition(12, 2), engine=engine)
         assert [w.filename for w in warned] == [__file__]
         assert off(cm.sum(gradient, shards, args=(W,))) < 1e-12

@@ -143,16 +143,16 @@ def engine_for(given: Any) -> str | None:
     return "codedmap.engines.Ray()" if getattr(given, "__name__", None) == "ray" else None
 
 
-def no_engine(given: Any) -> InvalidArgument:
-    """The error for an ``engine`` argument that is not an engine."""
+def no_engine(given: Any, workers: int = 8) -> InvalidArgument:
+    """The error for an ``engine`` argument that is not an engine, which names one with so many workers."""
     known = engine_for(given)
     if known is not None:
         return InvalidArgument(f"engine={given!r} is not an engine: give {known}")
     if given is None:
         return InvalidArgument(
-            "an engine is needed: give one, such as engine=codedmap.engines.Local(workers=8)"
+            f"an engine is needed: give one, such as engine=codedmap.engines.Local(workers={workers})"
         )
     return InvalidArgument(
-        f"engine={given!r} is neither an engine nor an Executor: give one such as codedmap.engines.Local(workers=8), or "
-        "codedmap.engines.FromExecutor(executor, workers=8)"
+        f"engine={given!r} is neither an engine nor an Executor: give one such as codedmap.engines.Local(workers={workers}), or "
+        f"codedmap.engines.FromExecutor(executor, workers={workers})"
     )

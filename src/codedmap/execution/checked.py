@@ -24,11 +24,11 @@ from ..errors import InvalidArgument, many
 from .coded import no_stderr
 
 
-def checked_engine(engine: Any, fn: Any) -> Engine:
-    """The engine, if it is one and ``fn`` can run there."""
+def checked_engine(engine: Any, fn: Any, workers: int = 8) -> Engine:
+    """The engine, if it is one and ``fn`` can run there; an error suggests so many workers."""
     # A class has the attributes of its engines, so that isinstance takes it for one.
     if isinstance(engine, type) or not isinstance(engine, Engine):
-        raise no_engine(engine)
+        raise no_engine(engine, workers)
     if isinstance(fn, Resident) and fn.engine is not engine:
         raise InvalidArgument("fn is resident on another engine than the one given")
     if engine.workers < 1 and not hasattr(engine, "members"):  # others may be about to join
@@ -42,11 +42,12 @@ def engine_of_slots(engine: Any, fn: Any, slots: int) -> Engine:
     """The engine, or that of an executor, for a code with so many slots; warns if it has fewer workers, but some."""
     if isinstance(engine, Executor):
         engine = FromExecutor(engine, slots)
-    found = checked_engine(engine, fn)
+    found = checked_engine(engine, fn, slots)
     if 0 < found.workers < slots:
         warn_caller(
             f"the code has {many(slots, 'worker')} and the engine {found.workers}: one lost or slow "
-            "worker takes several answers with it, which the code's stragglers do not allow for"
+            "worker takes several answers with it, which the code's stragglers do not allow for. Give an engine with "
+            f"{many(slots, 'worker')}, or a code with {found.workers}"
         )
     return found
 
