@@ -407,6 +407,13 @@ def test_a_warning_of_rows_that_are_missing_names_the_output_that_is_no_number(s
         sweep(product, {"a": np.arange(60), "b": np.arange(60)}, stop=cm.Share(0.5), chunk=1)
 
 
+@pytest.mark.parametrize("large", [2**53, 2**64])
+def test_a_warning_of_rows_that_are_missing_names_integers_that_no_float_holds(sweep, large):
+    """It said to let fn return numbers, which it did."""
+    with pytest.warns(UserWarning, match=r"with integers beyond 2\*\*53, .* return floats"):
+        sweep(lambda a: large + 1 + 2 * int(a), {"a": np.arange(60)}, stop=cm.Share(0.5), chunk=1)
+
+
 def test_an_array_whose_dimension_is_one_of_the_grid_is_refused(sweep):
     xarray = pytest.importorskip("xarray")
     grid = xarray.Dataset(coords={"v_dim_0": [1, 2], "b": [3, 4]})

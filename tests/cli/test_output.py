@@ -210,7 +210,7 @@ def test_python_objects_are_refused(scripted, fn, output):
     assert "answers are Python objects, which" in message
     assert {
         "out.npz": "return numbers or text in one array",
-        "out.npy": "return numbers, or give a path ending in .parquet",
+        "out.npy": "64 bits), or give a path ending in .parquet",
     }[output] in message
 
 

@@ -181,7 +181,7 @@ def test_parquet_holds_text_nothing_and_rows_of_any_shape(tmp_path):
         (
             NpyOutput,
             {"values": np.array(["text"], object)},  # as text of a function of one input is
-            "are Python objects, which a .npy file .* return numbers, or give .*parquet, which holds text",
+            "are Python objects, which a .npy file .* return numbers .*, or give .*parquet, which holds text",
         ),
         (ZarrOutput, {"values": np.array(["a"])}, "'values' of dtype <U1, and a Zarr group holds"),
         (

@@ -265,12 +265,12 @@ def _form_of(array: Any) -> _Form:
     if isinstance(array, _Form):
         return array
     if isinstance(array, np.ndarray):
-        kind = "real" if array.dtype.kind in _REAL or _whole(array) else array.dtype.kind
+        kind = "real" if array.dtype.kind in _REAL or holds_integers(array) else array.dtype.kind
         return _Form(str(array.dtype.names or kind), array.shape)
     return _Form(type(array).__name__, None)
 
 
-def _whole(array: np.ndarray) -> bool:
+def holds_integers(array: np.ndarray) -> bool:
     """Whether an array of objects holds only whole numbers, such as those beyond int64."""
     return array.dtype == object and all(isinstance(entry, Integral) for entry in array.flat)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.answers import holds_integers
 from ..contracts.engine import Engine, Kept, Reply
 from ..contracts.stopping import Deadline, Outcome, tolerance_of
 from ..contracts.warning import warn_caller
@@ -302,7 +303,10 @@ class RowsJob(MapJob):
             kinds = "real and imaginary parts" if dtype.kind == "c" else "numbers"
             named = isinstance(read, dict) and len(read) == len(columns)
             which = f"{list(read)[unreal[0]]!r} is" if named else "they are"
-            return f"the answers are not all real numbers: {which} of dtype {dtype}. Let fn return {kinds}"
+            large = ""
+            if holds_integers(columns[unreal[0]]):
+                large, kinds = ", with integers beyond 2**53, which float64 does not hold", "floats"
+            return f"the answers are not all real numbers: {which} of dtype {dtype}{large}. Let fn return {kinds}"
         if len(answered) < _LEAST_ANSWERS:
             rows = "only one row was answered" if len(answered) else "no row was answered"
             gone, last = self.scheduler.outcome is Outcome.NONE_RUNNING, self._last_loss

@@ -171,8 +171,8 @@ class NpyOutput(Output):
         dtype = np.lib.format.descr_to_dtype(form["values"][0])
         if dtype.hasobject:
             raise InvalidAnswer(
-                "answers are Python objects, which a .npy file cannot hold safely: return numbers, or give a path ending in "
-                ".parquet, which holds text and times as well"
+                "answers are Python objects, which a .npy file cannot hold safely: return numbers (integers of at most "
+                "64 bits), or give a path ending in .parquet, which holds text and times as well"
             )
         self.arrays = {
             "values": _NpyFile(self.paths[0], dtype, tuple(form["values"][1]), rows, new=new)

@@ -110,7 +110,7 @@ def _checked_value(answer: Any, part: int, worker: int) -> np.ndarray:
     if value.dtype.kind not in "biufc":
         raise InvalidAnswer(
             f"on worker {worker} fn returned a {type(answer).__name__} of dtype {value.dtype} for part "
-            f"{part}: return one array of numbers, which can be added; join several into one"
+            f"{part}: return one array of numbers (integers of at most 64 bits), which can be added; join several into one"
         )
     if value.dtype.kind in "fc" and not np.isfinite(value).all():
         bad = int((~np.isfinite(value)).sum())
