@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
 import distributed
@@ -407,6 +408,21 @@ def test_an_engine_is_over_with_its_connection_to_the_scheduler(tmp_path):
                 engine.submit(0, same, 3)
             engine.close()
             client.close()
+
+
+def test_a_job_whose_workers_have_left_ends_with_its_scheduler(tmp_path):
+    """As when a `LocalCluster` is closed: the job waited 30 s for other workers."""
+    with ThreadPoolExecutor(1) as pool:
+        with dask_scheduler(tmp_path) as address:
+            with dask_workers(tmp_path, address, 1, "--no-nanny"):
+                client = distributed.Client(address, set_as_default=False)
+                client.wait_for_workers(1, START)
+                engine = cm.engines.Dask(client)
+                job = pool.submit(cm.map, cm.itemwise(nap), [60.0] * 4, engine=engine)
+                assert eventually(lambda: engine._calls)
+            assert eventually(lambda: not client.scheduler_info()["workers"])
+        with client, pytest.raises(cm.EngineError, match="connection to the Dask scheduler"):
+            job.result(ANSWER)
 
 
 def pause(at, dask_worker):

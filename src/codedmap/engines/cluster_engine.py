@@ -172,9 +172,12 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         atexit.register(self.close)
 
     def members(self) -> Mapping[int, Member]:
-        """The living workers by their numbers, which are never used again."""
+        """The living workers by their numbers, which are never used again; `EngineError` if the cluster was lost."""
         with self._lock:
-            return {number: queue.member for number, queue in self._queues.items()}
+            members = {number: queue.member for number, queue in self._queues.items()}
+        if not members:
+            self._check_usable()
+        return members
 
     def watch(self, callback: Callable[[], object]) -> None:
         """From now on call this, in any thread, when ``members()`` has changed; `EngineError` if the cluster was lost."""
