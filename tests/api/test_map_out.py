@@ -790,6 +790,17 @@ def test_only_the_rows_of_a_chunk_that_do_not_fit_fail_with_a_code(out):
         mapped(cm.itemwise(fn), out=f"other_{out}", **options)
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_xarray_opens_a_zarr_output(version):
+    xarray = pytest.importorskip("xarray")
+    with zarr.config.set({"default_zarr_format": version}):
+        script = {2: [never()], 3: [never()]}
+        mapped(lambda x: x**2, out="out.zarr", script=script, stop=cm.Share(0.95))
+    with xarray.open_zarr("out.zarr", consolidated=False) as opened:
+        assert opened["values"].dims == opened["stderr"].dims == ("row", "values_0")
+        assert opened["status"].dims == ("row",)
+
+
 def test_columns_of_the_same_name():
     with pytest.raises(cm.InvalidAnswer, match=r"keys \[1, '1'\]"):
         mapped(lambda x: {1: x, "1": x}, out="out.parquet")

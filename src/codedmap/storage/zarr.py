@@ -53,7 +53,8 @@ class ZarrOutput(Output):
                         "of folders: return such, or give a path ending in .parquet"
                     )
                 self.arrays[name] = self._array(name, dtype, (rows, *shape))
-            self._status = self._group.create_array(
+            self._status = self._create(
+                "status",
                 "status",
                 shape=(rows,),
                 chunks=(_CHUNK,),
@@ -73,9 +74,16 @@ class ZarrOutput(Output):
         size = dtype.itemsize * max(1, int(np.prod(shape[1:], dtype=np.int64)))
         chunks = (max(1, min(shape[0], _CHUNK // size)), *(max(1, s) for s in shape[1:]))
         fill = np.nan if dtype.kind in "fc" else 0
-        return self._group.create_array(
-            name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill
-        )
+        return self._create(name, name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill)
+
+    def _create(self, name: str, values: str, *, shape: tuple[int, ...], **options: Any) -> Any:
+        """An array with the names of the axes of some ``values``; xarray opens no group without such names."""
+        axes = ["row", *(f"{values}_{axis}" for axis in range(len(shape) - 1))]
+        if self._group.metadata.zarr_format == 3:
+            options["dimension_names"] = axes
+        else:
+            options["attributes"] = {"_ARRAY_DIMENSIONS": axes}
+        return self._group.create_array(name, shape=shape, **options)
 
     def resize(self, rows: int) -> None:
         with writing(self.paths[0]):
@@ -84,8 +92,9 @@ class ZarrOutput(Output):
 
     def _errors(self, name: str, like: np.ndarray) -> Any:
         shape = (self.arrays[name].shape[0], *like.shape[1:])
-        return self._group.create_array(
+        return self._create(
             errors_name(name, self.named),
+            name,
             shape=shape,
             chunks=self.arrays[name].chunks,
             dtype=like.dtype,
@@ -118,7 +127,8 @@ class ZarrOutput(Output):
         """Write the status. Files of chunks are not synchronised: those that are lost are found by their checksums."""
         if self._group is not None:
             with writing(self.paths[0]):  # in place, because others may read it
-                self._status.resize(status.shape)
+                if self._status.shape != status.shape:
+                    self._status.resize(status.shape)
                 self._status[:] = status
 
     def finish(self, status: np.ndarray) -> tuple[Any, Any]:
