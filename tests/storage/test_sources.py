@@ -548,3 +548,24 @@ def test_text_of_any_length_in_a_zarr_array():
                 cm.map(upper, text, code=code, engine=engine)
             result = cm.map(upper, text[:].astype(object), code=code, engine=engine)
         assert result.values.tolist() == ["A", "BB"]
+
+
+@pytest.mark.parametrize("kind", ["zarr", "parquet"])
+def test_rows_in_a_random_order_read_a_chunk_few_times_if_not_all_are_kept(
+    kind, monkeypatch, tmp_path
+):
+    """Each call read all chunks, so that a job with a deadline took 16 times as long as one without."""
+    monkeypatch.setattr(source_module, "_KEPT", 8000)  # two of eight chunks
+    X = np.arange(4000.0)
+    if kind == "zarr":
+        source = opened_now(zarr.array(X, chunks=(500,)))
+        cached = source._chunks._chunk
+    else:
+        pd.DataFrame({"a": X}).to_parquet(tmp_path / "x.parquet", row_group_size=500)
+        source = opened_now(str(tmp_path / "x.parquet"))
+        cached = source._group
+    rows = JobRows(InputRows(source), shuffled=True)
+    found = [np.ravel(rows.inputs.batch(rows.at(at, at + 40))[0]) for at in range(0, 4000, 40)]
+    assert sorted(np.concatenate(found).tolist()) == X.tolist()
+    assert np.abs(np.diff(np.concatenate(found)) - 1).astype(bool).sum() >= 24, "in a random order"
+    assert cached.cache_info().misses <= 80, "of eight chunks; it was 2,996"

@@ -25,6 +25,7 @@ class RowSource(Protocol):
     A source whose number of rows is known only at the end has more: ``ended``, whether ``rows`` is the number of all;
     ``read(rows)``, a future that reads at least so many rows more, unless the source ends before; ``add(read)``, which
     takes the result of that future and returns its number of rows; ``done(at)``, for rows that are not needed any more.
+    ``block``, if there is one, is a number of neighbours that are read together.
     """
 
     rows: int
@@ -75,6 +76,8 @@ class InputRows:
             )
         self.lazy = any(isinstance(part, RowSource) for part in self._parts)
         """Whether rows are read when they are needed."""
+        self.block = max(getattr(part, "block", 1) for part in self._parts)
+        """So many neighbours stay together in a random order."""
         check_order(self._parts, "several inputs")
         first = self._parts[0]
         self.growing: Any = (

@@ -102,6 +102,7 @@ class JobRows(Order):
             self.status = store.status
         self._room = self.status  # an array that grows by doubling; the status is its beginning
         block = max(1, inputs.rows // _BLOCKS) if inputs.lazy or store is not None else 1
+        block = max(block, inputs.block)
         wanted = self.status == Status.MISSING
         super().__init__(wanted, block=block, seed=0 if shuffled else None)
         if inputs.growing is not None:

@@ -32,6 +32,9 @@ _SLOW = 0.1  # seconds of reading an iterator after which the rows read so far a
 _UNMAP = 32 << 20  # bytes of a memory map that are read before its pages are dropped
 _KEPT = 64 << 20  # bytes of chunks, or row groups, that are kept, since their rows are read in turn
 _LARGEST = 256 << 20  # chunks of Zarr or HDF5 whose rows take more bytes are not kept
+_VISITS = (
+    8  # about how often a chunk is read at most for rows in a random order, if not all are kept
+)
 
 
 def extra(name: str, what: str) -> Any:
@@ -119,6 +122,12 @@ def _numbers(runs: Sequence[tuple[int, int]]) -> np.ndarray:
     return np.concatenate([np.arange(begin, end) for begin, end in runs])
 
 
+def _block(firsts: Sequence[int] | np.ndarray, kept: int) -> int:
+    """Rows that stay together in a random order, if not all chunks, which begin at ``firsts``, are kept."""
+    sizes = np.diff(firsts)
+    return 1 if len(sizes) <= kept else max(1, int(sizes.max()) // _VISITS)
+
+
 class Chunks:
     """Chunks of an array, the last of which are kept, because each slice of a chunk computes or decompresses all of it.
 
@@ -161,6 +170,7 @@ class _ArrayRows:
         self._size = self._file_size()
         self._read = 0
         self._chunks: Chunks | None = None
+        self.block = 1
         chunks = getattr(array, "chunks", None)
         if isinstance(chunks, tuple):
             size = chunks[0]  # for Dask a tuple of the sizes of all chunks
@@ -168,8 +178,9 @@ class _ArrayRows:
             firsts = np.r_[0 : self.rows : size, self.rows] if regular else np.cumsum([0, *size])
             most = int(np.diff(firsts).max(initial=0) * np.prod(array.shape[1:], dtype=np.int64))
             most *= np.dtype(array.dtype).itemsize
+            kept = max(1, _KEPT // max(1, most))
+            self.block = _block(firsts, kept)
             if not regular or most <= _LARGEST:
-                kept = max(1, _KEPT // max(1, most))
                 self._chunks = Chunks(array, firsts, kept, size if regular else self.rows)
 
     def take(self, at: slice | np.ndarray) -> np.ndarray:
@@ -243,7 +254,9 @@ class _ParquetRows:
         kinds = [(name, wider.get(kind.rstrip("0123456789"))) for name, kind in self.form]
         self._wider = {name: kind for name, kind in kinds if kind and name in nulls}
         most = max((group.total_byte_size for group in groups), default=0)
-        self._group = lru_cache(max(2, _KEPT // max(1, most)))(self._read_group)
+        kept = max(2, _KEPT // max(1, most))
+        self._group = lru_cache(kept)(self._read_group)
+        self.block = _block(self._firsts, kept)
 
     def take(self, at: slice | np.ndarray) -> Any:
         """Some rows, as one frame."""
