@@ -526,6 +526,13 @@ def test_a_cyclic_code_that_would_lose_the_sum_is_refused_with_one_that_does_not
     assert cm.codes.CyclicGradientCode(217, 30).amplification == pytest.approx(1)
 
 
+@pytest.mark.filterwarnings("ignore:the code has 8 workers and the engine 4")
+def test_copies_go_to_different_workers_of_an_engine_with_fewer():
+    with Scripted(4, {1: [never()] * 2}) as engine:
+        code = cm.codes.FractionalRepetition(8, 1)
+        assert off(cm.sum(gradient, X, args=(W,), code=code, engine=engine)) < 1e-12
+
+
 def test_an_engine_with_fewer_workers_is_warned_of_and_still_exact():
     with Scripted(4) as engine:
         with pytest.warns(UserWarning, match="a code with 4$") as warned:

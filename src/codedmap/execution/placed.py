@@ -41,7 +41,9 @@ class Placed:
         self.kept: list[Kept] = []
         """The reference to each value; some may be known to be lost."""
         for number, value in enumerate(values):
-            self._where.append(self._living[number % len(self._living)])
+            around, place = divmod(number, len(self._living))
+            # Shifted each time around: copies of a value, often N/2 slots apart, go to different workers.
+            self._where.append(self._living[(place + around) % len(self._living)])
             self.kept.append(engine.keep(self._where[number], value))
 
     def __len__(self) -> int:
