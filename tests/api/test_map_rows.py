@@ -1113,6 +1113,9 @@ def test_units_are_never_lost_silently(pool):
                 cm.map(fn, np.ones(3), engine=pool)
         with pytest.raises(cm.InvalidArgument, match=f"unit of column 'a', {unit}, would"):
             cm.sweep(abs, {"a": [quantities[:1]] * 3}, engine=pool)
+        for known in ((np.ones(3), quantities), (np.ones(3), [quantities[:1]] * 3)):
+            with pytest.raises(cm.InvalidArgument, match=f"known inputs or answers, {unit}"):
+                cm.map(np.sin, np.ones(3), known=known, deadline=9, engine=pool)
         pairs = cm.itemwise(lambda _, q=quantities: [q, q])
         with pytest.raises((cm.InvalidAnswer, RowFailed), match=returned):
             cm.map(pairs, np.ones(3), engine=pool)

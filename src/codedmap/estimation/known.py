@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..coding.operators import as_real
-from ..contracts.inputs import check_order
+from ..contracts.inputs import check_order, check_plain
 from ..contracts.warning import warn_caller
 from ..errors import InvalidAnswer, InvalidArgument, many
 from ..results.trees import entries_of, leaves, map_leaves, parts_of
@@ -35,6 +35,8 @@ class Known:
     def __init__(self, inputs: Any, answers: Any) -> None:
         try:
             (_, rows), (names, given) = _array(inputs), _array(answers)
+        except InvalidArgument:
+            raise
         except ValueError as error:
             raise InvalidArgument(
                 "known inputs and answers must be arrays: all rows must have the same shape"
@@ -129,6 +131,7 @@ def _array(given: Any) -> tuple[tuple[str, ...], np.ndarray]:
         return tuple(columns), np.stack(list(columns.values()), axis=1)
     if np.ma.is_masked(given):
         given = given.astype(np.result_type(given.dtype, np.float16)).filled(np.nan)
+    check_plain(given, "known inputs or answers")
     array, names = np.asarray(given), tuple(map(str, getattr(given, "columns", ())))
     with suppress(TypeError, ValueError):  # a frame of floats and flags, say
         array = array.astype(np.float64) if names else array

@@ -32,9 +32,7 @@ _SLOW = 0.1  # seconds of reading an iterator after which the rows read so far a
 _UNMAP = 32 << 20  # bytes of a memory map that are read before its pages are dropped
 _KEPT = 64 << 20  # bytes of chunks, or row groups, that are kept, since their rows are read in turn
 _LARGEST = 256 << 20  # chunks of Zarr or HDF5 whose rows take more bytes are not kept
-_VISITS = (
-    8  # about how often a chunk is read at most for rows in a random order, if not all are kept
-)
+_VISITS = 8  # times, about, that a chunk is read at most in a random order, if not all are kept
 
 
 def extra(name: str, what: str) -> Any:
