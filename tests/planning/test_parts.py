@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -300,14 +301,38 @@ def test_calls_take_a_time_of_their_own_if_it_is_a_tenth_of_a_rows_for_sure(call
     assert _fitted([Timed(0, 3, 1.0)] * 9, 0.0) == (0.0, 1.0)
 
 
-def test_rows_of_calls_that_have_not_ended_are_slow_if_they_take_longer_than_all_others():
-    """A call of eight rows, that usually take 1 s each and at most 3, has one that takes twice as long as the rest."""
-    each = np.array([1.0, 1.0, 3.0])
-    for seconds, slow in ((9.9, None), (10.1, 6.2), (20.0, 26.0)):
-        timed = [Timed(1, 8, seconds, False), Timed(2, 8, seconds)]
-        found = [*_running(timed, each, float)]
+def test_rows_of_calls_that_have_not_ended_are_slow_if_they_take_longer_than_usual():
+    """A call of eight rows, that usually take 1 s each, has one that takes as long as others that took longer did."""
+    ended = [
+        Timed(2, 1, 1.0),
+        Timed(3, 1, 1.0),
+        Timed(4, 8, 8.0),
+        Timed(5, 8, 11.0),
+        Timed(6, 1, 6.0),
+    ]
+    each = np.array([1.0, 1.0, 1.0, 1.375, 6.0])
+    for seconds, slow in ((8.0, None), (8.1, 5.0), (12.0, 6.0), (20.0, 26.0)):
+        found = [*_running([*ended, Timed(1, 8, seconds, False)], each, float)]
         assert found == ([] if slow is None else [(1, 1, pytest.approx(slow), True)])
     assert [*_running([Timed(1, 1, 0.5, False)], each[:0], float)] == [(1, 1, 1.0, True)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_slow_rows_count_as_often_as_they_are_however_early_one_looks(seed):
+    """One row in ten takes 20 s and not 1 s, and after 40 s many of those still run."""
+    rng = np.random.default_rng(seed)
+    running = [
+        (0.0, 0.0, worker) for worker in range(40)
+    ]  # when a call ends, when it began, and where
+    ended = []
+    while len(ended) < 640:
+        now, began, worker = heapq.heappop(running)
+        ended.append(Timed(worker, 1, now - began))
+        heapq.heappush(running, (now + (20.0 if rng.random() < 0.1 else 1.0), now, worker))
+    ended = ended[40:]  # the first take no time
+    assert np.mean([call.seconds for call in ended]) < 0.8 * 2.9
+    still = [Timed(worker, 1, now - began, False) for _, began, worker in running]
+    assert Measured([*ended, *still], 40, 0, 0, 0.0).mean == pytest.approx(2.9, rel=0.12)
 
 
 def test_workers_differ_in_speed_by_what_is_more_than_chance():

@@ -27,8 +27,9 @@ Times = Callable[[Call, float], Ending]
 class Measured:
     """Times drawn from calls that were timed; each worker has its own speed.
 
-    If a call still runs after the usual time of its rows, one of them is taken to need twice the rest of its time. Workers
-    have different speeds as far as they differ beyond chance: medians of few calls are shrunk towards that of all. With
+    If a call still runs after the usual time of its rows, one of them is taken to be slow. It needs as long as the slow rows
+    of ended calls that took longer do on average, or twice its time so far if there are none. Workers have different speeds
+    as far as they differ beyond chance: medians of few calls are shrunk towards that of all. With
     ``batches`` a call may take a time of its own, whatever its rows, like a call of a model. If it does, times of calls are
     drawn, and else times of rows.
 
@@ -140,12 +141,18 @@ def _fitted(calls: Sequence[Timed], errors: float) -> tuple[float, float]:
 def _running(
     timed: Sequence[Timed], each: np.ndarray, usual: Callable[[int], float]
 ) -> Iterator[Timed]:
-    """The slow row of each call that still runs after the usual time of its rows; ``each``: times of ended calls."""
-    middle, most = (float(np.median(each)), float(each.max())) if len(each) else (0.0, 0.0)
-    for call in timed:
-        rest = call.seconds - (usual(call.rows) - usual(1)) * middle
-        if not call.ended and rest > most * usual(1):
-            yield Timed(call.worker, 1, 2.0 * rest)
+    """The slow row of each call that still runs after the usual time of its rows; ``each``: times of ended calls.
+
+    Left out, or counted by the time so far, it would make rows seem faster the earlier one looks (Kaplan and Meier,
+    Nonparametric Estimation from Incomplete Observations, JASA 53(282), 1958).
+    """
+    middle = float(np.median(each)) if len(each) else 0.0
+    rests = np.array([call.seconds - (usual(call.rows) - usual(1)) * middle for call in timed])
+    ended = rests[[call.ended for call in timed]]
+    for call, rest in zip(timed, rests.tolist(), strict=True):
+        if not call.ended and rest > middle * usual(1):
+            longer = ended[ended > rest]
+            yield Timed(call.worker, 1, float(longer.mean()) if len(longer) else 2.0 * rest)
 
 
 def _speeds(workers: Sequence[Hashable], each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
