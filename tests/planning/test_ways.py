@@ -83,7 +83,10 @@ def test_a_tolerance_is_of_estimated_rows_in_their_unit():
     known = pilot()
     loose, tight = (plan(known, tolerance=share * deviation, codes=[]) for share in (0.2, 1e-9))
     assert loose.rows[0].scheme == "estimates at a deadline"
+    assert loose.asked == pytest.approx(0.2, rel=0.1)
+    assert loose.advice.endswith("Worth it.")
     assert tight.rows[0].exact == 1.0
+    assert plan(pilot(inputs=TEXT), tolerance=0.2, codes=[], spent=lambda: 4.0).asked == 0.05
 
 
 def test_within_a_deadline_the_error_is_as_small_as_there_is_time_for():
@@ -100,6 +103,9 @@ def test_within_a_deadline_the_error_is_as_small_as_there_is_time_for():
     early = plan(pilot(), deadline=0.5, codes=[])  # when no row has an answer
     assert [row.scheme for row in early.rows] == ["exact with hedging"]
     assert "too few rows are answered within 0.5 s" in str(early)
+    text = plan(pilot(inputs=TEXT), deadline=0.5 * exact.seconds, codes=[], spent=lambda: 4.0)
+    for known, in_time in ((slow, True), (found, True), (early, False), (text, False)):
+        assert ("no way of known error ends within" in str(known)) != in_time
 
 
 def test_times_are_those_of_the_scheduler_with_these_calls():
@@ -252,7 +258,7 @@ def test_a_worker_that_is_slower_is_slow_in_virtual_time_too():
     assert max(even._speeds) < 1.5  # what chance does
 
 
-def test_a_call_that_has_not_ended_counts_if_it_runs_longer_than_all_others():
+def test_a_call_that_has_not_ended_counts_if_it_runs_longer_than_usual():
     timed = [Timed(n, 1, 1.0) for n in range(10)]
     still = Measured([*timed, Timed(10, 1, 0.5, False)], 4, 0, 0, 0.0)
     hangs = Measured([*timed, Timed(10, 1, 20.0, False)], 4, 0, 0, 0.0)

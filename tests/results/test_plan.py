@@ -54,6 +54,16 @@ def test_sentences_come_first_then_the_table_then_what_was_not_looked_at():
             "More than 5 %.",
         ),
         (
+            [replace(LATE, errors=(0.01, 0.08)), EXACT],
+            "Exact with hedging: 4.4 s. Estimates at a deadline at 4.1 s: 1 to 8 % error, 0.9 calls a row. "
+            "Perhaps more than 5 %.",
+        ),
+        (
+            [EXACT, replace(CODED, error=0.04)],
+            "Exact with hedging: 4.4 s. KernelCode: 2.0 s, 4 % error, 1.3 calls a row. Perhaps more than the 5 % "
+            "allowed. Not worth it.",
+        ),
+        (
             [EXACT, CODED],
             "Exact with hedging: 4.4 s. KernelCode: 2.0 s, 9 % error, 1.3 calls a row. More than the 5 % allowed. "
             "Not worth it.",

@@ -20,7 +20,7 @@ from ..contracts.memory import check_memory
 from ..errors import CodedmapError, InvalidArgument
 from ..execution.missing import COMPUTING
 from ..latency import LatencyModel
-from ..results.plan import Plan, PlanRow
+from ..results.plan import WIDE, Plan, PlanRow, cautious_error
 from .errors import Errors, Expected
 from .pilot import Pilot
 from .replays import CALL, Coded, Exact, every_set, exact_share, run_coded, run_exact
@@ -41,10 +41,7 @@ _STEP = 1.1  # factor between two shares of rows with an answer that are looked 
 _AS_FAST = 1.1  # factor by which a way must be faster than exact with hedging to be chosen
 _NOTHING = 0.05  # seconds by which a way must be faster than exact with hedging to be chosen
 _LATE = 5  # by default codes do without one of so many workers
-_WIDE = 2.0  # ratio of the ends of an error above which it is shown as a range
 _SMALL = 1e-3  # smaller lower ends of errors count as this where errors may be ranges
-_CAUTION = 0.8
-"""How far towards the upper end of its range an error must still be small enough: true ones lie beyond in 4 of 100."""
 _ROUGH = 2.5  # factor by which errors of codes with estimates of their own are uncertain
 _SHORTEST = 2.0  # seconds of the shortest job with time for estimates: a tenth of it is enough
 _ESTIMATED = 2e-5  # seconds of one estimate among very many
@@ -137,9 +134,16 @@ class _Ways:
         best = self._best(ways)
         ways.sort(key=lambda way: (way is not best, way.seconds))
         self._note_unknown()
+        if ask.deadline is not None and best.latest > ask.deadline:
+            self.remarks.append(
+                f"no way of known error ends within {ask.deadline:.2g} s at the latest: allow more time, or give more workers"
+            )
+        deviation, allowed = self.errors.deviation, ask.error
+        if ask.tolerance is not None and deviation > 0.0:
+            allowed = ask.tolerance / deviation
         return Plan(
-            tuple(ways), ask.rows, ask.workers, self.late, self.errors.deviation, ask.error, self.pilot.answered,
-            self.timed, self.spent(), tuple(self.remarks),
+            tuple(ways), ask.rows, ask.workers, self.late, deviation, allowed, self.pilot.answered, self.timed,
+            self.spent(), tuple(self.remarks),
         )  # fmt: skip
 
     def _note_unknown(self) -> None:
@@ -279,13 +283,7 @@ class _Ways:
 
     def _allowed(self, row: PlanRow) -> bool:
         """Whether the error of a way is small enough, with some caution if it is uncertain."""
-        ask, error = self.ask, row.error
-        if math.isnan(error):
-            return False
-        if row.errors is not None:
-            error = error ** (1.0 - _CAUTION) * row.errors[1] ** _CAUTION
-        elif row.exact < 1.0:
-            error *= _WIDE ** (_CAUTION / 2.0)
+        ask, error = self.ask, cautious_error(row)
         if ask.tolerance is not None:
             estimated = error / math.sqrt(1.0 - row.exact) if row.exact < 1.0 else 0.0
             return estimated * self.errors.deviation <= ask.tolerance
@@ -336,5 +334,5 @@ class _Ways:
 
 def _range(error: Expected) -> tuple[float, float] | None:
     """The ends of the range of an error, if they are far apart."""
-    wide = error.high > _WIDE * max(error.low, _SMALL)
+    wide = error.high > WIDE * max(error.low, _SMALL)
     return (error.low, error.high) if wide else None

@@ -15,6 +15,9 @@ _EXACT = "exact with hedging"
 _LEAST = 1e-3  # smallest error that is shown as a number, in standard deviations of the outputs
 _SHORTEST = 1e-3  # seconds of the shortest time that is shown as a number
 _WIDEST = 20.0  # ratio of the ends of an error above which only the upper one is shown
+WIDE = 2.0  # ratio of the ends of an error above which it is shown as a range
+_CAUTION = 0.8
+"""How far towards the upper end of its range an error must still be small enough: true ones lie beyond in 4 of 100."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,16 +107,21 @@ class Plan(Shown):
         if best.scheme != _EXACT:
             exact = next((row for row in self.rows if row.scheme == _EXACT), None)
             first = "" if exact is None else f"{_sentence(exact)} "
-            within = best.error <= self.asked  # False if a deadline leaves no time for less
-            worth = "Worth it." if within else f"More than {_percent(self.asked)}."
-            return f"{first}{_sentence(best)} {worth}"
+            worth = self._excess(best) or " Worth it."  # a deadline may leave no time for less
+            return f"{first}{_sentence(best)}{worth}"
         near = [row for row in self.rows if row.error <= self.asked and row.seconds < best.seconds]
         others = near or [row for row in self.rows[1:] if not math.isnan(row.error)]
         if not others:
             return f"{_sentence(best)}"
         other = min(others, key=lambda row: row.seconds)
-        why = "" if other.error <= self.asked else f" More than the {_percent(self.asked)} allowed."
-        return f"{_sentence(best)} {_sentence(other)}{why} Not worth it."
+        return f"{_sentence(best)} {_sentence(other)}{self._excess(other, ' the', ' allowed')} Not worth it."
+
+    def _excess(self, row: PlanRow, before: str = "", after: str = "") -> str:
+        """That the error of a way is larger than allowed, or may be; empty if it is not."""
+        if cautious_error(row) <= self.asked:
+            return ""
+        more = "Perhaps more" if row.error <= self.asked else "More"
+        return f" {more} than{before} {_percent(self.asked)}{after}."
 
     def __str__(self) -> str:
         head = (
@@ -163,6 +171,13 @@ class Plan(Shown):
         ax.set_ylim(0.0, 1.1 * max((row.seconds for row in drawn), default=1.0))
         ax.legend()
         return ax
+
+
+def cautious_error(row: PlanRow) -> float:
+    """The error of a way, with some caution if it is uncertain."""
+    if row.errors is not None:
+        return float(row.error ** (1.0 - _CAUTION) * row.errors[1] ** _CAUTION)
+    return row.error if row.exact == 1.0 else row.error * WIDE ** (_CAUTION / 2.0)
 
 
 def _sentence(row: PlanRow) -> str:
