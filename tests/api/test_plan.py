@@ -152,6 +152,23 @@ def test_text_frames_and_records():
         assert schemes_of(plan) == {"exact with hedging"}  # a code would hand over arrays
 
 
+def test_codes_that_mix_are_no_ways_where_answers_are_integers(monkeypatch):
+    """Neither is any while some rows have no answer."""
+    engine = Virtual(4)
+    engine.install(monkeypatch)
+    monkeypatch.setattr(ways, "_MOST", 10)
+
+    def level(batch):
+        engine.sleep(0.04 * len(batch))
+        return np.rint(9 * batch[:, 0]).astype(int)
+
+    plan = cm.plan(level, X, engine=engine)
+    assert plan.computed < len(X)
+    assert schemes_of(plan) == {"exact with hedging", "estimates at a deadline", "copies"}
+    result = cm.map(level, X, code="auto", engine=engine)
+    assert schemes_of(result.plan) <= schemes_of(plan)
+
+
 def test_a_function_of_several_inputs():
     with Scripted(4) as engine:
         plan = cm.plan(lambda a, b: a + b, (X[:, 0], X[:, 1]), engine=engine)

@@ -93,7 +93,8 @@ class _Piloted(RowsJob):
     def _pilot(self) -> Pilot:
         """The answers and call times so far."""
         exact = self._rows.status == Status.EXACT
-        values = self.values.values(~exact)
+        # NaN in rows without an answer would make floats of integers, which codes that mix do not take.
+        values = self.values.values(np.zeros_like(exact))
         timed = [
             Timed(call.worker, len(call.rows), call.seconds, call.outcome in ("answered", "late"))
             for call in self.calls
