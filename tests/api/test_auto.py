@@ -189,6 +189,24 @@ def test_a_plan_is_followed_while_calls_still_run(monkeypatch):
     assert 1.0 < engine.now < 2.0
 
 
+@pytest.mark.parametrize("share", [0.65, 0.9])
+def test_a_plan_that_wants_most_rows_is_followed_as_well(share, slow, plans, monkeypatch):
+    """Not only one that wants at most three fifths of them, after which else no plan is made."""
+    real = jobs.planned
+
+    def wanting(*given, **named):
+        plan = real(*given, **named)
+        best = replace(plan.rows[0], scheme="wanting", code=None, deadline=1.0, exact=share)
+        return replace(plan, rows=(best,))
+
+    monkeypatch.setattr(jobs, "planned", wanting)
+    fn, engine, _ = slow
+    result = cm.map(fn, X, code="auto", engine=engine, hedge=None, chunk=1)
+    assert result.outcome is cm.Outcome.SHARE
+    assert 0.95 * share <= result.exact.mean() <= share + 0.03
+    assert [made.pilot.answered for made in plans][:4] == [20, 40, 80, 160]
+
+
 @pytest.mark.parametrize(("slower", "left"), [(1, 0.2), (200, 10.0)])
 def test_estimates_have_the_last_tenth_of_the_time(slow, slower, left, monkeypatch):
     fn, engine, _ = slow

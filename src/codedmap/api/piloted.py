@@ -198,6 +198,8 @@ class PlannedRows(_Piloted):
         self._planning: Future[Plan] | None = None
         self._next = max(_FEWEST, math.ceil(_FIRST * self._question.rows))
         """Answered rows from which on the next plan is made."""
+        self._last = max(_FEWEST, _LAST * self._question.rows)
+        """Answered rows after which no further plan is made."""
         self._code: Code | None = None
 
     def then(self) -> MapJob | None:
@@ -225,7 +227,7 @@ class PlannedRows(_Piloted):
 
     def _plan_if_due(self) -> None:
         if self._planning is None:
-            if self._next <= self.counts[0] <= max(_FEWEST, _LAST * self._question.rows):
+            if self._next <= self.counts[0] <= self._last:
                 self._planning = self._start_plan()
         elif self._planning.done():
             plan, self._planning = self._planning.result(), None
@@ -263,6 +265,7 @@ class PlannedRows(_Piloted):
                 self._stop_calls()
                 return
             wanted = min(wanted, best.exact * rows)
+            self._last = rows  # what is recommended is done, or found to be not worth it
         self._next = math.ceil(max(wanted, _CLOSE * answered))
 
 
