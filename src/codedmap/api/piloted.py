@@ -19,7 +19,6 @@ from ..contracts.stopping import Outcome, Share
 from ..errors import NotEnoughAnswers
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
-from ..execution.missing import COMPUTING
 from ..execution.task import Batch
 from ..execution.uncoded import RowsJob
 from ..planning.pilot import Pilot, Timed
@@ -35,7 +34,6 @@ _FIRST, _FEWEST = 0.05, 5  # share of all rows, and number of rows, answered bef
 _MORE = 2.0  # factor by which answered rows grow from one plan to the next
 _PLANNING = 0.02  # share of the job's time that a plan may take while the job goes on
 _CLOSE = 1.05  # factor by which a planned number of answers must exceed the present one
-_ESTIMATING = 0.2  # seconds that estimates have at least
 _LAST = 0.6  # share of answered rows from which on no further plan is made
 _POLL = 0.02  # seconds between two looks whether a plan is ready
 _ALIKE = 1e-3  # standard deviations of an output by which two answers to one row may differ
@@ -69,8 +67,7 @@ class _Piloted(RowsJob):
         return 0.0 if self._began is None else self.seconds - self._began
 
     def _stop_calls(self) -> None:
-        """End the calls, and leave a tenth of the time until then for estimates."""
-        self._deadline = self.seconds + max(_ESTIMATING, self.seconds * (1.0 / COMPUTING - 1.0))
+        """End the calls."""
         done, rows = self.counts[0], len(self._rows.status)
         self._stop = Share((done - 0.5) / rows)
         self.scheduler.job = replace(self.scheduler.job, stop=self._stop)
