@@ -77,7 +77,7 @@ class Clock:
         timers = SimpleNamespace(**{**vars(threading), "Timer": Timer})
         monkeypatch.setattr("codedmap.testing.threading", timers)
         read = lambda: own.now  # noqa: E731
-        clock = SimpleNamespace(monotonic=read, perf_counter=read, time=read)
+        clock = SimpleNamespace(monotonic=read, perf_counter=read, thread_time=read, time=read)
         for module in ("execution.live", "execution.task", "api.map", "api.piloted", "api.plan"):
             monkeypatch.setattr(f"codedmap.{module}.time", clock)
 

@@ -33,6 +33,7 @@ _PLENTY, _PLENTY_CALLS = 1000, 200  # answered rows and calls that together are 
 _FIRST, _FEWEST = 0.05, 5  # share of all rows, and number of rows, answered before the first plan
 _MORE = 2.0  # factor by which answered rows grow from one plan to the next
 _PLANNING = 0.02  # share of the job's time that a plan may take while the job goes on
+_SHARED = 4.0  # factor by which it may take longer if the processor does other work as well
 _CLOSE = 1.05  # factor by which a planned number of answers must exceed the present one
 _LAST = 0.6  # share of answered rows from which on no further plan is made
 _POLL = 0.02  # seconds between two looks whether a plan is ready
@@ -240,10 +241,13 @@ class PlannedRows(_Piloted):
         expected = ask.rows * self._elapsed / max(1, answered)
         budget = max(LEAST, _PLANNING * expected)
 
-        def spent() -> float:  # a plan is of no use once the job has ended
-            return budget if self.ended else time.perf_counter() - begun
-
         def plan() -> Plan:
+            working = time.thread_time()
+
+            def spent() -> float:  # a plan is of no use once the job has ended
+                clock, processor = time.perf_counter() - begun, time.thread_time() - working
+                return budget if self.ended else max(processor, clock / _SHARED)
+
             made = planned(ask, pilot, budget=budget, spent=spent)
             return replace(made, seconds=time.perf_counter() - begun)
 
