@@ -98,6 +98,29 @@ def test_so_many_rows_are_computed_as_there_is_time_for(options, computed, monke
     assert one.seconds < 0.1  # of this time, in which planning takes none
 
 
+@pytest.mark.parametrize("start", [0.0, 5.0])
+def test_what_first_calls_load_allows_a_plan_no_more_time(start, monkeypatch):
+    engine = Virtual(4)
+    engine.install(monkeypatch)
+    monkeypatch.setattr(ways, "_MOST", 2)
+    budgets, real, first = [], piloted.planned, iter([start] * 4)
+
+    def planned(*given, budget, spent):
+        budgets.append((budget, spent()))
+        return real(*given, budget=budget, spent=spent)
+
+    def fn(batch):
+        engine.sleep(0.04 * len(batch) + next(first, 0.0))
+        return smooth(batch)
+
+    monkeypatch.setattr(piloted, "planned", planned)
+    plan = cm.plan(fn, X, engine=engine)
+    [(budget, spent)] = budgets
+    assert 0.3 <= budget <= 0.6  # the job takes 3 s
+    assert spent < budget
+    assert start <= plan.seconds < start + budget
+
+
 def test_a_sample_ends_in_time_where_all_workers_stall(monkeypatch):
     engine = Virtual(4, lambda worker, had: 0.0 if had < 7 else 1e6)
     engine.install(monkeypatch)

@@ -21,7 +21,7 @@ from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.task import Batch
 from ..execution.uncoded import RowsJob
-from ..planning.pilot import Pilot, Timed
+from ..planning.pilot import Pilot, Timed, warm
 from ..planning.ways import LEAST, Question, budget_of, planned
 from ..results.map_result import MapResult
 from ..results.plan import Plan
@@ -88,23 +88,32 @@ class _Piloted(RowsJob):
         self._second_answer = row, future
         self.beside.append(future)
 
-    def _pilot(self) -> Pilot:
-        """The answers and call times so far."""
-        exact = self._rows.status == Status.EXACT
-        # NaN in rows without an answer would make floats of integers, which codes that mix do not take.
-        values = self.values.values(np.zeros_like(exact))
+    def _timed(self) -> list[Timed]:
+        """The calls that have begun."""
         timed = [
             Timed(call.worker, len(call.rows), call.seconds, call.outcome in ("answered", "late"))
             for call in self.calls
             if call.outcome in ("answered", "late", "abandoned") and len(call.rows)
         ]
-        timed += [Timed(call.worker, call.groups, seconds, False) for call, seconds in self.waiting]
+        return timed + [
+            Timed(call.worker, call.groups, seconds, False) for call, seconds in self.waiting
+        ]
+
+    def _loading(self) -> float:
+        """Seconds that the first call of each worker took longer, because it loaded or compiled something."""
+        return warm(self._timed())[1]
+
+    def _pilot(self) -> Pilot:
+        """The answers and call times so far."""
+        exact = self._rows.status == Status.EXACT
+        # NaN in rows without an answer would make floats of integers, which codes that mix do not take.
+        values = self.values.values(np.zeros_like(exact))
         remark = self._disagreement(values, exact)
         pilot = Pilot.of(
             self._rows.inputs,
             exact,
             values,
-            timed,
+            self._timed(),
             overhead=self.scheduler.overhead,
             remarks=(remark,) if remark else (),
             batches=self.scheduler.job.batches,
@@ -150,29 +159,30 @@ class Sample(_Piloted):
                 f"{answered} of {len(self._rows.status)} rows of the sample were answered, because {outcome.value}: "
                 "start more workers, or call fn on these rows to see what is wrong"
             )
-        begun, calls = time.perf_counter(), self._elapsed
-        budget = self._allowed(answered)
+        loading = self._loading()
+        begun, calls = time.perf_counter(), self._elapsed - loading
+        budget = self._allowed(answered, calls)
         if self._second_answer is not None:
             with suppress(Exception):  # an answer that is late or failed is not compared
                 self._second_answer[1].result(timeout=max(0.0, budget - calls) / 4.0)
-        return planned(
+        plan = planned(
             self._question,
             self._pilot(),
             budget=budget,
             spent=lambda: calls + time.perf_counter() - begun,
         )
+        return replace(plan, seconds=plan.seconds + loading)
 
-    def _allowed(self, answered: int) -> float:
-        """Seconds that planning may take, calls included."""
+    def _allowed(self, answered: int, elapsed: float) -> float:
+        """Seconds that planning may take, calls included, if so many rows were answered in the seconds that elapsed."""
         if self._budget is not None:
             return self._budget
         ask = self._question
-        seconds = self._elapsed * self.engine.workers / ask.workers
-        return budget_of(ask.rows, answered, seconds)
+        return budget_of(ask.rows, answered, elapsed * self.engine.workers / ask.workers)
 
     def _plan_if_due(self) -> None:
         answered = self.counts[0]
-        due = _CALLS * self._allowed(answered)
+        due = _CALLS * self._allowed(answered, self._elapsed)
         plenty = answered >= _PLENTY and self.answers >= _PLENTY_CALLS
         if self._elapsed >= due or plenty:
             self._stop_calls()
@@ -238,7 +248,7 @@ class PlannedRows(_Piloted):
     def _start_plan(self) -> Future[Plan]:
         answered, begun = self.counts[0], time.perf_counter()
         ask, pilot = self._question, self._pilot()
-        expected = ask.rows * self._elapsed / max(1, answered)
+        expected = ask.rows * (self._elapsed - self._loading()) / max(1, answered)
         budget = max(LEAST, _PLANNING * expected)
 
         def plan() -> Plan:

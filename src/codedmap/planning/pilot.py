@@ -74,7 +74,7 @@ class Pilot:
             text = f"{(~sound).sum()} of {len(sound)} answers are not finite"
             remarks = (*remarks, text)
             points = answers = nothing
-        timed, cold = _warm(timed)
+        timed, cold = warm(timed)
         if cold:
             text = f"the first call of each worker took {cold:.3g} s more than others, which is left out"
             remarks = (*remarks, text)
@@ -109,7 +109,7 @@ def first_and_later(calls: Sequence[Timed]) -> tuple[list[Timed], list[Timed]]:
     return first, later
 
 
-def _warm(timed: Sequence[Timed]) -> tuple[Sequence[Timed], float]:
+def warm(timed: Sequence[Timed]) -> tuple[Sequence[Timed], float]:
     """Calls without the first of each worker, if these load or compile something, and the seconds of that, else 0."""
     first, later = first_and_later(timed)
     each = [call.seconds / call.rows for call in later if call.ended]
