@@ -263,6 +263,11 @@ def test_a_function_that_ends_its_process_is_one_clear_error():
     assert isinstance(caught.value.__cause__, WorkerCrashed)
 
 
+def test_calls_that_crashed_are_said():
+    with Scripted(4, {0: [cm.testing.crash()]}) as engine:
+        assert "1 call crashed: " in str(cm.plan(smooth, X, engine=engine))
+
+
 def test_a_function_that_raises_is_named_with_its_row():
     def fails(batch):
         raise ValueError("no weights")

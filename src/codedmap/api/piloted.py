@@ -16,7 +16,7 @@ import numpy as np
 from ..contracts.code import Code
 from ..contracts.engine import Reply, members_of
 from ..contracts.stopping import Outcome, Share
-from ..errors import NotEnoughAnswers
+from ..errors import NotEnoughAnswers, many
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.task import Batch
@@ -109,13 +109,18 @@ class _Piloted(RowsJob):
         # NaN in rows without an answer would make floats of integers, which codes that mix do not take.
         values = self.values.values(np.zeros_like(exact))
         remark = self._disagreement(values, exact)
+        remarks = [remark] if remark else []
+        if self.crashed:
+            remarks.append(
+                f"{many(self.crashed, 'call')} crashed: the times leave out what such calls cost"
+            )
         pilot = Pilot.of(
             self._rows.inputs,
             exact,
             values,
             self._timed(),
             overhead=self.scheduler.overhead,
-            remarks=(remark,) if remark else (),
+            remarks=tuple(remarks),
             batches=self.scheduler.job.batches,
         )
         return replace(pilot, copied=False, mixed=False) if remark else pilot
