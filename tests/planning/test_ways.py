@@ -93,6 +93,8 @@ def test_within_a_deadline_the_error_is_as_small_as_there_is_time_for():
     exact = way(plan(pilot(inputs=TEXT), codes=[]), "exact with hedging")
     slow = plan(pilot(), deadline=2 * exact.p99, codes=[])
     assert slow.rows[0].scheme == "exact with hedging"
+    at_deadline = way(slow, "estimates at a deadline")  # when all rows have an answer
+    assert (at_deadline.exact, at_deadline.error, at_deadline.errors) == (1.0, 0.0, None)
     found = plan(pilot(), deadline=0.6 * exact.seconds, codes=[])
     assert found.options == {"deadline": 0.6 * exact.seconds}
     assert found.rows[0].exact == pytest.approx(0.54, abs=0.08)

@@ -59,6 +59,10 @@ def test_sentences_come_first_then_the_table_then_what_was_not_looked_at():
             "Perhaps more than 5 %.",
         ),
         (
+            [replace(LATE, exact=1.0, error=0.0, errors=(0.0, 0.3)), EXACT],
+            "Exact with hedging: 4.4 s. Estimates at a deadline at 4.1 s: < 30 % error, 0.9 calls a row. Worth it.",
+        ),
+        (
             [EXACT, replace(CODED, error=0.04)],
             "Exact with hedging: 4.4 s. KernelCode: 2.0 s, 4 % error, 1.3 calls a row. Perhaps more than the 5 % "
             "allowed. Not worth it.",

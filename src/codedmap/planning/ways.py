@@ -174,7 +174,8 @@ class _Ways:
         ask = self.ask
         if not self.errors.known:
             return
-        share, found = 1.0, None
+        # By a deadline all rows may be answered; without one that would be no estimate.
+        share, found = 1.0 if ask.deadline is None else _STEP, None
         while (share := share / _STEP) * ask.rows >= max(2.0, self.errors.fewest):
             seconds = float(np.median(self.jobs.answered(share))) / COMPUTING
             at = ask.deadline or seconds
@@ -183,7 +184,8 @@ class _Ways:
                 break
             if ask.deadline is not None and seconds > ask.deadline:
                 continue
-            error = self._of_share(share)
+            spare = at / seconds if share == 1.0 else 1.0  # by which all rows may take longer
+            error = self._of_share(spare * share)
             calls = min(1.0, share + ask.workers / ask.rows)
             row = PlanRow(
                 "estimates at a deadline", None, at, at, at, calls, share, error.error, None, _range(error)
@@ -203,12 +205,16 @@ class _Ways:
             )
 
     def _of_share(self, share: float) -> Expected:
-        """Errors if this share of the rows is answered; the range allows for uncertain times of calls."""
+        """Errors if this share of the rows is answered, which may be more than all of them.
+
+        The range allows for uncertain times of calls.
+        """
         times = self.times
-        most = min(1.0, share * (1.0 + times.doubt))
+        most = share * (1.0 + times.doubt)
         least = share / (1.0 + times.doubt + self.few * times.unseen)
         low, middle, high = (
-            self.errors.of(one * self.ask.rows).of_share(1.0 - one) for one in (most, share, least)
+            self.errors.of(one * self.ask.rows).of_share(1.0 - one)
+            for one in (min(1.0, most), min(1.0, share), min(1.0, least))
         )
         return Expected(middle.error, low.low, high.high)
 
@@ -294,7 +300,9 @@ class _Ways:
         exact, deadline = rows[0], self.ask.deadline
         if deadline is not None:
             in_time = [r for r in rows if r.latest <= deadline and not math.isnan(r.error)]
-            return min(in_time, key=lambda row: (row.error, row.calls), default=exact)
+            return min(
+                in_time, key=lambda row: (row.error, row is not exact, row.calls), default=exact
+            )
         # If times are ranges, the slow end of another way has to be faster than the fast end of this one.
         least = exact.seconds if exact.range is None else exact.range[0]
         faster = []

@@ -189,7 +189,7 @@ def _sentence(row: PlanRow) -> str:
         if row.deadline is not None
         else f"{name}: {_time(row)}"
     )
-    if row.exact == 1.0:
+    if row.exact == 1.0 and row.errors is None:
         error = "exact"
     else:
         error = "unknown error" if math.isnan(row.error) else f"{_error(row)} error"
