@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RBFInterpolator
@@ -636,3 +637,10 @@ def test_a_positive_output_of_many_orders_is_estimated_by_its_logarithm():
         assert ("of the logarithm" in found.methods[0]) == (shift == 0.0)
     found = estimates(inputs[:150], answers[:150], inputs[150:])
     assert error(found.values, answers[150:]) < 1e-4 * answers.std()
+
+
+def test_estimates_are_made_after_an_import_that_was_interrupted(monkeypatch):
+    """Ctrl-C in the first half second: what SciPy had loaded is no attribute of what is imported the next time."""
+    monkeypatch.delattr(scipy.linalg, "lapack")
+    x = np.random.default_rng(0).random((40, 3))
+    assert np.isfinite(estimates(x, wave(x)[:, None], x[:5] + 0.01).values).all()

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,8 @@ def import_what_is_used() -> None:
     """Have SciPy import the parts that quick estimates need, which it does at their first use and takes some tenths of a second."""
     for part in ("linalg", "optimize", "sparse", "spatial", "special"):
         getattr(scipy, part)
+    # An import that is made again after Ctrl-C does not name what the first one had loaded.
+    scipy.linalg.lapack = import_module("scipy.linalg.lapack")
 
 
 def _estimates(known: Points, answers: np.ndarray) -> Estimates:
