@@ -22,6 +22,7 @@ from codedmap.estimation.candidates import (
     by_neighbours,
     by_plane,
     combined,
+    mixed,
 )
 from codedmap.estimation.gaussian import Kernel, squared
 from codedmap.estimation.points import Points
@@ -138,6 +139,38 @@ def test_neighbours_that_are_all_to_one_side_are_further_off_the_further_they_ar
 def candidate(left, values, variance=1.0) -> Candidate:
     means = np.concatenate([left, values])
     return Candidate((f"{variance:g}",), np.ones(1), means, np.full(len(means), variance))
+
+
+def test_of_many_outputs_each_has_its_own_weighted_mean_of_two_estimates():
+    """Estimates that are as good, but whose errors differ, are nearer together; one that is far better is taken alone."""
+    rng = np.random.default_rng(0)
+    targets, sizes = rng.normal(size=(400, 4)), np.array([0.3, 0.3, 1e-6, 0.3])
+    one = Candidate(
+        ("one",) * 4,
+        np.ones(3),
+        np.vstack([targets + sizes * rng.normal(size=(400, 4)), np.zeros((6, 4))]),
+        np.full((406, 4), 0.09),
+    )
+    outputs, others = np.array([3, 1, 2]), np.array([0.3, 1e-6, 0.3])
+    means = np.vstack([targets[:, outputs] + others * rng.normal(size=(400, 3)), np.ones((6, 3))])
+    other = Candidate(("other",) * 3, np.ones(3), means.copy(), np.full((406, 3), 0.16))
+    before = one.means.copy()
+    found = mixed(one, outputs, other, targets)
+    assert found.names[:3] == ("one", "other", "one")
+    weight = found.means[-1, 3]
+    assert 0.4 < weight < 0.6
+    assert found.names[3] == f"other ({weight:.0%}) + one"
+    np.testing.assert_allclose(
+        found.means[:, 3], weight * means[:, 0] + (1.0 - weight) * before[:, 3]
+    )
+    np.testing.assert_array_equal(found.means[:, [0, 2]], before[:, [0, 2]])
+    np.testing.assert_allclose(found.means[:, 1], means[:, 1])
+    assert (found.variances[:, :3] == [0.09, 0.16, 0.09]).all()
+    # As in a mixture of both: less certain where they differ.
+    spread = weight * 0.16 + (1.0 - weight) * 0.09
+    spread += weight * (1.0 - weight) * (means[:, 0] - before[:, 3]) ** 2
+    np.testing.assert_allclose(found.variances[:, 3], spread)
+    assert np.sqrt(found.squares(targets)[3]) < 0.8 * 0.3
 
 
 def test_candidates_whose_errors_differ_are_combined():

@@ -79,6 +79,33 @@ def with_columns(
     return replace(whole, names=tuple(names))
 
 
+def mixed(
+    whole: Candidate, outputs: np.ndarray, found: Candidate, targets: np.ndarray
+) -> Candidate:
+    """The ``whole`` (n, q), changed in place to a weighted mean of it and of what was ``found`` of some ``outputs`` (k,) int.
+
+    The mean that is nearest to the ``targets`` (l, q), answers that are left out.
+    """
+    one = whole.means[:, outputs]
+    apart = found.means - one
+    along = apart[: len(targets)]
+    sizes = np.maximum((along**2).sum(axis=0), 1e-300)
+    off = targets[:, outputs] - one[: len(targets)]
+    weights = (along * off).sum(axis=0) / sizes
+    weights[weights < _NONE] = 0.0
+    weights[weights > 1.0 - _NONE] = 1.0
+    names = list(whole.names)
+    for output, name, weight in zip(outputs.tolist(), found.names, weights.tolist(), strict=True):
+        if weight == 1.0:
+            names[output] = name
+        elif weight:
+            names[output] = f"{name} ({weight:.0%}) + {names[output]}"
+    whole.means[:, outputs] += weights * apart
+    whole.variances[:, outputs] *= 1.0 - weights
+    whole.variances[:, outputs] += weights * (found.variances + (1.0 - weights) * apart**2)
+    return replace(whole, names=tuple(names))
+
+
 def averages(known: Points, scaled: np.ndarray, scales: np.ndarray) -> list[Candidate]:
     """Means of neighbours, if there is time, and of all answers."""
     if known.hurried:

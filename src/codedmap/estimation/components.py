@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from .candidates import Candidate, beside, by_mean, with_columns
+from .candidates import Candidate, beside, by_mean, mixed
 from .conditioning import EXACT_QUICKLY, conditioned, nearest_kernel
 from .gaussian import AGAIN, Fitted, Kernel, likeliest
 from .models import ENOUGH
-from .one_output import CLOSE, POOR, each_alone
+from .one_output import POOR, each_alone
 from .points import Points
 from .space import decomposed
 
@@ -63,14 +63,7 @@ def poor_alone(known: Points, scaled: np.ndarray, zeros: np.ndarray, whole: Cand
     if many or not len(poor) or known.time_left() < ENOUGH * len(poor):
         return whole
     found = beside(each_alone(known, scaled[:, poor], len(poor), zeros[poor]))
-    own = found.squares(targets[:, poor])
-    nearer = own < squares[poor]
-    # Where both are nearly as good, either may be the right one.
-    near = np.maximum(own, squares[poor]) < CLOSE**2 * np.minimum(own, squares[poor])
-    differences = 0.5 * (found.means - whole.means[:, poor]) ** 2 * near
-    whole.variances[:, poor] += differences
-    found.variances[:] += differences
-    return with_columns(whole, poor, found, nearer)
+    return mixed(whole, poor, found, targets)
 
 
 def seconds_for_rest(known: Points, outputs: int) -> float:
@@ -100,8 +93,7 @@ def _by_themselves(
             found = conditioned(known, scaled[:, chosen], kernel, seconds / 2.0)
             if found is None:
                 break
-            nearer = found.squares(targets[:, chosen]) < whole.squares(targets)[chosen]
-            whole = with_columns(whole, chosen, found, nearer)
+            whole = mixed(whole, chosen, found, targets)
     return whole
 
 
