@@ -211,7 +211,7 @@ class Scheduler:
                 self._fail(call, group, group + 1, Loss.RAISED)
 
     def _detach(self, piece: Piece, *, into: Sequence[Piece] = ()) -> None:
-        """If this is a part of a late call, have that call answer it no more, but the parts ``into`` which it is cut."""
+        """Have the late call that this is a part of, if any, answer it no more, but the parts ``into`` which it is cut."""
         whole, piece.whole = piece.whole, None
         if whole is not None and whole.parts is not None:
             whole.parts.remove(piece)
@@ -736,7 +736,7 @@ class Scheduler:
         return stuck
 
     def _parts(self, piece: Piece) -> int:
-        """In how many parts a late call is hedged that is made for the first time: one slow group may hold up all others."""
+        """How many parts a late call is hedged in; several if it was made once, because one slow group holds up the others."""
         job, again = self.job, piece.whole is not None or len(piece.held) > 1
         if again or job.batches or job.size is not None or not job.retries:
             return 1
