@@ -588,8 +588,8 @@ def test_both_calls_of_a_slot_may_fail_and_the_first_reason_is_told():
         raised = []
         worker.start()
         assert eventually(lambda: len(engine.sent) == 4)
-        engine.fail(2, OSError("disk"))
-        engine.fail(3, OSError("another disk"))
+        engine.fail(2, cm.errors.EngineError("disk"))
+        engine.fail(3, cm.errors.EngineError("another disk"))
         worker.join()
     assert isinstance(raised[0], cm.NotEnoughAnswers)
     assert str(raised[0].__cause__) == "disk"
