@@ -459,6 +459,7 @@ def test_slow_neighbours_are_computed_at_the_same_time(first, workers):
         ("raises", "raises", None),
         ("hangs", "slow", False),
         ("hangs", "crashes", False),
+        ("crashes", "raises before", None),
     ],
 )
 def test_the_first_answer_to_a_row_of_a_late_call_counts(late, part, from_late):
@@ -474,8 +475,8 @@ def test_the_first_answer_to_a_row_of_a_late_call_counts(late, part, from_late):
         place = row - call.begin
         if how == "crashes" and not again:
             return Ending(0.5, Loss.CRASHED)
-        seconds = {"hangs": math.inf, "raises": 0.99}.get(how, 1.0)
-        raised = (place,) if how == "raises" else ()
+        seconds = {"hangs": math.inf, "raises": 0.99, "raises before": 0.401}.get(how, 1.0)
+        raised = (place,) if "raises" in how else ()
         return Ending(seconds, None, raised, place + 1)
 
     timeline = run_virtually(Job(2000), 8, ending, overhead=0.0001)
@@ -490,6 +491,27 @@ def test_the_first_answer_to_a_row_of_a_late_call_counts(late, part, from_late):
         assert (counted.number == whole.number) is from_late
     if from_late is not None and part != "crashes":
         assert timeline.seconds == pytest.approx((at if from_late else hedged_at) + 1.0, abs=0.01)
+
+
+def test_a_late_call_is_given_up_once_its_parts_are_answered():
+    """It never ends, and its worker may be needed."""
+    begun, given_up = [], {}
+
+    def ending(call, now):
+        rows = range(call.begin, call.end)
+        if 1400 in rows:
+            begun.append((now, call))
+            slow = math.inf if call.kind is Kind.FIRST else 1.0
+            return Ending(slow, None, (), 1400 - call.begin + 1)
+        return Ending(3.0 if 1999 in rows else 0.001 * call.groups)
+
+    def watch(scheduler, event, decisions):
+        given_up.update((d.call.number, event.now) for d in decisions if isinstance(d, Abandon))
+
+    timeline = run_virtually(Job(2000), 8, ending, overhead=0.0001, watch=watch)
+    (_, whole), (at, _), *_ = begun
+    assert timeline.seconds > at + 1.5
+    assert given_up[whole.number] == pytest.approx(at + 1.0, abs=0.01)
 
 
 def test_copies_of_a_call_that_ended_at_its_limit_are_given_up():

@@ -200,7 +200,6 @@ class Scheduler:
         parts = piece.unanswered
         left = tuple(range(part.begin, min(part.end, call.end)) for part in parts)
         for part in parts:
-            part.whole = None
             self._drop_copies(part)
             self._crashes.answered(part)
         if left:
