@@ -45,7 +45,7 @@ ROWS = [
     ("codes/*gradient.py codes/fractional*.py codes/ignore*.py", "contracts/test_sums.py api/test_sum.py api/test_sum_rounding.py"),
     ("codes/mds.py codes/polar.py", "codes/test_polar.py contracts/test_matrices.py api/test_matrix_rounding.py api/test_matrix.py api/test_matrix_disputed.py"),
     ("latency/*.py", "latency/test_latency.py latency/test_scheduled.py"),
-    ("execution/checked.py execution/chunk_rows.py execution/coded.py execution/encoded.py execution/job_estimates.py execution/job.py execution/placed.py execution/received.py", "execution/test_coded.py execution/test_rejections.py contracts/test_stopping.py api/test_map.py api/test_tolerance.py execution/test_hedge_outliers.py api/test_stream.py execution/test_hedge.py api/test_sum.py api/test_map_out.py"),
+    ("execution/checked.py execution/chunk_rows.py execution/coded.py execution/decoded_rows.py execution/encoded.py execution/job_estimates.py execution/job.py execution/placed.py execution/received.py", "execution/test_coded.py execution/test_rejections.py contracts/test_stopping.py api/test_map.py api/test_tolerance.py execution/test_hedge_outliers.py api/test_stream.py execution/test_hedge.py api/test_sum.py api/test_map_out.py"),
     ("execution/scheduler.py execution/events.py execution/chunks.py execution/call_*.py execution/crashes.py execution/virtual.py", "execution/test_scheduler.py execution/test_chunks.py latency/test_scheduled.py"),
     ("execution/live.py execution/inputs.py execution/task.py", "execution/test_live.py api/test_map_rows.py"),
     ("results/trees.py results/calls.py", "results/test_trees.py results/test_scatter.py api/test_map_rows.py"),

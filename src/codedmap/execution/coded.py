@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,6 @@ from ..errors import (
     WAIT,
     CallTimeout,
     CodedmapError,
-    InvalidAnswer,
     InvalidArgument,
     NotEnoughAnswers,
     RowFailed,
@@ -34,10 +33,10 @@ from ..results.map_result import MapResult
 from ..results.plan import Plan
 from ..results.status import Status
 from ..results.summary import undecoded
-from ..results.trees import Rows, blanked, for_all_entries, map_leaves
 from .chunk_rows import ChunkRows
 from .chunks import ChunkScheduler, CodedJob
-from .encoded import EncodedRows, Rejections
+from .decoded_rows import DecodedRows
+from .encoded import EncodedRows
 from .events import Call, Decode, Decoded, Job, Loss, More
 from .failures import Failures
 from .hedge import Hedge, check_begins
@@ -45,7 +44,7 @@ from .job import MapJob
 from .job_estimates import JobEstimates
 from .job_rows import JobRows
 from .live import LiveJob, patience_of, weakly
-from .missing import Effort, Estimates, time_for_estimates, warn_of_losses
+from .missing import time_for_estimates, warn_of_losses
 from .task import Batch, Itemwise
 from .uncoded import KeptTasks, RowsJob
 
@@ -124,16 +123,13 @@ class CodedMap(MapJob):
         self.code, self.tasks, self.rows, self.record = code, tasks, rows, record
         self.call_timeout, self._size, self._deadline = call_timeout, size, deadline
         self._together, self._apart, self._plan, self._given = together, apart, plan, given
-        self._inputs, self._store = inputs, rows.store
+        self._inputs = inputs
         self.groups = -(-rows.count // code.tasks)
         self.present: set[int] = set()
         """Slots that have answered, in any chunk."""
         self.slot_failures: dict[int, BaseException] = {}
         """The first error of each slot."""
         self._chunks: dict[int, ChunkRows] = {}
-        self._status = rows.status
-        self.values = Rows(len(rows.status))
-        """Answers in memory; empty where there is a store."""
         at_once = size is None or size >= self.groups
         self._whole = at_once and not together
         every = slice(0, len(rows.status))
@@ -149,25 +145,23 @@ class CodedMap(MapJob):
         self.own = self._own_slots(every)
         if not rows.ended:  # the rows of an incomplete group wait for further ones
             self.groups = rows.count // code.tasks
-        self._stderr: np.ndarray | None = None
-        self._failures: dict[int, BaseException] = {}
         self.lost_calls: list[int] = []
         """Rows that are missing because a call with their own input was lost: see `ChunkRows.lost_calls`."""
         # The rows of chunks whose answers have two forms, and the error that names these.
         self._undecided: list[tuple[slice | np.ndarray, CodedmapError]] = []
-        self._rejected: set[Any] = set()  # workers
-        # Estimates that a rule has seen are kept. Inputs that are read only once cannot be estimated in the end.
-        self._early = asks_stderr(stop) or inputs.growing is not None
-        self._lost = np.full(len(self._status), self._estimates.filling)
-        """Rows without an answer of their own, which are estimated in the end; none of an iterator."""
-        self._found: list[Estimates] = []  # early ones
-        self._rejections = Rejections()
-        self._without_stderr = False  # whether rows were estimated without a standard error
+        self.decoded = DecodedRows(
+            rows,
+            self._estimates,
+            whole=self._whole,
+            # Inputs that are read only once cannot be estimated in the end.
+            early=asks_stderr(stop) or inputs.growing is not None,
+            record=record,
+        )
         self._counted: list[int] | None = None
         """How many rows were EXACT and FAILED before, if progress counts rows; None if it counts answers."""
         if before is not None:
-            self._counted = [int((self._status == s).sum()) for s in (Status.EXACT, Status.FAILED)]
-            self._keep(*before)
+            self._counted = [int((rows.status == s).sum()) for s in (Status.EXACT, Status.FAILED)]
+            self.decoded.keep(*before)
         job = coded_job(
             code,
             self.groups,
@@ -211,7 +205,7 @@ class CodedMap(MapJob):
         exact, lost = self._counted
         share = self.code.tasks / self.code.workers
         done, failed, running = (int(share * count) for count in counts[:3])
-        done = min(exact + done, len(self._status) - lost)  # the last group may lack some
+        done = min(exact + done, len(self.rows.status) - lost)  # the last group may lack some
         return done, lost + failed, running, counts[3]
 
     def result(self) -> MapResult:
@@ -221,7 +215,7 @@ class CodedMap(MapJob):
         effort, time_left = time_for_estimates(self, self._deadline)
         if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
             effort = "quick"
-        result = self.done(effort, time_left)
+        result = self._result(self.decoded.fields(effort, time_left, ended=True))
         if outcome is Outcome.EXACT:
             if not _settled(result.status):
                 outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
@@ -242,24 +236,13 @@ class CodedMap(MapJob):
         """A job without the code for rows whose calls were lost, perhaps because of another row of the call."""
         return _Apart(self, np.sort(self.lost_calls)) if self.lost_calls else None
 
-    def _result(
-        self,
-        values: Any,
-        stderr: Any,
-        status: np.ndarray,
-        failures: Mapping[int, BaseException],
-        rejected: Set[Any],
-    ) -> MapResult:
-        """What is known of all rows, while the job goes on."""
+    def _result(self, fields: Mapping[str, Any]) -> MapResult:
+        """The result, from the `DecodedRows.fields` of it."""
         slots = range(self.code.workers)
         answered = tuple(sorted(self.present))
         failed = {s: e for s, e in self.slot_failures.items() if s not in self.present}
         return MapResult(
-            values=values,
-            stderr=_like(values, stderr),
-            status=status,
-            failures=Failures(sorted(failures.items())),
-            rejected=tuple(sorted(rejected)),
+            **fields,
             outcome=Outcome.WAITING,
             seconds=self.seconds,
             worker_seconds=self.worker_seconds,
@@ -271,25 +254,6 @@ class CodedMap(MapJob):
             plan=self._plan,
             hedges=self.hedges,
         )
-
-    def _keep(self, answers: Any, failures: Mapping[int, BaseException]) -> None:
-        """Keep answers (m, *y) to the rows that are EXACT, and why others are FAILED."""
-        exact = self._status == Status.EXACT
-        rows = np.flatnonzero(exact)
-        self.values.put(rows, len(rows), map_leaves(lambda leaf: leaf[rows], answers))
-        self._stderr = np.where(exact, 0.0, np.inf)
-        self._failures.update(failures)
-
-    def include(
-        self, rows: np.ndarray, status: np.ndarray, failures: Mapping[int, BaseException]
-    ) -> None:
-        """Take over the ``status`` (m,) of rows that were computed without the code; their answers are stored already."""
-        self._status[rows] = status[rows]
-        self._failures.update(failures)
-        if self._stderr is not None:
-            self._stderr = np.array(self._stderr)  # results that were streamed have this one
-            errors = np.where(status[rows] == Status.EXACT, 0.0, np.inf)
-            self._stderr[rows] = for_all_entries(errors, self._stderr.shape[1:])
 
     # What the scheduler asks --------------------------------------------------------------------------
 
@@ -410,7 +374,9 @@ class CodedMap(MapJob):
                 'take what there is with on_error="record"',
                 given=self._given,
             )
-        failed = self._finish(chunk, estimate)
+        failed = self.decoded.add(chunk, estimate, apart=bool(self.lost_calls))
+        if failed and not self.record:
+            self.error = self._first_failed(chunk) or self.error
         del self._chunks[number]
         if outcome is Outcome.EXACT and failed:
             outcome = Outcome.COMPLETE
@@ -448,158 +414,19 @@ class CodedMap(MapJob):
         itemwise = isinstance(self.tasks.task.fn, Itemwise)
         return chunk.first_failed(itemwise=itemwise, given=self._given)
 
-    def _finish(self, chunk: ChunkRows, estimate: Estimate) -> bool:
-        """Put the estimate of a chunk, and the status of its rows, into those of the job; returns whether rows failed."""
-        chunk.encoded.forget()
-        self._rejected |= chunk.encoded.rejected_workers
-        if self._estimates.filling:
-            self._rejections.add(chunk.encoded, chunk.rows, estimate.exact)
-        estimate, status, failures = chunk.judged(estimate)
-        self._failures |= failures
-        if (status == Status.EXACT).all():  # a task that only fills up a group may have no answer
-            estimate = replace(estimate, values=chunk.narrowed(estimate.values))
-        if failures and not self.record:
-            self.error = self._first_failed(chunk) or self.error
-        if self._estimates.pooled:
-            estimate = self._pooled(chunk, estimate, status)
-        if self._store is not None:
-            self._write(self._store, chunk, estimate, status)
-            return bool((status == Status.FAILED).any())
-        self._status[chunk.rows] = status
-        known = status < Status.FAILED
-        if self._whole:  # there may be no room for a copy
-            self._stderr = estimate.stderr
-            self._without_stderr = estimate.stderr is None
-            if known.any() or not self.lost_calls:  # else rows computed later give the form
-                self.values = Rows.of(estimate.values)
-            return bool(failures)
-        if known.any():
-            rows = chunk.numbers[known]
-            self.values.put(rows, len(rows), chunk.narrowed(estimate.values[known]))
-        if estimate.stderr is not None:
-            before = np.zeros(0) if self._stderr is None else self._stderr
-            outputs = max(before.shape[1:], estimate.stderr.shape[1:], key=len)
-            if self._stderr is None or before.shape != (len(self._status), *outputs):
-                self._stderr = np.full((len(self._status), *outputs), np.inf)
-                self._stderr[: len(before)] = _wide(before, outputs)
-            self._stderr[chunk.rows] = _wide(estimate.stderr, outputs)
-        self._without_stderr |= estimate.stderr is None and not estimate.exact.all()
-        return bool(failures)
-
-    def _pooled(self, chunk: ChunkRows, estimate: Estimate, status: np.ndarray) -> Estimate:
-        """Keep answers of a chunk for estimates of other rows; returns its estimate, with early estimates in place."""
-        exact = np.flatnonzero(status == Status.EXACT)
-        if self._early:
-            early = self._estimates.of_chunk(chunk, estimate, status)
-            _mark(status, status == Status.MISSING, early)
-            if self._store is None:
-                self._found += [part._replace(rows=chunk.numbers[part.rows]) for part in early]
-            else:
-                estimate = _with(estimate, early)
-        lost = self._estimates.unknown(chunk, status)
-        if not self._early:
-            lost |= self._estimates.unanswered(chunk, estimate, status)
-            if self._store is not None:
-                status[lost] = Status.MISSING
-        if self._inputs.growing is None:
-            self._lost[chunk.rows] = lost
-        self._estimates.add(chunk, exact if self._early else None, estimate.values)
-        return estimate
-
-    def _write(self, store: Any, chunk: ChunkRows, estimate: Estimate, status: np.ndarray) -> None:
-        exact, estimated = status == Status.EXACT, status == Status.ESTIMATED
-        rows = chunk.numbers[exact]
-        try:
-            if exact.all():
-                store.put(chunk.rows, len(status), estimate.values, chunk.checksum)
-            elif exact.any():
-                inputs = store.checksum(self._inputs.batch(rows))
-                store.put(rows, len(rows), chunk.narrowed(estimate.values[exact]), inputs)
-        except InvalidAnswer as error:  # the output does not hold these beside others
-            if not self.record or not (self._status == Status.EXACT).any():
-                raise
-            status[exact] = Status.FAILED
-            self._failures.update(dict.fromkeys(rows.tolist(), error))
-        if estimated.any():
-            numbers, values = chunk.numbers[estimated], estimate.values[estimated]
-            stderr = None if estimate.stderr is None else _like(values, estimate.stderr[estimated])
-            if not store.put_estimates(numbers, values, stderr):
-                status[estimated] = Status.MISSING
-        self._status[chunk.rows] = status  # not before they are written
-        self.rows.done(chunk.rows)
-
     def so_far(self) -> MapResult | None:
-        if self._store is not None:
+        if self.rows.store is not None:
             return None
         chunk = self._chunks.get(0) if self._whole else None
         if chunk is None:
-            return self.done() if (self._status < Status.FAILED).any() else None
+            if not (self.rows.status < Status.FAILED).any():
+                return None
+            ended = self.scheduler.outcome is not None
+            return self._result(self.decoded.fields("quick", lambda: math.inf, ended=ended))
         estimate = None
         if chunk.encoded.decodable(frozenset(self.scheduler.chunks[0].answered)):
             estimate = chunk.encoded.tried()
-        if estimate is None:
-            return None
-        chunk.encoded.forget()
-        estimate, status, failures = chunk.judged(estimate)
-        found = self._estimates.of_chunk(chunk, estimate, status)
-        _mark(status, status == Status.MISSING, found)
-        return self._estimated(estimate, found, status, failures, chunk.encoded.rejected_workers)
-
-    def done(
-        self, effort: Effort = "quick", time_left: Callable[[], float] = lambda: math.inf
-    ) -> MapResult:
-        """The result of the finished chunks; rows without an answer of their own are estimated from all answers."""
-        status, failures = self._status.copy(), dict(self._failures)
-        unsupported = self._rejections.unsupported(len(status)) & (status == Status.EXACT)
-        missing = status == Status.MISSING
-        ended = self.scheduler.outcome is not None and self._inputs.growing is None
-        missing &= self._lost if ended else False
-        lost = missing | unsupported
-        if unsupported.any() or (self._early and missing.any()):
-            # What was kept for estimates holds answers of rejected workers, and exact rows, which are read again.
-            status[unsupported] = Status.MISSING
-            self._estimates.restart()
-        if not self._early:
-            lost |= self._lost & (status == Status.ESTIMATED)
-        if self._store is not None:
-            self._store.withdraw(np.flatnonzero(unsupported))
-            for part in self._of_all(lost, status, effort, time_left):
-                self._store.put_estimates(part.rows, part.values, part.stderr)
-            values, stderr = self._store.finish()
-            return self._result(values, stderr, self._status.copy(), failures, self._rejected)
-        values = self.values.values(status >= Status.FAILED)
-        stderr = None if self._without_stderr else self._stderr
-        if stderr is not None and (not self._whole or unsupported.any()):
-            stderr = np.array(stderr)
-            stderr[unsupported] = np.inf
-        estimate = Estimate(values, status == Status.EXACT, stderr, ())
-        found = [*self._found, *self._of_all(lost, status, effort, time_left)]
-        _mark(status, unsupported | missing, found)
-        return self._estimated(estimate, found, status, failures, self._rejected)
-
-    def _estimated(
-        self,
-        estimate: Estimate,
-        found: Sequence[Estimates],
-        status: np.ndarray,
-        failures: Mapping[int, BaseException],
-        rejected: Set[Any],
-    ) -> MapResult:
-        """The result of an estimate in which some rows are replaced by ``found`` ones."""
-        merged = _with(estimate, found)
-        values = blanked(merged.values, status >= Status.FAILED)
-        return self._result(values, merged.stderr, status, failures, rejected)
-
-    def _of_all(
-        self, lost: np.ndarray, status: np.ndarray, effort: Effort, time_left: Callable[[], float]
-    ) -> Iterator[Estimates]:
-        """Estimates of lost rows (m,) bool of all finished chunks."""
-        store = self._store
-        values = self.values.values(np.zeros(len(status), dtype=bool))
-        answers = (lambda at: values[at]) if store is None else store.read
-        return self._estimates.of_job(
-            lost, status, answers, effort, time_left, sample=store is not None
-        )
+        return None if estimate is None else self._result(self.decoded.with_chunk(chunk, estimate))
 
     def warn_of_losses(self, result: MapResult) -> None:
         """Warn if which rows failed, or have answers that are not finite, depends on the inputs."""
@@ -635,9 +462,9 @@ class CodedMap(MapJob):
             given = self._inputs.array(at)
             numbers = range(at.start, at.stop) if isinstance(at, slice) else at
             checksum = ""
-            if self._store is not None:
+            if self.rows.store is not None:
                 parts = (given,) if self._inputs.lazy else self._inputs.batch(at)
-                checksum = self._store.checksum(parts)
+                checksum = self.rows.store.checksum(parts)
             return ChunkRows(self._encoded(given, numbers), at, checksum)
         rows = (np.arange(tasks)[:, None] * self.groups + np.arange(begin, end)).ravel()
         rows = rows[rows < count]
@@ -656,8 +483,7 @@ class CodedMap(MapJob):
         """Add rows that were read; those of an incomplete group wait for the next ones."""
         rows, tasks, before = self.rows, self.code.tasks, self.groups
         rows.add(read)
-        self._status = rows.status
-        self.values.resize(len(self._status))
+        self.decoded.values.resize(len(rows.status))
         self.groups = -(-rows.count // tasks) if rows.ended else rows.count // tasks
         return self.groups - before, rows.ended
 
@@ -686,50 +512,21 @@ class _Apart(RowsJob):
             status=status,
         )
         self._before, self._own = before, rows
-        self.values, self.calls = before.values, before.calls
+        self.values, self.calls = before.decoded.values, before.calls
 
     def so_far(self) -> MapResult | None:
-        self._before.include(self._own, self._rows.status, self.failures)
+        self._before.decoded.include(self._own, self._rows.status, self.failures)
         return self._before.so_far()
 
     def result(self) -> MapResult:
         outcome, before = self._ended(partial=self._record), self._before
-        before.include(self._own, self._rows.status, self.failures)
+        before.decoded.include(self._own, self._rows.status, self.failures)
         before.worker_seconds += self.worker_seconds
         before.other_hedges += self.hedges
         result = before.result()
         if outcome is Outcome.EXACT and (result.status != Status.EXACT).any():
             return result
         return replace(result, outcome=outcome)
-
-
-def _mark(status: np.ndarray, lost: np.ndarray, found: Sequence[Estimates]) -> None:
-    """Set the status (m,) of lost rows (m,) bool: ESTIMATED where there is an estimate, else MISSING."""
-    status[lost] = Status.MISSING
-    for part in found:
-        status[part.rows[lost[part.rows]]] = Status.ESTIMATED
-
-
-def _with(estimate: Estimate, found: Sequence[Estimates]) -> Estimate:
-    """An estimate in which some rows are replaced by ``found`` ones, with a standard error for each output."""
-    values, stderr = estimate.values, _like(estimate.values, estimate.stderr)
-    if found and stderr is not None:
-        values, stderr = np.array(values), np.array(stderr)
-        for part in found:
-            values[part.rows], stderr[part.rows] = part.values, part.stderr
-    return replace(estimate, values=values, stderr=stderr)
-
-
-def _like(values: Any, stderr: np.ndarray | None) -> np.ndarray | None:
-    """Standard errors of rows, repeated for each of their outputs."""
-    if stderr is None or not isinstance(values, np.ndarray):
-        return stderr
-    return _wide(stderr, values.shape[1:])
-
-
-def _wide(stderr: np.ndarray, outputs: tuple[int, ...]) -> np.ndarray:
-    """Standard errors (m,) or (m, *y) in the shape (m, *outputs)."""
-    return stderr if stderr.shape[1:] == outputs else for_all_entries(stderr, outputs)
 
 
 def _settled(status: np.ndarray) -> bool:
