@@ -142,8 +142,44 @@ def _mixtures(
     return _fill(cell, X, y, lost, rng, known=(points, answers[:, : y.shape[1]]))
 
 
-ESTIMATORS: dict[str, Estimator] = {"fill": _fill, "copies": _copies, "mixtures": _mixtures}
-"""By name: of the answered rows, and of a fifth more calls, for copies or mixtures."""
+def _outputs(
+    cell: Cell, X: np.ndarray, y: np.ndarray, lost: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each output is lost by itself; the others of the same rows are known."""
+    parts = []
+    for column in range(y.shape[1]):
+        given = y.copy()
+        given[lost, column] = np.nan
+        filled = cm.fill(X, given, seed=0)
+        parts.append((filled.values[lost, column], filled.stderr[lost, column]))
+    values, stderr = (np.stack(part, axis=1) for part in zip(*parts, strict=True))
+    return values, stderr
+
+
+def _rivals_with_outputs(
+    X: np.ndarray, y: np.ndarray, lost: np.ndarray, name: str, cache: Path
+) -> np.ndarray:
+    """Values (5, e, q) by surrogates that have the other outputs as inputs too."""
+    each = (
+        predictions(
+            np.hstack([X, np.delete(y, column, axis=1)]), y[:, [column]], lost, f"{name}-{column}", cache
+        )[0]
+        for column in range(y.shape[1])
+    )  # fmt: skip
+    return np.concatenate(list(each), axis=2)
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "fill": _fill, "copies": _copies, "mixtures": _mixtures, "outputs": _outputs,
+}  # fmt: skip
+"""By name: of the answered rows; of a fifth more calls, for copies or mixtures; of one output at a time."""
+
+MORE = {
+    "copies": f", {1 + SPARE:g} calls a row",
+    "mixtures": f", {1 + SPARE:g} calls a row",
+    "outputs": ": one output is lost at a time, and surrogates have the inputs, or these and the other outputs",
+}
+"""What the page says of these."""
 
 
 def measure(cell: Cell, estimator: str, seed: int, cache: Path) -> list[Row]:
@@ -157,10 +193,16 @@ def measure(cell: Cell, estimator: str, seed: int, cache: Path) -> list[Row]:
     except Unavailable as error:
         return [{**head, "problem": str(error), "skipped": True}]
     entropy = [seed, zlib.crc32(cell.name.encode())]
+    if estimator == "outputs" and y.shape[1] == 1:
+        return [{**head, "problem": f"{cell.simulator.name} has one output", "skipped": True}]
     rng = np.random.default_rng(entropy)
     lost = lost_rows(len(X), cell.loss, cell.kind, rng)
     with threadpool_limits(1):
         rivals, seconds = predictions(X, y, lost, cell.name, cache)
+        names = list(RIVALS)
+        if estimator == "outputs":
+            rivals = np.concatenate([rivals, _rivals_with_outputs(X, y, lost, cell.name, cache)])
+            names += [f"{name} with outputs" for name in RIVALS]
         began = time.perf_counter()
         problem = ""
         try:
@@ -174,7 +216,7 @@ def measure(cell: Cell, estimator: str, seed: int, cache: Path) -> list[Row]:
     head |= {"inputs": X.shape[1], "answered": int((~lost).sum()), "lost": int(lost.sum()), "seconds": took,
              "GP_seconds": seconds[0]}  # fmt: skip
     exact = (stderr == 0).all(axis=1) if estimator == "copies" else None
-    found = scores(y, lost, values, stderr, rivals, rng, exact)
+    found = scores(y, lost, values, stderr, rivals, rng, exact, names)
     return [
         {**head, "output": name, **row, "problem": problem or row["problem"]}
         for name, row in zip(cell.simulator.outputs, found, strict=True)
@@ -189,6 +231,7 @@ def scores(
     rivals: np.ndarray,
     rng: np.random.Generator,
     exact: np.ndarray | None = None,
+    names: Sequence[str] = tuple(RIVALS),
 ) -> Iterator[Row]:
     """Errors and calibration on the lost rows, one row an output.
 
@@ -198,11 +241,13 @@ def scores(
     lost : ndarray of bool, shape (m,)
     values, stderr : ndarray, shape (e, q)
         Of the lost rows.
-    rivals : ndarray, shape (5, e, q)
+    rivals : ndarray, shape (r, e, q)
     rng : Generator
         Of the bootstrap.
     exact : ndarray of bool, shape (e,), optional
         Lost rows of which there was a copy.
+    names : sequence of str
+        Of the r rivals.
     """
     drawn = rng.poisson(1.0, (DRAWS, len(values))).astype(float)
     drawn /= np.maximum(drawn.sum(axis=1, keepdims=True), 1.0)
@@ -212,8 +257,8 @@ def scores(
         off, stated = (values[:, i] - truth) / sd, stderr[:, i] / sd
         estimated = np.ones(len(off), bool) if exact is None else ~exact
         best = int(others.mean(axis=1).argmin())
-        row: Row = {"sd": sd, "best": list(RIVALS)[best]}
-        row |= dict(zip(RIVALS, np.sqrt(others.mean(axis=1)), strict=True))
+        row: Row = {"sd": sd, "best": names[best]}
+        row |= dict(zip(names, np.sqrt(others.mean(axis=1)), strict=True))
         row |= dict.fromkeys(("low", "high", *CALIBRATION), np.nan)
         row["problem"] = _problem(off, stated[estimated])
         if not np.isfinite(off).all():
@@ -304,7 +349,7 @@ def main(line: Sequence[str]) -> int:
     path = folder / f"{name}{'-held-out' if options.held_out else ''}.csv"
     found.to_csv(path, index=False, float_format="%.5g")
     absent = sorted({cell.simulator.title for cell in chosen} - set(found["title"]))
-    more = "" if options.estimator not in ("copies", "mixtures") else f", {1 + SPARE:g} calls a row"
+    more = MORE.get(options.estimator, "")
     text = report(pd.read_csv(path), options.estimator + more, absent)
     path.with_suffix(".md").write_text(text)
     print(text if not whole else summary(pd.read_csv(path)))

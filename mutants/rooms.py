@@ -38,6 +38,7 @@ ROWS = [
     ("estimation/known.py", "estimation/test_known.py codes/test_kernel.py api/test_fill.py"),
     ("estimation/gaussian.py estimation/nearest.py estimation/calibration.py estimation/space.py estimation/transforms.py", "estimation/test_gaussian.py estimation/test_space.py estimation/test_parts.py estimation/test_candidates.py estimation/test_surrogate.py"),
     ("estimation/surrogate.py estimation/one_*.py estimation/components.py estimation/models.py estimation/rotation.py estimation/conditioning.py estimation/points.py estimation/candidates.py", "estimation/test_parts.py estimation/test_time.py estimation/test_candidates.py estimation/test_surrogate.py api/test_fill.py"),
+    ("estimation/other_outputs.py", "estimation/test_other_outputs.py api/test_fill.py"),
     ("estimation/judging.py", "estimation/test_judging.py codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
     ("coding/cells.py", "codes/test_kernel_caught.py codes/test_kernel.py codes/test_kernel_copies.py codes/test_kernel_outliers.py"),
     ("codes/[bls]*.py codes/curves.py codes/replication.py", "codes/test_lagrange.py codes/test_replication.py api/test_bad_input.py contracts/test_estimates.py contracts/test_codes.py codes/test_published.py codes/test_linear_outliers.py"),

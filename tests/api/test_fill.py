@@ -165,8 +165,8 @@ def test_outputs_that_are_lost_in_many_ways_are_estimated_quickly(monkeypatch):
         )
         thorough.clear()
         cm.fill(X, answers)
-        assert len(thorough) == outputs
-        assert all(thorough) == (outputs < 100)
+        assert len(thorough) >= outputs
+        assert set(thorough) == {outputs < 100}
     monkeypatch.setattr(sys.modules["codedmap.api.fill"], "_LONG", 0.0)
     thorough.clear()
     cm.fill(X, lossy()[:, :1])  # one group is worth its time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..errors import InvalidArgument, many
 from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
 from ..estimation.losses import dependence
+from ..estimation.other_outputs import with_other_outputs
 from ..estimation.surrogate import estimates, seconds_to_be_thorough
 from ..execution.missing import alike, on_cores
 from ..results.fill_result import FillResult
@@ -36,7 +38,8 @@ def fill(
     For each output Gaussian processes with a length scale for each input, means of neighbours, boosted trees and the
     mean are compared by how well they estimate answers that are left out. The best is taken, or a weighted mean of
     several. The same residuals calibrate the standard errors. Outputs that are lost, and finite, in the same rows are a
-    group and estimated together. If estimating all groups would take minutes, one process is tried for each.
+    group and estimated together. Where other outputs of a row are known, up to eight of them are taken as inputs as well.
+    If estimating all groups would take minutes, one process is tried for each.
 
     Parameters
     ----------
@@ -104,7 +107,9 @@ def fill(
     # Outputs are in one group only if they are known in the same rows: an infinite one costs others no row.
     groups = alike(np.concatenate([lost, usable]))
     seconds = [seconds_to_be_thorough(len(points), rows, len(columns)) for columns in groups]
-    thorough = len(groups) == 1 or sum(seconds) <= _LONG
+    # Each may be estimated twice: see `with_other_outputs`.
+    thorough = len(groups) == 1 or 2.0 * sum(seconds) <= _LONG
+    estimate = partial(estimates, seed=seed, thorough=thorough, each=on_cores)
     for columns in groups:
         used, filled = usable[:, columns[0]], wanted[:, columns[0]]
         given = flat[np.ix_(used, columns)]
@@ -113,9 +118,11 @@ def fill(
         if not filled.any() or len(given) < 2:
             methods[columns] = "too few answers" if filled.any() else "nothing is missing"
             continue
-        found = estimates(
-            points[used], given, points[:rows][filled], seed=seed, thorough=thorough, each=on_cores
-        )
+        found = estimate(points[used], given, points[:rows][filled])
+        found = with_other_outputs(
+            found, columns, answers=flat, usable=usable, points=points, estimate=estimate,
+            filled=np.append(filled, np.zeros(len(points) - rows, dtype=bool)),
+        )  # fmt: skip
         limits = np.finfo(answers.dtype if answers.dtype.kind in "fc" else np.float64)
         values[np.ix_(filled, columns)] = np.clip(found.values, limits.min, limits.max)
         errors[np.ix_(filled, columns)] = np.clip(found.stderr, limits.tiny, limits.max)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-_MOST = 30  # columns up to which each has a length scale; and principal components of more, at most
+MOST = 30  # columns up to which each has a length scale; and principal components of more, at most
 _OWN = 100  # columns up to which each has a length scale at first
 _PERHAPS = 1000  # columns up to which that is tried as the other space
 _ORDERS = 100.0  # largest over smallest value of a column from which its logarithm may be more even
@@ -40,7 +40,7 @@ class Space:
     @property
     def wide(self) -> bool:
         """Whether there are many columns."""
-        return len(self.columns) > _MOST
+        return len(self.columns) > MOST
 
     @property
     def has_other(self) -> bool:
@@ -60,7 +60,7 @@ class Space:
         with np.errstate(over="ignore"):
             columns = np.flatnonzero(high - low > 8.0 * np.finfo(float).eps * largest)
         units = np.ldexp(1.0, np.frexp(largest[columns])[1] - 1)
-        narrow, own = len(columns) <= _MOST, len(columns) <= min(most, len(inputs))
+        narrow, own = len(columns) <= MOST, len(columns) <= min(most, len(inputs))
         if narrow or own != other:
             some = inputs[:, columns].astype(np.float64) / units
             orders = not (narrow and other)
@@ -77,7 +77,7 @@ class Space:
         pixels /= units
         centre = pixels.mean(axis=0)
         pixels -= centre
-        directions = decomposed(pixels, _MOST)[2].T
+        directions = decomposed(pixels, MOST)[2].T
         along = pixels @ directions
         unit = max(float(np.sqrt((along**2).sum(axis=1).mean() / directions.shape[1])), 1e-300)
         none = np.zeros(len(columns), dtype=bool)

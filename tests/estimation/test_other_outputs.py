@@ -1,0 +1,132 @@
+"""Outputs that are lost where others of the same row are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import codedmap as cm
+from codedmap.estimation.other_outputs import _mean_of, _telling
+from codedmap.estimation.surrogate import Estimates
+
+X = np.random.default_rng(0).random((150, 3))
+ROUGH = np.random.default_rng(1).standard_normal(150)  # nothing that the inputs tell
+SMOOTH = np.sin(2.0 * ROUGH) + X[:, 0]
+LOST = np.arange(150) % 5 == 0
+
+
+def without(column: np.ndarray, lost: np.ndarray = LOST) -> np.ndarray:
+    return np.where(lost, np.nan, column)
+
+
+def test_an_output_is_estimated_from_one_that_is_known():
+    result = cm.fill(X, np.stack([ROUGH, without(SMOOTH)], axis=1))
+    off = np.abs(result.values[:, 1] - SMOOTH)[LOST]
+    assert off.max() < 0.1
+    assert (off < 3.0 * result.stderr[LOST, 1]).mean() > 0.9
+    assert result.methods[1].endswith(", other outputs")
+    assert result.left_out[1] < 0.05
+    alone = cm.fill(X, without(SMOOTH))
+    assert np.abs(alone.values - SMOOTH)[LOST].max() > 0.5
+    assert not alone.methods[0].endswith("other outputs")
+
+
+def test_rows_without_the_other_output_are_estimated_from_the_inputs():
+    both = np.arange(150) % 10 == 0
+    result = cm.fill(X, np.stack([without(ROUGH, both), without(SMOOTH)], axis=1))
+    alone = cm.fill(X, without(SMOOTH))
+    np.testing.assert_array_equal(result.values[both, 1], alone.values[both])
+    np.testing.assert_array_equal(result.stderr[both, 1], alone.stderr[both])
+    assert np.abs(result.values[:, 1] - SMOOTH)[LOST & ~both].max() < 0.1
+    # Half of the rows have the error of either estimate.
+    mean = np.sqrt(np.mean([alone.left_out[0] ** 2, 0.0]))
+    assert result.left_out[1] == pytest.approx(mean, rel=0.05)
+
+
+def test_where_one_output_is_lost_another_is_taken():
+    first, second = (np.arange(150) % 15 == k for k in (0, 5))
+    others = np.stack([without(ROUGH, first), without(np.exp(ROUGH), second)], axis=1)
+    result = cm.fill(X, np.column_stack([others, without(SMOOTH)]))
+    off = np.abs(result.values[:, 2] - SMOOTH)
+    assert off[first].max() < 0.2
+    assert off[second].max() < 0.2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [np.random.default_rng(2).standard_normal(150), np.ones(150), X[:, 0]],
+    ids=["noise", "constant", "an input"],
+)
+def test_an_output_that_tells_nothing_does_no_harm(other):
+    smooth = np.sin(5.0 * X[:, 0]) + np.abs(X[:, 1] - 0.4)
+    result = cm.fill(X, np.stack([other, without(smooth)], axis=1))
+    alone = cm.fill(X, without(smooth))
+    errors = [
+        ((values - smooth)[LOST] ** 2).mean() for values in (result.values[:, 1], alone.values)
+    ]
+    assert errors[0] < 1.05 * errors[1]
+    if np.ptp(other) == 0.0:
+        np.testing.assert_array_equal(result.values[:, 1], alone.values)
+
+
+def test_a_row_with_an_unlike_output_is_less_certain():
+    other = ROUGH.copy()
+    other[0] = 40.0
+    result = cm.fill(X, np.stack([other, without(SMOOTH)], axis=1))
+    alone = cm.fill(X, without(SMOOTH))
+    assert result.stderr[0, 1] > 10.0 * np.median(result.stderr[LOST, 1])
+    assert np.abs(result.values[0, 1] - SMOOTH[0]) < 4.0 * max(result.stderr[0, 1], alone.stderr[0])
+
+
+def test_runs_from_elsewhere_are_used_with_their_outputs():
+    y = np.stack([ROUGH, without(SMOOTH)], axis=1)
+    known = X[50:], np.stack([ROUGH, SMOOTH], axis=1)[50:]
+    result = cm.fill(X[:50], y[:50], known=known)
+    assert np.abs(result.values[:, 1] - SMOOTH[:50])[LOST[:50]].max() < 0.1
+
+
+def test_many_inputs_leave_no_room_for_outputs():
+    wide = np.random.default_rng(3).random((150, 30))
+    result = cm.fill(wide, np.stack([ROUGH, without(SMOOTH)], axis=1))
+    assert not result.methods[1].endswith("other outputs")
+
+
+def test_outputs_are_chosen_that_tell_most_together():
+    rng = np.random.default_rng(4)
+    one, two, noise = rng.standard_normal((3, 500))
+    others = np.stack([noise, one, one + 1e-3 * noise, two], axis=1)
+    everywhere = np.ones((10, 4), dtype=bool)
+    answers = (2.0 * one + two)[:, None]
+    assert sorted(_telling(answers, others, everywhere, 2)) in ([1, 3], [2, 3])
+    # The same again adds nothing.
+    assert len(_telling(answers, others[:, [1, 1, 1]], everywhere[:, :3], 3)) == 1
+    # Together they are known in half of the rows, or more.
+    known = everywhere.copy()
+    known[:6, 3] = False
+    assert 3 not in _telling(answers, others, known, 2)
+
+
+def mean_of(apart: float, stderr: float = 1.0, left_out: float = 1.0) -> Estimates:
+    one = Estimates(np.zeros((1, 1)), np.ones((1, 1)), np.ones(1), ("inputs",))
+    other = Estimates(
+        np.full((1, 1), apart), np.full((1, 1), stderr), np.array([left_out]), ("outputs",)
+    )
+    return _mean_of(one, other)
+
+
+def test_weights_go_by_errors():
+    much_better = mean_of(0.5, 1e-9, 1e-9)
+    assert much_better.methods == ("outputs",)
+    np.testing.assert_allclose(much_better.values, 0.5, rtol=1e-12)
+    np.testing.assert_allclose(much_better.stderr, 1e-9, rtol=1e-6)
+    worse = mean_of(0.5, 2.0, 2.0)
+    assert worse.methods == ("inputs",)
+    np.testing.assert_allclose(worse.values, 0.5 / 17.0)
+    np.testing.assert_allclose(worse.left_out, np.sqrt((4.0 + 16.0) / 17.0))
+
+
+def test_a_mean_is_nearer_than_either_unless_they_contradict_each_other():
+    np.testing.assert_allclose(mean_of(0.0).stderr, 1.0)
+    np.testing.assert_allclose(mean_of(1.5).stderr, np.sqrt(1.0 - 1.5**2 / 4.0))
+    np.testing.assert_allclose(mean_of(4.0).stderr, np.sqrt(1.0 + 4.0**2 / 4.0))
+    np.testing.assert_allclose(mean_of(4.0).values, 2.0)
