@@ -19,7 +19,7 @@ _COVERED = (
 )
 _ROUNDS = 3  # choices of other outputs, each for rows in which one of those before is lost
 _REST = 0.1  # share of the rows that is left to the inputs alone
-_WELL = 1e-4  # error, in deviations of the output, from which others may help
+_WELL = 1e-3  # error, in deviations of the output, from which others may help
 _POWER = 4  # weights of estimates go by this power of their errors
 _APART = 2.0  # standard errors by which two estimates may differ by chance
 _LEAST = 0.25  # variance of the mean of two, over their mean variance, at least

@@ -166,10 +166,12 @@ class Scheduler:
         nbytes = event.nbytes if event.done is None else 0  # else they are those of more groups
         self._times.add(call.groups, event.seconds, overhead, nbytes)
         if call.wanted:
-            piece, raised = call.piece, [call.begin + place for place in event.raised]
+            piece = call.piece
             piece.copies.remove(call)
-            # A call of a part may still answer for what raised in the call of the whole.
-            self._let_go(piece, lambda part: any(part.begin <= r < part.end for r in raised))
+            if piece.parts is not None and event.raised:
+                raised = [call.begin + place for place in event.raised]
+                # A call of a part may still answer for what raised in the call of the whole.
+                self._let_go(piece, lambda part: any(part.begin <= r < part.end for r in raised))
             if call.end < piece.end:
                 self._share_rest(piece, call.end)
             self._accept(call, event.raised, event.now)
