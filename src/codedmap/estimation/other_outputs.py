@@ -80,9 +80,8 @@ def with_other_outputs(
         other = estimate(inputs[there], answers[np.ix_(there, columns)], inputs[here])
         at = here[filled]
         part = replace(found, values=values[at], stderr=stderr[at])
-        mean = _mean_of(
-            part, replace(other, methods=tuple(f"{m}, other outputs" for m in other.methods))
-        )
+        names = tuple(f"{name}, other outputs" for name in other.methods)
+        mean = _mean_of(part, replace(other, methods=names), int(there.sum()))
         values[at], stderr[at] = mean.values, mean.stderr
         squares += at.mean() * ((mean.left_out / unit) ** 2 - 1.0)
         methods.append(mean.methods)
@@ -94,8 +93,8 @@ def with_other_outputs(
 
 
 @np.errstate(over="ignore")  # differences of the largest numbers
-def _mean_of(one: Estimates, other: Estimates) -> Estimates:
-    """The mean of two estimates, with weights by their errors."""
+def _mean_of(one: Estimates, other: Estimates, answers: int) -> Estimates:
+    """The mean of two estimates from so many answers, with weights by their errors."""
     ratios = other.left_out / np.maximum(one.left_out, np.finfo(float).tiny)
     weights = 1.0 / (1.0 + ratios**_POWER)
     difference = other.values - one.values
@@ -103,8 +102,10 @@ def _mean_of(one: Estimates, other: Estimates) -> Estimates:
     apart = np.minimum(np.abs(difference) / one.stderr, _LARGEST)
     spread = weights * np.minimum(other.stderr / one.stderr, _LARGEST) ** 2 + (1.0 - weights)
     squares = weights * (1.0 - weights) * apart**2
+    # What no answer has shown to be wrong may be wrong once in so many.
+    more = np.maximum(squares, apart**2 / (answers + 1.0))
     variances = np.where(
-        apart > _APART, spread + squares, np.maximum(spread - squares, _LEAST * spread)
+        apart > _APART, spread + more, np.maximum(spread - squares, _LEAST * spread)
     )
     left_out = np.hypot(np.sqrt(weights) * other.left_out, np.sqrt(1.0 - weights) * one.left_out)
     names = zip(weights, one.methods, other.methods, strict=True)
