@@ -30,12 +30,12 @@ from . import data
 from .harness import Row, results_folder
 from .rivals import RIVALS, predictions
 from .simulators import SIMULATORS, Simulator, Unavailable, table
-from .surrogates_report import report, summary
+from .surrogates_report import ASIDE, WITH_OUTPUTS, report, summary
 
 __all__ = ["ESTIMATORS", "Cell", "cells", "lost_rows", "main", "measure", "scores"]
 
 WORKERS = 24
-ASIDE, AT_MOST = 1e-3, 1.10
+AT_MOST = 1.10
 CALIBRATION = ("calibration", "within", "rank", "rank_at_best", "spread", "quantile_ratio")
 DRAWS = 1_000
 """Bootstrap samples."""
@@ -177,7 +177,7 @@ ESTIMATORS: dict[str, Estimator] = {
 MORE = {
     "copies": f", {1 + SPARE:g} calls a row",
     "mixtures": f", {1 + SPARE:g} calls a row",
-    "outputs": ": one output is lost at a time, and surrogates have the inputs, or these and the other outputs",
+    "outputs": ", one lost at a time, beside ten surrogates: five of the inputs, five of these and the other outputs",
 }
 """What the page says of these."""
 
@@ -202,7 +202,7 @@ def measure(cell: Cell, estimator: str, seed: int, cache: Path) -> list[Row]:
         names = list(RIVALS)
         if estimator == "outputs":
             rivals = np.concatenate([rivals, _rivals_with_outputs(X, y, lost, cell.name, cache)])
-            names += [f"{name} with outputs" for name in RIVALS]
+            names += [f"{name}{WITH_OUTPUTS}" for name in RIVALS]
         began = time.perf_counter()
         problem = ""
         try:

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-__all__ = ["report", "significant", "summary"]
+__all__ = ["ASIDE", "WITH_OUTPUTS", "report", "significant", "summary"]
 
 ENOUGH = 150
 """Lost rows from which calibration is judged."""
 LEVEL = 0.01
+ASIDE = 1e-3
+"""What is added to each error before two are compared, in standard deviations."""
+WITH_OUTPUTS = " with outputs"
+"""The end of the names of surrogates that have other outputs as inputs."""
 
 WORDS = """# Estimates beside surrogates of the same answered rows
 
@@ -71,6 +75,7 @@ def summary(table: pd.DataFrame) -> str:
     spread, wide = table[table["spread"] > 10], table[table["quantile_ratio"] > 10]
     lines = [
         ("ratio, median", "at most 1.0", f"{table['ratio'].median():.3f}"),
+        *_of_inputs(table),
         ("ratio, largest", "at most 1.3", f"{table['ratio'].max():.2f}"),
         ("ratios above 1.3", "0", f"{(table['ratio'] > 1.3).sum()} of {len(table)}"),
         ("ratios above 1.10", "", f"{(table['ratio'] > 1.1).sum()} of {len(table)}"),
@@ -86,6 +91,16 @@ def summary(table: pd.DataFrame) -> str:
     ]  # fmt: skip
     head = "| | wanted | measured |\n|---|---|---|\n"
     return head + "\n".join(f"| {what} | {wanted} | {got} |" for what, wanted, got in lines)
+
+
+def _of_inputs(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """The ratio to surrogates of the inputs alone, if others have had more."""
+    more = [name for name in table if name.endswith(WITH_OUTPUTS)]
+    if not more:
+        return []
+    alone = table[[name.removesuffix(WITH_OUTPUTS) for name in more]].min(axis=1)
+    ratio = ((table["rmse"] + ASIDE) / (alone + ASIDE)).median()
+    return [("ratio to the best surrogate of the inputs alone, median", "", f"{ratio:.3f}")]
 
 
 def _judged(table: pd.DataFrame) -> list[tuple[str, str, str]]:

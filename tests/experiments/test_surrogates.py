@@ -425,6 +425,38 @@ def test_copies_and_mixtures_have_a_fifth_more_calls(tmp_path: Path) -> None:
     assert (((values - y[lost]) ** 2).mean(axis=0) < 0.1 * y.var(axis=0)).all()
 
 
+def test_outputs_are_lost_one_at_a_time_beside_surrogates_that_have_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(simulator: Simulator) -> list[dict]:
+        cell = surrogates.Cell(simulator, 60, 0.25, "random")
+        return surrogates.measure(cell, "outputs", 0, tmp_path)
+
+    def fill(X, given, seed):
+        lost = np.isnan(given)
+        assert (lost.any(axis=0).sum(), lost.sum()) == (1, 15)
+        return SimpleNamespace(values=np.nan_to_num(given), stderr=lost.astype(float))
+
+    monkeypatch.setattr(rivals, "FITTED", 40)
+    monkeypatch.setattr(surrogates.cm, "fill", fill)
+
+    def one_in_the_other(x: np.ndarray) -> np.ndarray:
+        return np.stack([np.sin(9 * x[:, 0]), 2 * np.sin(9 * x[:, 0]) + x[:, 1]], axis=1)
+
+    rows = measured(Simulator(**{**vars_of(tiny()), "call": one_in_the_other}))
+    assert [row["output"] for row in rows] == ["sum", "product"]
+    for row in rows:
+        assert row["GP with outputs"] < 0.01 < row["nearest"]
+        assert row["best"].endswith("with outputs")
+        assert row["rmse"] > 0.5
+    table = pd.DataFrame(rows)
+    alone = table[list(rivals.RIVALS)].min(axis=1)
+    ratio = ((table["rmse"] + 1e-3) / (alone + 1e-3)).median()
+    assert f"inputs alone, median |  | {ratio:.3f} |" in surrogates_report.summary(table)
+    single = Simulator("single", "single", lambda x: x[:, :1], (0.0, 0.0), (3.0, 1.0))
+    assert measured(single)[0]["problem"] == "single has one output"
+
+
 def test_an_estimator_that_raises_is_a_problem_of_its_cells(
     command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
