@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from ..coding.gradient import DrawnCode, best_drawn, too_few
+from ..coding.gradient import GradientCode
 from ..contracts.arguments import check_whole
 from ..contracts.memory import check_counts, check_room
 from ..errors import InvalidArgument
 
 
 @dataclass(frozen=True)
-class GroupedGradientCode:
+class GroupedGradientCode(GradientCode):
     """Groups hold the same parts, and each member sends 1/m of their sum, coded.
 
     From Kadhe, Koyluoglu and Ramchandran (arXiv 2005.06184): the sum over a group's parts is cut into m
@@ -61,17 +58,12 @@ class GroupedGradientCode:
                 f"{self.workers} workers cannot be divided into groups of {self.group}: use {more} "
                 f"workers, or groups of {' or '.join(map(str, near))}"
             )
-        self._group_code.check(self, self.amplification, "smaller groups")
+        self.check()
 
     @property
-    def stragglers(self) -> int:
+    def stragglers(self) -> int:  # type: ignore[override]  # the base has a field
         """ℓ - m: answers that may be missing, whichever they are."""
         return self.group - self.reduction
-
-    @property
-    def load(self) -> int:
-        """ℓ: parts that each worker holds."""
-        return self.group
 
     @property
     def groups(self) -> int:
@@ -85,7 +77,7 @@ class GroupedGradientCode:
         The largest over all sets of ℓ - m stragglers in a group. If these are more than 500, over all sets of
         consecutive workers and 500 others.
         """
-        return self._group_code.longest
+        return self._made.longest
 
     def held(self, worker: int) -> tuple[int, ...]:
         """The parts of the worker's group."""
@@ -93,54 +85,26 @@ class GroupedGradientCode:
 
     def coefficients(self, worker: int) -> np.ndarray:
         """The same for all parts: the worker's row of the group's code, (ℓ, m)."""
-        return np.tile(self._group_code.rows[worker // self.groups], (self.group, 1))
+        return np.tile(self._made.rows[worker // self.groups], (self.group, 1))
 
-    def decodable(self, answered: frozenset[int]) -> bool:
-        """Whether each group has m answers, or more if m of them would need too large weights."""
-        each = self._members(answered)
-        return all(self._group_code.weights(members) is not None for members in each)
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Coefficients (ℓ, 1, m), the same for all parts of a group."""
+        return rng.standard_normal((self.group, 1, self.reduction))
 
-    def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
-        """The weights of each answer in the m slices of the sum: worker to (m,)."""
-        found = {}
-        for group, members in enumerate(self._members(answered)):
-            weights = self._group_code.weights(members)
-            if weights is None:
-                every = ", ".join(map(str, range(group, self.workers, self.groups)))
-                have = f"{len(members)} of the {self.reduction} that are needed"
-                but = f"and of group {group} (workers {every}) {have}"
-                raise too_few(answered, self.workers, but)
-            for member in sorted(members):
-                found[member * self.groups + group] = weights[:, member]
-        return found
+    def instead(self) -> str:
+        """What is more stable, for a message."""
+        return "smaller groups"
 
-    def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
-        """Weights with which correct answers add up to 0, in groups with more than m answers."""
-        found: dict[int, float] = {}
-        for group, members in enumerate(self._members(answered)):
-            if len(members) > self.reduction:
-                weights = self._group_code.parity(members)
-                found |= {int(i) * self.groups + group: float(weights[i]) for i in members}
-        return found
+    def _lacking(self, group: int, answers: int) -> str:
+        """Of which group how many answers are needed, for a message."""
+        every = ", ".join(map(str, range(group, self.workers, self.groups)))
+        have = f"{answers} of the {self.reduction} that are needed"
+        return f"and of group {group} (workers {every}) {have}"
 
-    @cached_property
-    def _group_code(self) -> DrawnCode:
+    def _check_room(self) -> None:
+        """Raise `NotEnoughMemory` if the weights in a group do not fit."""
         check_room(
             2 * 8 * self.group**2,
             f"the weights in a group of {self.group} of {self!r}",
             "Use smaller groups",
         )
-        shape = self.group, self.reduction
-        return best_drawn(
-            lambda rng: rng.standard_normal(shape), np.eye(shape[1]), shape[1], self.seed
-        )
-
-    def _members(self, answered: frozenset[int]) -> list[frozenset[int]]:
-        """The workers of each group that have answered, as numbers within the group."""
-        groups: list[set[int]] = [set() for _ in range(self.groups)]
-        for worker in answered:
-            groups[worker % self.groups].add(worker // self.groups)
-        return [frozenset(members) for members in groups]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_group_code"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Mapping, Sized
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -54,14 +54,6 @@ class DrawnCode:
     def off(self) -> float:
         """How much those longest weights miss the target or enlarge rounding, as a share of the target."""
         return self.solve(self._worst.tolist())[1]
-
-    def check(self, code: object, amplification: float, instead: str) -> None:
-        """Raise `InvalidArgument` if this code would enlarge rounding too much; ``instead``: what to use instead of it."""
-        if self.off > TOLERANCE / 3:  # other sets of stragglers than those tried may be worse
-            raise InvalidArgument(
-                f"{code!r} would enlarge rounding errors at least {amplification:.1e} times for some "
-                f"stragglers, and miss the sum by {self.off:.0e} of it: use {instead}"
-            )
 
     def weights(self, answered: frozenset[int]) -> np.ndarray | None:
         """Weights (m, n) of these rows; None if they would miss the target or enlarge rounding too much."""
@@ -132,26 +124,6 @@ def straggler_sets(workers: int, stragglers: int) -> np.ndarray:
     return np.concatenate([scattered, runs])
 
 
-def best_drawn(
-    draw: Callable[[np.random.Generator], np.ndarray],
-    target: np.ndarray,
-    rank: int,
-    seed: int,
-) -> DrawnCode:
-    """The draw of rows of coefficients, (n, q), with the shortest weights, of several draws."""
-    best: DrawnCode | None = None
-    for number in range(_DRAWS):
-        rows = draw(np.random.default_rng((seed, number)))
-        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        drawn = DrawnCode(rows, target, rank)
-        if best is None or drawn.longest < best.longest:
-            best = drawn
-        if drawn.longest <= _ACCEPTED:
-            break
-    assert best is not None
-    return best
-
-
 def too_few(answered: Sized, workers: int, but: str) -> NotEnoughAnswers:
     """The error for answers that do not give the sum; ``but`` says why."""
     return NotEnoughAnswers(
@@ -160,10 +132,10 @@ def too_few(answered: Sized, workers: int, but: str) -> NotEnoughAnswers:
 
 
 class GradientCode(abc.ABC):
-    """A sum code in which the coefficients of any N - S workers span the sum.
+    """A sum code with drawn coefficients: in each of its groups, those of any n - S of the n workers span the sum.
 
-    Derive from it as a frozen dataclass with the fields ``workers``, ``stragglers``, ``reduction``
-    (or a property) and ``seed``, and call `check` when it is made.
+    Here all workers are one group. Derive from it as a frozen dataclass with the fields ``workers``, ``stragglers``,
+    ``reduction`` (or properties) and ``seed``, and call `check` when it is made.
     """
 
     workers: int
@@ -173,11 +145,16 @@ class GradientCode(abc.ABC):
 
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Coefficients (N, N, m): of slice v of part j in the answer of worker n."""
+        """Coefficients of the n workers of a group, (n, parts, m): of slice v of part j in the answer of worker i."""
 
     @abc.abstractmethod
     def instead(self) -> str:
         """What to use if this code is refused, for the message."""
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are; worker n is in group n modulo this."""
+        return 1
 
     @property
     def load(self) -> int:
@@ -204,42 +181,73 @@ class GradientCode(abc.ABC):
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these workers give the sum, without too large weights."""
-        return self._made.weights(answered) is not None
+        return all(self._made.weights(members) is not None for members in self._members(answered))
 
     def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
         """Weights of each answer in the m slices of the sum: worker to (m,)."""
-        weights = self._made.weights(answered)
-        if weights is None:
-            if len(answered) < self.workers - self.stragglers:
-                why = f"and {type(self).__name__} needs {self.workers - self.stragglers}"
-            else:
-                why = "which is enough on paper, but these would enlarge rounding too much"
-            raise too_few(answered, self.workers, why)
-        return {worker: weights[:, worker] for worker in sorted(answered)}
+        found = {}
+        for group, members in enumerate(self._members(answered)):
+            weights = self._made.weights(members)
+            if weights is None:
+                raise too_few(answered, self.workers, self._lacking(group, len(members)))
+            found |= {i * self.groups + group: weights[:, i] for i in sorted(members)}
+        return found
+
+    def _lacking(self, group: int, answers: int) -> str:
+        """Why so many answers of a group do not give the sum, for the message."""
+        if answers < self.workers - self.stragglers:
+            return f"and {type(self).__name__} needs {self.workers - self.stragglers}"
+        return "which is enough on paper, but these would enlarge rounding too much"
 
     def parity(self, answered: frozenset[int]) -> Mapping[int, float]:
-        """Weights with which correct answers add up to 0, if there are more than N - S."""
-        weights = self._made.parity(answered)
-        return {worker: float(weights[worker]) for worker in np.flatnonzero(weights).tolist()}
+        """Weights with which correct answers add up to 0, in groups with more than n - S."""
+        found: dict[int, float] = {}
+        for group, members in enumerate(self._members(answered)):
+            weights = self._made.parity(members)
+            places = np.flatnonzero(weights).tolist()
+            found |= {i * self.groups + group: float(weights[i]) for i in places}
+        return found
 
     def check(self) -> None:
         """Raise `InvalidArgument` if rounding would be enlarged too much."""
-        self._made.check(self, self.amplification, self.instead())
+        off = self._made.off
+        if off > TOLERANCE / 3:  # other sets of stragglers than those tried may be worse
+            raise InvalidArgument(
+                f"{self!r} would enlarge rounding errors at least {self.amplification:.1e} times for some "
+                f"stragglers, and miss the sum by {off:.0e} of it: use {self.instead()}"
+            )
 
-    @cached_property
-    def _made(self) -> DrawnCode:
+    def _check_room(self) -> None:
+        """Raise `NotEnoughMemory` if the coefficients, and what decodes them, do not fit."""
         n, m = self.workers, self.reduction
         check_room(
-            4 * 8 * n * n * m,  # bytes of the coefficients, and of what decodes them
+            4 * 8 * n * n * m,
             f"N² m = {n * n * m:.3g} coefficients of {self!r}",
             "Use fewer workers, or FractionalRepetition, which has none",
         )
-        return best_drawn(
-            lambda rng: self.draw(rng).reshape(n, n * m),
-            np.tile(np.eye(m), n),
-            n - self.stragglers,
-            self.seed,
-        )
+
+    @cached_property
+    def _made(self) -> DrawnCode:
+        self._check_room()
+        n, m = self.workers // self.groups, self.reduction
+        best: DrawnCode | None = None
+        for number in range(_DRAWS):
+            rows = self.draw(np.random.default_rng((self.seed, number))).reshape(n, -1)
+            rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+            drawn = DrawnCode(rows, np.tile(np.eye(m), rows.shape[1] // m), n - self.stragglers)
+            if best is None or drawn.longest < best.longest:
+                best = drawn
+            if drawn.longest <= _ACCEPTED:
+                break
+        assert best is not None
+        return best
+
+    def _members(self, answered: frozenset[int]) -> list[frozenset[int]]:
+        """The workers of each group that have answered, as numbers within the group."""
+        groups: list[set[int]] = [set() for _ in range(self.groups)]
+        for worker in answered:
+            groups[worker % self.groups].add(worker // self.groups)
+        return [frozenset(members) for members in groups]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_made"}
