@@ -57,20 +57,14 @@ def paths_through(points: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for group in range(0, groups, many):
             part = points[group : group + many]
-            exponents = np.frexp(_largest(part))[1]
+            real = as_real(part)
+            low, high = real.min(axis=(1, 2), initial=0.0), real.max(axis=(1, 2), initial=0.0)
+            exponents = np.frexp(np.maximum(high, -low))[1]
             if (np.abs(exponents) > _STEEP).any():
                 part = part / np.ldexp(1.0, exponents - 1)[:, None, None]
             squared = squared_distances(part)
             paths[group : group + many] = short_paths(squared)
     return paths
-
-
-def _largest(points: np.ndarray) -> np.ndarray:
-    """The largest absolute number (B,) of the points (B, K, d) of each group; floats are not copied."""
-    if points.dtype.kind != "f":
-        return np.asarray(np.abs(points).max(axis=(1, 2), initial=0.0))
-    low, high = points.min(axis=(1, 2), initial=0.0), points.max(axis=(1, 2), initial=0.0)
-    return np.asarray(np.maximum(high, -low))
 
 
 def short_paths(squared: np.ndarray) -> np.ndarray:
