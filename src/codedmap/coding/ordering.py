@@ -223,7 +223,7 @@ def _real_copy(numbers: np.ndarray) -> np.ndarray:
     return as_real(numbers).astype(np.float64, order="C")
 
 
-def _group_begin(group: np.ndarray, count: int, groups: int) -> np.ndarray:
+def _group_begin(group: int | np.ndarray, count: int, groups: int) -> np.ndarray:
     """Where a group begins if groups follow one another, larger ones first."""
     size, larger = divmod(count, groups)
     return np.asarray(group * size + np.minimum(group, larger))
@@ -255,20 +255,18 @@ def _project(rows: np.ndarray) -> np.ndarray:
 def _halve_repeatedly(points: np.ndarray, groups: int) -> np.ndarray:
     """An order of points (m, d) in which groups of near points follow one another."""
     order = np.arange(len(points))
-    low, high = np.array([0]), np.array([groups])  # the first group of each part, and the one after
-    while low.size:
+    parts = [(0, groups)]  # the first group of each part, and the one after
+    while parts:
+        low, high = parts.pop()
+        if high - low < 2:
+            continue
         middle = (low + high) // 2
         begin, half, end = (
-            _group_begin(group, len(points), groups) for group in (low, middle, high)
+            int(_group_begin(group, len(points), groups)) for group in (low, middle, high)
         )
-        for size, cut in np.unique([end - begin, half - begin], axis=1).T:  # equal parts at once
-            alike = (end - begin == size) & (half - begin == cut)
-            where = begin[alike, None] + np.arange(size)
-            members = order[where]
-            sample = points[members[:, :: max(1, size // _WIDTH)]]
-            widest = sample.var(axis=1).argmax(axis=1)
-            along = points[members, widest[:, None]]
-            order[where] = np.take_along_axis(members, along.argpartition(cut, axis=1), axis=1)
-        low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
-        low, high = low[high - low > 1], high[high - low > 1]
+        members = order[begin:end]
+        sample = points[members[:: max(1, len(members) // _WIDTH)]]
+        along = points[members, sample.var(axis=0).argmax()]
+        order[begin:end] = members[along.argpartition(half - begin)]
+        parts += [(low, middle), (middle, high)]
     return order
