@@ -129,24 +129,17 @@ class CopyEncoding:
 
     def decode(self, answers: Mapping[int, Any]) -> Estimate:
         """The answers themselves, compared where a task has several; see `Replication`."""
-        found = self._decoded(answers)
-        stderr = for_all_entries(np.asarray(found.stderr), found.values.shape[2:])
-        return replace(found, stderr=stderr)
-
-    def _decoded(self, answers: Mapping[int, Any]) -> Estimate:
         check_slots(answers, len(self.raw))
         slots, stacked, rejected = matrix(answers, self.inputs.shape[1])
         if not self.decodable(frozenset(slots)):
             raise self._not_enough(slots, rejected)
-        estimate = self.majority(slots, stacked, rejected)
+        found = self.majority(slots, stacked, rejected)
+        values, stderr = found.values, np.array(found.stderr)
         have = sorted({self.raw[slot] for slot in slots})
         lost = sorted(set(range(self.tasks)) - set(have))
-        if not lost:
-            return estimate
-        values, spread = _filled(estimate.values, have, lost)
-        stderr = np.array(estimate.stderr)
-        stderr[lost] = spread
-        return Estimate(values, estimate.exact, stderr, estimate.rejected)
+        if lost:
+            values, stderr[lost] = _filled(values, have, lost)
+        return replace(found, values=values, stderr=for_all_entries(stderr, values.shape[2:]))
 
     def salvage(self, answers: Mapping[int, Any]) -> Estimate:
         """Tasks that have an answer; others are NaN, with an infinite standard error."""
