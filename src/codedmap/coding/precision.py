@@ -12,7 +12,8 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import scipy
+
+from .spline import reinsch
 
 MOST_ANSWERS = 2_000
 """Among more answers outliers are not searched for: that would take more memory than decoding."""
@@ -101,33 +102,11 @@ class Precision:
 
 def curve_precision(positions: np.ndarray) -> Precision | None:
     """The precision of answers on a curve at these positions, (F,) ascending; None of fewer than 4."""
-    n = len(positions)
-    if n < 4:  # two determine a line, and two more are needed to identify an outlier
+    if len(positions) < 4:  # two determine a line, and two more are needed to identify an outlier
         return None
-    h = np.diff(positions)
-    first, last = 1.0 / h[:-1], 1.0 / h[1:]
-    middle = -first - last
-    columns = np.zeros((n - 2, n))  # of Reinsch's Qᵀ; P is Q (R + λ QᵀQ)⁻¹ Qᵀ
-    j = np.arange(n - 2)
-    columns[j, j], columns[j, j + 1], columns[j, j + 2] = first, middle, last
-    smoothing = np.array(_SMOOTHINGS)[:, None]
-    # The systems of all λ are solved as one of many blocks: a call takes longer than its arithmetic.
-    band = np.zeros((3, len(smoothing), n - 2))
-    band[0] = (h[:-1] + h[1:]) / 3.0 + smoothing * (first**2 + middle**2 + last**2)
-    band[1, :, :-1] = h[1:-1] / 6.0
-    band[1, :, :-1] += smoothing * (middle[:-1] * first[1:] + last[:-1] * middle[1:])
-    band[2, :, :-2] = smoothing * last[:-2] * first[2:]
-    factor = scipy.linalg.cholesky_banded(band.reshape(3, -1), lower=True, check_finite=False)
-    right = np.tile(columns, (len(smoothing), 1))
-    inner = scipy.linalg.cho_solve_banded(
-        (factor, True), right, overwrite_b=True, check_finite=False
-    )
-    inner = inner.reshape(len(smoothing), n - 2, n)
-    matrices = np.zeros((len(smoothing), n, n))
-    for offset, entries in enumerate((first, middle, last)):
-        matrices[:, offset : offset + n - 2] += entries[:, None] * inner
-    logdets = -2.0 * np.log(factor[0].reshape(len(smoothing), -1)).sum(axis=1)
-    return Precision(matrices, logdets, 2)
+    q, r = reinsch(positions)
+    systems = r + np.array(_SMOOTHINGS)[:, None, None] * (q.T @ q)
+    return Precision(q @ np.linalg.solve(systems, q.T), -np.linalg.slogdet(systems)[1], 2)
 
 
 def windows(count: int) -> list[tuple[slice, slice]]:

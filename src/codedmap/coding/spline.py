@@ -153,6 +153,17 @@ def _evaluated(
     return i, np.stack([before / h, after / h, left * gamma[i], right * gamma[i + 1]], axis=1)
 
 
+def reinsch(knots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The dense matrices Q (n, n - 2) and R (n - 2, n - 2) of Reinsch, for n >= 3 knots (n,), ascending."""
+    n, h = len(knots), np.diff(knots)
+    q = np.zeros((n, n - 2))
+    j = np.arange(n - 2)
+    q[j, j], q[j + 2, j] = 1.0 / h[:-1], 1.0 / h[1:]
+    q[j + 1, j] = -q[j, j] - q[j + 2, j]
+    r = np.diag((h[:-1] + h[1:]) / 3.0) + np.diag(h[1:-1] / 6.0, 1) + np.diag(h[1:-1] / 6.0, -1)
+    return q, r
+
+
 def smoothing_by_gcv(knots: np.ndarray, y: np.ndarray) -> float:
     """λ by generalised cross-validation (Craven and Wahba 1979), one for all columns of y (n, columns).
 
@@ -163,12 +174,7 @@ def smoothing_by_gcv(knots: np.ndarray, y: np.ndarray) -> float:
     n = len(knots)
     if n < 3:
         return 0.0
-    h = np.diff(knots)
-    q = np.zeros((n, n - 2))
-    j = np.arange(n - 2)
-    q[j, j], q[j + 2, j] = 1.0 / h[:-1], 1.0 / h[1:]
-    q[j + 1, j] = -q[j, j] - q[j + 2, j]
-    r = np.diag((h[:-1] + h[1:]) / 3.0) + np.diag(h[1:-1] / 6.0, 1) + np.diag(h[1:-1] / 6.0, -1)
+    q, r = reinsch(knots)
     # The penalty's eigenvalues 1/c span twenty decades, and the smooth modes with the smallest
     # ones matter most. So the eigenproblem is solved for c, of which they are the largest.
     basis, upper = np.linalg.qr(q)
