@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy
 
 from ..coding.precision import MOST_ANSWERS, Precision
 from ..contracts.arguments import check_whole
@@ -24,7 +23,6 @@ from ..detection.outliers import coarsened, find_outliers
 from ..errors import WAIT, NotEnoughAnswers
 
 _DOUBLE = np.dtype(np.float64)
-_SINGULAR = 1e-12  # pivot up to which weights, which have rows of unit length, count as singular
 
 
 @dataclass(frozen=True)
@@ -112,25 +110,19 @@ class MDSCode:
     def _products(self, slots: list[int], rows: np.ndarray) -> np.ndarray:
         _, missing, inverse = self._inverse(slots)
         have = [slot for slot in slots if slot < self.tasks]
+        kind = rows.real.dtype
+        known = self._parity_of(slots)[:, have].astype(kind) @ rows[: len(have)]
         values = np.empty((self.tasks, rows.shape[1]), rows.dtype)
         values[have] = rows[: len(have)]
-        if missing:
-            kind = rows.real.dtype
-            known = self._parity_of(slots)[:, have].astype(kind) @ rows[: len(have)]
-            values[missing] = inverse.astype(kind) @ (rows[len(have) :] - known)
+        values[missing] = inverse.astype(kind) @ (rows[len(have) :] - known)
         return values
 
-    def _inverse(self, slots: Sequence[int]) -> tuple[float, list[int], Any]:
-        """How rounding grows with these workers, the missing blocks, and the inverse that gives them, if any."""
+    def _inverse(self, slots: Sequence[int]) -> tuple[float, list[int], np.ndarray]:
+        """How rounding grows with these workers, the missing blocks, and the inverse that gives them."""
         missing = sorted(set(range(self.tasks)) - set(slots))
-        growth, inverse = 1.0, None
-        if missing:
-            basis, upper = np.linalg.qr(self._parity_of(slots)[:, missing])
-            if np.abs(np.diag(upper)).min() > _SINGULAR:
-                inverse = scipy.linalg.solve_triangular(upper, basis.T)
-            # The Frobenius norm bounds the 2-norm, is much faster, and does not grow with more rows either.
-            growth = np.inf if inverse is None else max(1.0, float(np.linalg.norm(inverse)))
-        return growth, missing, inverse
+        inverse = np.linalg.pinv(self._parity_of(slots)[:, missing], rcond=0.0)
+        # The Frobenius norm bounds the 2-norm, is much faster, and does not grow with more rows either.
+        return max(1.0, float(np.linalg.norm(inverse))), missing, inverse
 
     def _parity_of(self, slots: Sequence[int]) -> np.ndarray:
         return np.asarray(self._parity[[s - self.tasks for s in slots if s >= self.tasks]])

@@ -6,7 +6,6 @@ from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from ..contracts.answers import all_finite
 from ..contracts.matrix_code import disputed, rounding, stacked
@@ -145,11 +144,10 @@ class ProductDecoder:
             return None
         _, weights, answers = self._stacked_answers()
         answers = answers.astype(np.complex128 if answers.dtype.kind == "c" else np.float64)
-        basis, upper = np.linalg.qr(weights)
-        coordinates = basis.conj().T @ answers
-        if (np.abs(answers - basis @ coordinates) > self._tolerance()).any():
+        blocks = np.linalg.lstsq(weights, answers)[0]
+        if (np.abs(answers - weights @ blocks) > self._tolerance()).any():
             return None
-        return self._stacked(solve_triangular(upper, coordinates).astype(self._dtype))
+        return self._stacked(blocks.astype(self._dtype))
 
     def _stacked_answers(self) -> tuple[list[int], np.ndarray, np.ndarray]:
         """Workers, the weights of their answers, (F, K), and these, (F, b·c)."""
