@@ -46,14 +46,10 @@ class DrawnCode:
         sets = straggler_sets(n, n - rank)
         parts = (sets[begin : begin + _TOGETHER] for begin in range(0, len(sets), _TOGETHER))
         lengths = np.concatenate([self._lengths(part) for part in parts])
-        self._worst = sets[lengths.argmax()]
         self.longest = float(lengths.max())
         """The greatest length of weights, over the sets of missing rows that were tried."""
-
-    @cached_property
-    def off(self) -> float:
-        """How much those longest weights miss the target or enlarge rounding, as a share of the target."""
-        return self.solve(self._worst.tolist())[1]
+        self.worst: list[int] = sets[lengths.argmax()].tolist()
+        """The set for which they are."""
 
     def weights(self, answered: frozenset[int]) -> np.ndarray | None:
         """Weights (m, n) of these rows; None if they would miss the target or enlarge rounding too much."""
@@ -210,7 +206,7 @@ class GradientCode(abc.ABC):
 
     def check(self) -> None:
         """Raise `InvalidArgument` if rounding would be enlarged too much."""
-        off = self._made.off
+        _, off = self._made.solve(self._made.worst)
         if off > TOLERANCE / 3:  # other sets of stragglers than those tried may be worse
             raise InvalidArgument(
                 f"{self!r} would enlarge rounding errors at least {self.amplification:.1e} times for some "
