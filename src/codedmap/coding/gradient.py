@@ -181,7 +181,7 @@ class GradientCode(abc.ABC):
 
     def weights(self, answered: frozenset[int]) -> Mapping[int, np.ndarray]:
         """Weights of each answer in the m slices of the sum: worker to (m,)."""
-        found = {}
+        found: dict[int, np.ndarray] = {}
         for group, members in enumerate(self._members(answered)):
             weights = self._made.weights(members)
             if weights is None:
