@@ -229,7 +229,8 @@ def test_clusters_that_fill_their_groups_stay_together_also_where_tasks_are_lack
     groups = -(-rows // tasks)
     cluster = np.random.default_rng(2).permutation(np.arange(rows) % groups)
     points = 1000.0 * np.arange(groups)[cluster, None] + gaussian(rows, 3)
-    for group in cut(cluster[neighbours_together(points, tasks)], tasks).T:
+    blocks = cut(cluster[neighbours_together(points, tasks)], tasks)
+    for group in np.concatenate(blocks, axis=1).T:
         assert len(set(group)) == 1
 
 

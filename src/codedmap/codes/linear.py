@@ -124,6 +124,8 @@ class LinearEncoding:
     code: LinearCode
     payloads: np.ndarray
     raw: tuple[int | None, ...]
+    decodes_any_groups: ClassVar[bool] = True
+    """Whether decoding does not depend on the inputs, so that a `Sheet` may hold answers to any number of groups."""
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these slots can be decoded."""

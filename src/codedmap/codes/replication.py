@@ -106,6 +106,8 @@ class CopyEncoding:
     raw: tuple[int, ...]
     fill: Fill
     confirm: int
+    decodes_any_groups: ClassVar[bool] = True
+    """As in `LinearEncoding`."""
 
     @property
     def tasks(self) -> int:

@@ -48,11 +48,11 @@ class EncodedRows:
         self._rows = len(rows)
         self.groups = -(-len(rows) // code.tasks)
         check_memory(len(rows), rows[:1].nbytes, code.tasks, code.workers)
-        if order is None:
-            self._inputs = cut(rows, code.tasks)
-        else:
-            self._inputs = rows[cut(np.asarray(order), code.tasks)]
-        self._encoding: Any = code.encode(self._inputs)
+        blocks = cut(rows if order is None else np.asarray(order), code.tasks)
+        if order is not None:  # one block, since rows are copied here anyhow
+            blocks = [rows[np.concatenate(blocks, axis=1)]]
+        self._encodings = _encoded(code, blocks)
+        self._encoding = self._encodings[0]
         self._decode: Callable[[Sheet], Estimate] = self._encoding.decode
         if hasattr(self._encoding, "judge") and not estimates:
             self._decode = lambda sheet: self._encoding.judge(sheet, self.seconds)
@@ -61,6 +61,7 @@ class EncodedRows:
         _check_decodable(code, self._encoding, rows.dtype)
         self._received = Received(code.workers)
         self._estimate: Estimate | None = None
+        self._blocks: list[np.ndarray] = []
         raw = getattr(self._encoding, "raw", ())
         self.task_of: dict[int, int] = {s: task for s, task in enumerate(raw) if task is not None}
         """For each slot whose payload is the own input of a task, that task. Where a code arranges rows, tasks are
@@ -68,6 +69,7 @@ class EncodedRows:
         self.owner = self.task_of
         """The part of it by which each task's own input can be sent."""
         if set(self.owner.values()) != set(range(code.tasks)):
+            self._blocks = blocks
             self.owner = {code.workers + task: task for task in range(code.tasks)}
             self.task_of |= self.owner
         self._rejected: set[tuple[int, int]] = set()  # answers, by slot and number: see `Received`
@@ -80,14 +82,14 @@ class EncodedRows:
 
     def payload(self, slot: int) -> np.ndarray:
         """The batch for one slot, (B, *x)."""
-        part: np.ndarray
-        if slot >= self.code.workers:
-            part = self._inputs[self.owner[slot]]
-        elif hasattr(self._encoding, "payload"):
-            part = self._encoding.payload(slot)
+        if slot < self.code.workers:
+            parts = [
+                encoding.payload(slot) if hasattr(encoding, "payload") else encoding.payloads[slot]
+                for encoding in self._encodings
+            ]
         else:
-            part = self._encoding.payloads[slot]
-        return part.view()
+            parts = [block[self.owner[slot]] for block in self._blocks]
+        return parts[0].view() if len(parts) == 1 else np.concatenate(parts)
 
     def take(
         self,
@@ -392,7 +394,7 @@ class EncodedRows:
         """An estimate compared with further answers, those to own inputs and second ones, as one of the rows."""
         rejected |= {(slot, which.get(slot, 0)) for slot in joint.rejected}
         rejected -= {(slot, 0) for slot in self._unfilled}  # a placeholder is no wrong answer
-        for slot, task in self.owner.items() if self.owner is not self.task_of else ():
+        for slot, task in self.owner.items() if self._blocks else ():
             for n, own in self._received.kept(slot):
                 for group in self._raised.get((slot, n), ()):
                     if not joint.exact[task, group]:
@@ -498,6 +500,21 @@ def _writable(stderr: np.ndarray) -> np.ndarray:
     outputs = stderr.ndim - 2
     same = stderr.size and outputs and not any(stderr.strides[2:])
     return np.array(stderr.reshape(*stderr.shape[:2], -1)[:, :, 0] if same else stderr)
+
+
+def _encoded(code: Code, blocks: Sequence[np.ndarray]) -> list[Any]:
+    """Encodings of one or two blocks of groups, the first of which decodes the answers to all groups.
+
+    Answers to all groups are decoded together, so that a worker rejected for most groups is rejected
+    for those of the other block as well. Where that takes the inputs, the blocks are joined, which
+    copies them.
+    """
+    last = code.encode(blocks[-1])
+    if len(blocks) == 1:
+        return [last]
+    if getattr(last, "decodes_any_groups", False):
+        return [*map(code.encode, blocks[:-1]), last]
+    return [code.encode(np.concatenate(blocks, axis=1))]
 
 
 def _order_places(code: Code, order: Any, rows: int) -> np.ndarray:
