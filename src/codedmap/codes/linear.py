@@ -50,6 +50,8 @@ class LinearCode(abc.ABC):
     """Its estimates have no standard errors."""
     determined: ClassVar[bool] = False
     """Whether decodable answers determine all others, so that NaN is rejected."""
+    decodes_any_groups: ClassVar[bool] = True
+    """Whether decoding does not depend on the inputs, so that a `Sheet` may hold answers to any number of groups."""
 
     @abc.abstractmethod
     def encoder(self, inputs: np.ndarray) -> Operator:
@@ -124,8 +126,6 @@ class LinearEncoding:
     code: LinearCode
     payloads: np.ndarray
     raw: tuple[int | None, ...]
-    decodes_any_groups: ClassVar[bool] = True
-    """Whether decoding does not depend on the inputs, so that a `Sheet` may hold answers to any number of groups."""
 
     def decodable(self, answered: frozenset[int]) -> bool:
         """Whether answers of these slots can be decoded."""

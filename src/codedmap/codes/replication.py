@@ -47,6 +47,8 @@ class Replication:
     confirm: int = 1
     has_stderr: ClassVar[bool] = True
     job_estimates: ClassVar[bool] = True
+    decodes_any_groups: ClassVar[bool] = True
+    """As in `LinearCode`."""
 
     def __post_init__(self) -> None:
         check_budget(self.tasks, self.workers, 0)
@@ -106,8 +108,6 @@ class CopyEncoding:
     raw: tuple[int, ...]
     fill: Fill
     confirm: int
-    decodes_any_groups: ClassVar[bool] = True
-    """As in `LinearEncoding`."""
 
     @property
     def tasks(self) -> int:

@@ -51,7 +51,11 @@ class EncodedRows:
         blocks = cut(rows if order is None else np.asarray(order), code.tasks)
         if order is not None:  # one block, since rows are copied here anyhow
             blocks = [rows[np.concatenate(blocks, axis=1)]]
-        self._encodings = _encoded(code, blocks)
+        elif len(blocks) > 1 and not getattr(code, "decodes_any_groups", False):
+            blocks = [np.concatenate(blocks, axis=1)]
+        self._encodings: list[Any] = list(map(code.encode, blocks))
+        # It decodes the answers to all groups, so that a worker rejected for most groups is rejected for those of the
+        # other block as well.
         self._encoding = self._encodings[0]
         self._decode: Callable[[Sheet], Estimate] = self._encoding.decode
         if hasattr(self._encoding, "judge") and not estimates:
@@ -500,21 +504,6 @@ def _writable(stderr: np.ndarray) -> np.ndarray:
     outputs = stderr.ndim - 2
     same = stderr.size and outputs and not any(stderr.strides[2:])
     return np.array(stderr.reshape(*stderr.shape[:2], -1)[:, :, 0] if same else stderr)
-
-
-def _encoded(code: Code, blocks: Sequence[np.ndarray]) -> list[Any]:
-    """Encodings of one or two blocks of groups, the first of which decodes the answers to all groups.
-
-    Answers to all groups are decoded together, so that a worker rejected for most groups is rejected
-    for those of the other block as well. Where that takes the inputs, the blocks are joined, which
-    copies them.
-    """
-    last = code.encode(blocks[-1])
-    if len(blocks) == 1:
-        return [last]
-    if getattr(last, "decodes_any_groups", False):
-        return [*map(code.encode, blocks[:-1]), last]
-    return [code.encode(np.concatenate(blocks, axis=1))]
 
 
 def _order_places(code: Code, order: Any, rows: int) -> np.ndarray:
