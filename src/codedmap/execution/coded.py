@@ -246,7 +246,7 @@ class CodedMap(MapJob):
             outcome=Outcome.WAITING,
             seconds=self.seconds,
             worker_seconds=self.worker_seconds,
-            calls=CallTable(list(self.calls)),
+            calls=CallTable(self.calls),
             answered=answered,
             abandoned=tuple(s for s in slots if s not in self.present and s not in failed),
             failed=Failures(failed),

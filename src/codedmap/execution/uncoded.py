@@ -358,7 +358,7 @@ class RowsJob(MapJob):
             outcome=outcome,
             seconds=self.seconds,
             worker_seconds=self.worker_seconds,
-            calls=CallTable(list(self.calls)),
+            calls=CallTable(self.calls),
             hedges=self.hedges,
         )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
-from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple, overload
+from collections import Counter, UserList
+from collections.abc import Hashable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class CallRecord(NamedTuple):
     """"first", "retry" or "hedge"."""
 
 
-class CallTable(Sequence[CallRecord]):
+class CallTable(UserList[CallRecord]):
     """All calls of a job, in the order in which they ended.
 
     Parameters
@@ -44,35 +44,20 @@ class CallTable(Sequence[CallRecord]):
     records : sequence of CallRecord
     """
 
-    def __init__(self, records: Sequence[CallRecord]) -> None:
-        self._records = records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, at: int) -> CallRecord: ...
-    @overload
-    def __getitem__(self, at: slice) -> CallTable: ...
-    def __getitem__(self, at: int | slice) -> CallRecord | CallTable:
-        if isinstance(at, slice):
-            return CallTable(self._records[at])
-        return self._records[at]
-
     def columns(self) -> dict[str, list[Any]]:
         """Each column as a list, as ``pandas.DataFrame`` takes them."""
         return {
-            name: [record[field] for record in self._records]
+            name: [record[field] for record in self]
             for field, name in enumerate(CallRecord._fields)
         }
 
     def count(self, value: Any) -> int:
         """How many calls had this outcome or are of this kind."""
-        return sum(value in (record.outcome, record.kind) for record in self._records)
+        return sum(value in (record.outcome, record.kind) for record in self)
 
     def __str__(self) -> str:
-        outcomes = Counter(record.outcome for record in self._records)
-        kinds = Counter(r.kind for r in self._records if r.kind != "first")
+        outcomes = Counter(record.outcome for record in self)
+        kinds = Counter(r.kind for r in self if r.kind != "first")
         parts = [f"{count:,} {name}" for name, count in outcomes.most_common()]
         text = f"{many(len(self), 'call')}: {', '.join(parts)}" if parts else "no calls"
         return text + (f" ({', '.join(many(n, k) for k, n in kinds.items())})" if kinds else "")

@@ -44,7 +44,7 @@ class MapResult(RowResult):
     """Seconds from the call of `map` to the last row."""
     worker_seconds: float = 0.0
     """Seconds of all calls together."""
-    calls: CallTable = field(default_factory=lambda: CallTable(()))
+    calls: CallTable = field(default_factory=CallTable)
     """All calls; those that still ran when the job ended are "abandoned"."""
     answered: tuple[int, ...] = ()
     """With a code: slots (indices of payloads) that had an answer when waiting ended, from whichever worker."""
