@@ -25,6 +25,7 @@ from ..execution.task import Measured
 from ..matrices.blocks import CodedBlocks, checked_matrix
 from ..matrices.product import ProductJob
 from ..results.sum_result import MatrixResult
+from ..results.trees import blanked
 
 _OUTVOTED = "an answer that differs from its copies'"
 
@@ -243,18 +244,13 @@ class _CopiesCode:
 
     def salvage(self, answers: Mapping[int, np.ndarray]) -> Decoded:
         """Blocks of which enough copies agree; infinite standard errors for all others."""
-        slots = tuple(sorted(answers))
-        stacked = np.stack([answers[slot] for slot in slots])[:, None]
-        voted = self._encoding.majority(slots, stacked, ())
+        voted = self._encoding.salvage({slot: answer[None] for slot, answer in answers.items()})
         assert voted.stderr is not None
-        values = np.full((self.tasks, *stacked.shape[2:]), np.nan, stacked.dtype)
-        stderr = np.full(values.shape, np.inf)
-        answered = sorted({self._encoding.raw[slot] for slot in slots})
-        exact = [task for task in answered if voted.exact[task, 0]]
         # Where copies differ, their distance is the standard error; it is infinite for a single answer.
-        single = [task for task in answered if np.isinf(voted.stderr[task, 0])]
-        values[exact + single] = voted.values[exact + single, 0]
-        stderr[exact] = 0.0
+        differ = np.isfinite(voted.stderr) & ~voted.exact
+        values = blanked(voted.values, differ)[:, 0]
+        stderr = np.full(values.shape, np.inf)
+        stderr[voted.exact[:, 0]] = 0.0
         return Decoded(values, dict.fromkeys(voted.rejected, _OUTVOTED), stderr)
 
     def _unconfirmed(self, answered: frozenset[int]) -> list[int]:
