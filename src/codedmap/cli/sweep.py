@@ -256,8 +256,8 @@ class _Sweep:
     options: SweepOptions
     done: dict[int, dict[str, Any]] = field(default_factory=dict)  # records of rows that are exact
     errors: dict[int, BaseException] = field(default_factory=dict)  # why rows have failed
-    failed_runs: Collection[Path] | None = None
-    """Directories of runs that had failed when the sweep was interrupted."""
+    failed: Collection[int | None] = ()
+    """The rows that have failed; if the sweep was interrupted, those of which a run had failed by then."""
     result: cm.MapResult | None = None
 
     def run(self) -> int:
@@ -455,9 +455,9 @@ class _Sweep:
                     )
                 except BaseException:
                     # Now: closing the engine makes the runs that go on fail as well.
-                    self.failed_runs = {why.parent for why in options.runs.glob(f"*/{WHY}")}
+                    self.failed = {_row_of(why.parent) for why in options.runs.glob(f"*/{WHY}")}
                     raise
-            self.errors = {int(rows[at]): e for at, e in self.result.failures.items()}
+            self.failed = self.errors = {int(rows[at]): e for at, e in self.result.failures.items()}
         for error in self.errors.values():
             if isinstance(error, cm.errors.OutputError):
                 raise error
@@ -483,7 +483,7 @@ class _Sweep:
             )
         elif journal.new:
             journal.path.unlink(missing_ok=True)
-        self._remove_directories(None)
+        self._remove_directories(set(self.failed) - self.done.keys())
 
     # Results -----------------------------------------------------------------------------------------------
 
@@ -543,24 +543,16 @@ class _Sweep:
                 warn_of_losses(inputs, before, known, time_left)
         return stderr
 
-    def _remove_directories(self, failed: Collection[int] | None) -> bool:
-        """Remove directories of runs, except of failed runs of the rows ``failed``; whether any are left.
-
-        None: those of all failed runs are kept, because it is not known which rows have failed.
-        """
+    def _remove_directories(self, failed: Collection[int | None]) -> bool:
+        """Remove directories of runs, except of failed runs of the rows ``failed``; whether any are left."""
         options = self.options
         if options.command is None or options.keep_runs is not None:
             return bool(options.keep_runs)
         for directory in options.runs.glob("*"):
-            name = directory.name.partition(".")[0]
-            if not (name.isdecimal() and _is_of_run(directory)):
-                continue
-            row = int(name)
+            row = _row_of(directory)
             # A run that was ended at a deadline may have a file with a reason, and its row has not failed.
-            kept = row not in self.done if failed is None else row in failed
-            if self.failed_runs is not None:
-                kept = kept and directory in self.failed_runs
-            if not (kept and (directory / WHY).exists()):
+            kept = row in failed and (directory / WHY).exists()
+            if row is not None and not kept:
                 shutil.rmtree(directory, ignore_errors=True)
         with suppress(OSError):  # it is not empty, or there is none
             options.runs.rmdir()
@@ -601,10 +593,12 @@ class _Sweep:
         return steps
 
 
-def _is_of_run(path: Path) -> bool:
-    """Whether a path is a directory made for a run, and not another one of such a name."""
+def _row_of(path: Path) -> int | None:
+    """The row of the run that a path is the directory of; None if it was made for no run."""
+    name = path.name.partition(".")[0]
     files = [file.name for file in path.iterdir()] if path.is_dir() else [""]
-    return not files or WHY in files or "stdout" in files
+    of_run = not files or WHY in files or "stdout" in files
+    return int(name) if name.isdecimal() and of_run else None
 
 
 def _arrays(columns: Table) -> dict[str, np.ndarray]:
