@@ -85,3 +85,13 @@ def test_a_mean_leaves_out_infinite_complex_answers():
     estimate = Replication(4, 4, fill="mean").encode(np.zeros((4, 1, 1))).decode(answers)
     assert estimate.values[3, 0] == 2.0 + 1j
     assert 0 < estimate.stderr[3, 0] < 3
+
+
+def test_whole_numbers_are_floats_beside_tasks_without_an_answer():
+    """Memory that was not set decided whether they became objects."""
+    encoding, _ = encoded(2)
+    for _ in range(20):
+        used = [np.random.default_rng(0).random((2, 5)) for _ in range(20)]
+        del used
+        values = encoding.salvage({0: np.arange(5)}).values
+        np.testing.assert_array_equal(values, [np.arange(5.0), [np.nan] * 5])

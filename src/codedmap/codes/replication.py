@@ -162,7 +162,7 @@ class CopyEncoding:
         ``wrong`` (F, B) marks answers known to be wrong.
         """
         groups = stacked.shape[1]
-        values = np.empty((self.tasks, *stacked.shape[1:]), stacked.dtype)
+        values = np.zeros((self.tasks, *stacked.shape[1:]), stacked.dtype)
         votes = np.zeros((self.tasks, groups), dtype=int)
         stderr = np.zeros((self.tasks, groups))
         wrong_slots = set(rejected)
