@@ -209,52 +209,44 @@ class _SumJob(PlacedJob[SumResult]):
         return self.engine.submit(kept.worker, self._function, kept)
 
     def finish(self, outcome: Outcome, seen: Progress, *, last: bool) -> bool:
-        """Decode the sum; not if answers contradict each other and further ones may resolve it."""
-        if not seen.decodable and not last:
-            return False
-        decoded, reason = None, None
-        if seen.decodable:
-            try:
-                decoded = self.decoder.decode(seen.answered)
-            except NotEnoughAnswers as error:
-                if not last:
-                    return False
-                reason = error
-        rejected = self.decoder.rejected(seen.answered)
-        if decoded is None and self._throw:
-            raise self._not_enough(outcome, seen, reason, rejected)
-        value, exact = decoded or (self.decoder.nan(), False)
+        """Decode the sum; not if answers are too few or contradict each other, and further ones may help."""
+        value, exact = self.decoder.nan(), False
+        try:
+            if not seen.decodable:
+                raise self._too_few(seen)
+            value, exact = self.decoder.decode(seen.answered)
+        except NotEnoughAnswers as reason:
+            if not last:
+                return False
+            if self._throw:
+                failure = self._undecoded(reason, outcome, seen)
+                raise failure from failure.__cause__
         self._result = SumResult(
             value=value,
             exact=exact,
             parts=len(self._shards),
-            rejected=rejected,
+            rejected=self.decoder.rejected(seen.answered),
             **self.record(outcome, seen),
             received=self.decoder.received,
         )
         return True
 
-    def _not_enough(
-        self,
-        outcome: Outcome,
-        seen: Progress,
-        reason: NotEnoughAnswers | None,
-        rejected: Mapping[int, str],
-    ) -> CodedmapError:
+    def _too_few(self, seen: Progress) -> NotEnoughAnswers:
         code = self._shards.code
-        unusable = []
-        if rejected:
-            worker, why = next(iter(rejected.items()))
-            unusable = [
-                f"{len(rejected)} with what cannot be used or contradicts the others (worker {worker} "
-                f"with {why})"
-            ]
-        if reason is None:
-            needed = code.workers - code.stragglers
-            enough = f"any {needed} would be enough by {code!r}"
-            if len(seen.answered) - len(rejected) >= needed:
-                enough = f"{needed} are enough on paper, but by {code!r} these would enlarge rounding too much"
-            reason = NotEnoughAnswers(f"the sum cannot be decoded from them, and {enough}")
+        needed = code.workers - code.stragglers
+        enough = f"any {needed} would be enough by {code!r}"
+        if len(seen.answered) - len(self.decoder.rejected(seen.answered)) >= needed:
+            enough = f"{needed} are enough on paper, but by {code!r} these would enlarge rounding too much"
+        return NotEnoughAnswers(f"the sum cannot be decoded from them, and {enough}")
+
+    def _undecoded(
+        self, reason: NotEnoughAnswers, outcome: Outcome, seen: Progress
+    ) -> CodedmapError:
+        rejected = self.decoder.rejected(seen.answered)
+        unusable = [
+            f"{len(rejected)} with what cannot be used or contradicts the others (worker {worker} with {why})"
+            for worker, why in list(rejected.items())[:1]
+        ]
         again = "call again (parts that were lost are sent again)"
         return undecoded(reason, seen, outcome, self._failures, again, unusable=unusable)
 
