@@ -23,7 +23,7 @@ from ..errors import InvalidAnswer, InvalidArgument, many
 from ..execution.failures import Failures
 from ..execution.hedge import Hedge
 from ..execution.inputs import InputRows
-from ..execution.task import Itemwise, itemwise
+from ..execution.task import Itemwise, itemwise, named, plain
 from ..results.map_result import MapResult
 from ..results.status import Status
 from ..results.summary import encodable, short
@@ -533,14 +533,8 @@ class _Unusable:
 
 def _outputs(answer: Any, frame: bool) -> dict[Any, Any]:
     """An answer as a dict of named outputs."""
-    parts = parts_of(answer)
-    if parts is not None:
-        return parts
-    if frame and hasattr(answer, "columns"):
-        return {name: answer[name] for name in answer.columns}
-    if not frame and hasattr(answer, "items"):  # a pandas series
-        return dict(answer.items())
-    return {"y": answer}
+    parts = parts_of(plain(answer if frame else named(answer)))
+    return {"y": answer} if parts is None else parts
 
 
 # The table ----------------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ class RowsTask:
         if not self.checked:
             array = as_array(values) if in_process else None
             return array.copy() if isinstance(array, np.ndarray) else values, {}, None
-        values = _plain(values)
+        values = plain(values)
         check_parts(values)
         values = map_leaves(partial(_in_order, batch), values)
         return map_leaves(own_copy, values) if in_process else values, {}, None
@@ -293,7 +293,7 @@ def _in_order(batch: Batch, leaf: Any) -> np.ndarray:
     return leaf_rows(as_numpy(leaf), batch.rows)
 
 
-def _plain(values: Any) -> Any:
+def plain(values: Any) -> Any:
     """An answer in which a data frame, or a table of Arrow, is a dict of columns."""
     if hasattr(values, "columns") and (hasattr(values, "to_numpy") or hasattr(values, "to_pydict")):
         return {name: values[name] for name in getattr(values, "column_names", values.columns)}
@@ -309,7 +309,7 @@ def _kept(answer: Any) -> Any:
         return own_copy(answer)
     if kind is dict:
         return {n: v if type(v) in _SCALARS else map_leaves(_own, v) for n, v in answer.items()}
-    return map_leaves(_own, _plain(_named(answer)))
+    return map_leaves(_own, plain(named(answer)))
 
 
 def _own(leaf: Any) -> Any:
@@ -342,7 +342,7 @@ def own_copy(value: Any) -> Any:
     return value.copy() if kind is set else value
 
 
-def _named(answer: Any) -> Any:
+def named(answer: Any) -> Any:
     """An answer to a single input in which a pandas series with labels is a dict."""
     index: Any = getattr(answer, "index", None)
     if hasattr(answer, "iloc") and answer.ndim == 1 and len(index) and index.is_unique:
