@@ -238,10 +238,7 @@ def _check_fields(arrays: Sequence[np.ndarray]) -> None:
 
 def as_objects(parts: Sequence[Any]) -> np.ndarray:
     """An array (n,) of these, whatever they are."""
-    column = np.empty(len(parts), dtype=object)
-    for row, part in enumerate(parts):
-        column[row] = part
-    return column
+    return np.fromiter(parts, dtype=object, count=len(parts))
 
 
 def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
