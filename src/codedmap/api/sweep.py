@@ -30,7 +30,7 @@ from ..results.summary import encodable, short
 from ..results.sweep_result import SweepResult
 from ..results.trees import (
     as_numpy,
-    entries,
+    entries_of,
     for_all_entries,
     parts_of,
     read_columns,
@@ -643,10 +643,7 @@ def _table(
             name + end: out for outputs, end in groups for name, out in outputs.items()
         }
     columns = {
-        column + end: output[at]
-        for outputs, end in groups
-        for name, output in outputs.items()
-        for column, at in entries(name, output)
+        name + end: entry for outputs, end in groups for name, entry in entries_of(outputs).items()
     }
     if hasattr(rows.table, "iloc"):
         pandas = extra("pandas", "a frame")

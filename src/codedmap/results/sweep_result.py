@@ -16,7 +16,7 @@ from .map_result import MapResult
 from .scatter import chosen, draw_rows
 from .status import RowResult, Status, counts_in_words
 from .summary import failures_lines, outputs_lines
-from .trees import entries, entries_of
+from .trees import entries_of
 
 _INDICES = "S1", "ST", "S2"
 _FREEDOM = 5  # degrees of freedom of the scale that the errors of a draw share
@@ -163,18 +163,18 @@ class SweepResult(RowResult):
                 "estimate them from the others by codedmap.fill(X, y), and give SALib what it returns, or have rows that "
                 "are late estimated, by sweep(..., deadline=)"
             )
-        for name, output in self.values.items():
+        stderr = entries_of(self.stderr)
+        for name, output in entries_of(self.values).items():
             if output.dtype.kind not in "biuf":
                 continue
-            for column, at in entries(name, output):
-                values = output[at].astype(np.float64)
-                bad = ~np.isfinite(values)
-                if bad.any():
-                    raise NotEnoughAnswers(
-                        f"{column} is not finite in {bad.sum():,} rows (the first is row {bad.argmax()}), and Sobol "
-                        "indices need all: let fn return finite numbers, or leave it out"
-                    )
-                yield column, values, self.stderr[name][at]
+            values = output.astype(np.float64)
+            bad = ~np.isfinite(values)
+            if bad.any():
+                raise NotEnoughAnswers(
+                    f"{name} is not finite in {bad.sum():,} rows (the first is row {bad.argmax()}), and Sobol "
+                    "indices need all: let fn return finite numbers, or leave it out"
+                )
+            yield name, values, stderr[name]
 
     def _check_sampled(self, problem: Mapping[str, Any], second: bool) -> None:
         """Raise `InvalidArgument` if the rows are not a Saltelli sample: their indices would be meaningless."""

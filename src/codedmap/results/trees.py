@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -261,12 +261,6 @@ def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
     return array
 
 
-def entries(name: str, output: np.ndarray) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The names of the columns of an output (m, *y) in a table, and the index of each in the output."""
-    for at in np.ndindex(output.shape[1:]):
-        yield "_".join([name, *map(str, at)]), (slice(None), *at)
-
-
 def parts_of(answer: Any) -> dict[Any, Any] | None:
     """The parts of an answer by name: those of a tuple are "y_0", "y_1" and so on; None if it has no parts."""
     if _is_dataclass(answer):
@@ -286,7 +280,8 @@ def entries_of(tree: Any) -> dict[str, np.ndarray]:
             found |= {f"{name}_{own}": entry for own, entry in entries_of(part).items()}
         else:
             array = np.asarray(part)
-            found |= {column: array[at] for column, at in entries(str(name), array)}
+            for at in np.ndindex(array.shape[1:]):
+                found["_".join([str(name), *map(str, at)])] = array[(slice(None), *at)]
     return found
 
 
