@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from codedmap.errors import InvalidAnswer
 from codedmap.results.calls import CallRecord, CallTable, draw_timeline
-from codedmap.results.trees import Rows, leaf_rows, leaves, map_leaves, stacked
+from codedmap.results.trees import Rows, leaf_rows, leaves, map_leaves, read_columns, stacked
 
 
 class Pair(NamedTuple):
@@ -282,6 +283,18 @@ def test_rows_of_another_shape():
     rows.put(slice(0, 1), 1, np.ones((1, 2)))
     with pytest.raises(InvalidAnswer, match=r"shape \(2,\) for some inputs and of shape \(3,\)"):
         rows.put(slice(1, 2), 1, np.ones((1, 3)))
+
+
+def test_whole_numbers_in_a_file_are_floats_beside_rows_without_an_answer():
+    """Memory that was not set decided whether they became objects."""
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({"y": [1, None] * 20})
+    file = SimpleNamespace(before=(), schema_arrow=table.schema, read=table.select)
+    rng, known = np.random.default_rng(0), np.arange(40) % 2 == 0
+    for _ in range(20):
+        used = [rng.random(40) for _ in range(20)]
+        del used
+        np.testing.assert_array_equal(read_columns(file, known)["y"], [1.0, np.nan] * 20)
 
 
 RECORDS = [

@@ -30,12 +30,12 @@ from ..results.summary import encodable, short
 from ..results.sweep_result import SweepResult
 from ..results.trees import (
     as_numpy,
+    blanked,
     entries_of,
     for_all_entries,
     parts_of,
     read_columns,
     read_errors,
-    whole_column,
 )
 from ..storage.source import extra
 from .map import HEDGE, check_fn, options_from
@@ -574,7 +574,7 @@ def _outputs_of(run: MapResult) -> tuple[dict[str, np.ndarray], dict[str, np.nda
     if hasattr(values, "read"):
         values, stderr = read_columns(values, known), read_errors(stderr)
     elif not isinstance(next(iter(values.values())), np.ndarray):  # Zarr
-        values = {name: whole_column(array[:][known], known) for name, array in values.items()}
+        values = {name: blanked(array[:], ~known) for name, array in values.items()}
         stderr = {name: array[:] for name, array in stderr.items()}
     values = {name: _with_nan(_with_unit(output), known) for name, output in values.items()}
     not_estimated = np.where(run.status == Status.EXACT, 0.0, np.nan)

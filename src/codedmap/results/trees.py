@@ -68,17 +68,13 @@ def leaves(tree: Any, *like: Any) -> list[Any]:
 
 def read_columns(file: Any, known: np.ndarray) -> dict[str, Any]:
     """Values (m, *y) in a ``pyarrow.parquet.ParquetFile`` that was written as output, of the rows ``known`` (m,) bool."""
-    rows = np.flatnonzero(known)
-    return {
-        n: whole_column(from_arrow(file.read([n])[n].take(rows)), known) for n in _columns(file)
-    }
-
-
-def whole_column(part: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """A column with NaN, NaT or None in rows that are not ``known`` (m,) bool, from the others."""
-    whole = np.empty((len(known), *part.shape[1:]), part.dtype)
-    whole[known] = part
-    return blanked(whole, ~known)
+    rows, columns = np.flatnonzero(known), {}
+    for name in _columns(file):
+        part = from_arrow(file.read([name])[name].take(rows))
+        whole = np.zeros((len(known), *part.shape[1:]), part.dtype)
+        whole[known] = part
+        columns[name] = blanked(whole, ~known)
+    return columns
 
 
 def for_all_entries(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
