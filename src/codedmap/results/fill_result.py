@@ -72,4 +72,5 @@ class FillResult(Shown):
         lost = np.where(self.status == Status.FAILED, Status.FAILED, Status.MISSING)
         status = np.select([known, estimated], [Status.EXACT, Status.ESTIMATED], lost)
         inputs = dict(zip(distinct_names(self.inputs), self._points.T, strict=True))
-        return draw_rows(inputs, self.outputs[column], values, errors, status=status, axes=axes)
+        name = self.outputs[column]
+        return draw_rows(inputs, {name: values}, {name: errors}, 0, status=status, axes=axes)

@@ -14,7 +14,7 @@ from ..contracts.stopping import Outcome
 from ..errors import InvalidArgument, many
 from .calls import CallTable, draw_timeline
 from .plan import Plan
-from .scatter import chosen, columns_of, draw_rows
+from .scatter import columns_of, draw_rows
 from .status import RowResult, Status, counts_in_words
 from .summary import failures_lines, heading, workers_lines
 from .trees import entries_of, error_leaves, leaves, read_columns, read_errors
@@ -125,10 +125,7 @@ class MapResult(RowResult):
             if set(values) == {"values"} and not self.values.before:
                 values, stderr = values["values"], (stderr or {}).get("values", {})
         outputs, errors = entries_of(values), {} if stderr is None else entries_of(stderr)
-        name = list(outputs)[chosen(outputs, output)]
-        return draw_rows(
-            columns, name, outputs[name], errors.get(name), status=self.status, axes=axes
-        )
+        return draw_rows(columns, outputs, errors, output, status=self.status, axes=axes)
 
     def __str__(self) -> str:
         resumed = not len(self.calls) and self.outcome is Outcome.EXACT

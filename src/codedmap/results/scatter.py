@@ -26,14 +26,16 @@ _LEGEND = {"loc": "best", "frameon": False, "fontsize": "small"}
 
 def draw_rows(
     inputs: Mapping[str, np.ndarray],
-    name: str,
-    values: np.ndarray,
-    stderr: np.ndarray | None,
+    outputs: Mapping[str, np.ndarray],
+    errors: Mapping[str, np.ndarray],
+    output: int | str,
     *,
     status: np.ndarray,
     axes: Sequence[Any] | None,
 ) -> Any:
     """A figure with a panel for each of the inputs (m,) with which an output varies most; a panel shows the rows."""
+    name = list(outputs)[chosen(outputs, output)]
+    values, stderr = outputs[name], errors.get(name, np.zeros(len(status)))
     if values.dtype.kind not in "biuf":
         raise InvalidArgument(
             f"output {name!r} is of dtype {values.dtype}, and only real numbers are drawn: choose another as output="
@@ -43,8 +45,7 @@ def draw_rows(
     for rows in (np.flatnonzero(status == 0), np.flatnonzero(status != 0)):
         drawn[rng.permutation(rows)[:_ROWS]] = True
     positions = {label: _positions(column[drawn]) for label, column in inputs.items()}
-    values, status = values[drawn].astype(np.float64), status[drawn]
-    stderr = np.zeros(len(values)) if stderr is None else stderr[drawn]
+    values, stderr, status = values[drawn].astype(np.float64), stderr[drawn], status[drawn]
     status = np.where((status <= Status.ESTIMATED) & ~np.isfinite(values), Status.MISSING, status)
     exact, estimated, failed, missing = (status == one for one in Status)
     order = _strongest([at for at, _ in positions.values()], values, exact)

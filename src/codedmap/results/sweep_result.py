@@ -13,7 +13,7 @@ import scipy
 from ..contracts.arguments import check_whole
 from ..errors import InvalidArgument, NotEnoughAnswers, many
 from .map_result import MapResult
-from .scatter import chosen, draw_rows
+from .scatter import draw_rows
 from .status import RowResult, Status, counts_in_words
 from .summary import failures_lines, outputs_lines
 from .trees import entries_of
@@ -76,10 +76,7 @@ class SweepResult(RowResult):
             One for each input that is drawn.
         """
         outputs, errors = entries_of(self.values), entries_of(self.stderr)
-        name = list(outputs)[chosen(outputs, output)]
-        return draw_rows(
-            self._inputs, name, outputs[name], errors.get(name), status=self.status, axes=axes
-        )
+        return draw_rows(self._inputs, outputs, errors, output, status=self.status, axes=axes)
 
     def sobol(
         self,
