@@ -82,19 +82,26 @@ def fill(**options: Any) -> int:
     check_table("output", given.out)
     check_apart(given.out, given.table)
     table = read_table("table", given.table)
-    outputs = _outputs(given, table)
-    status = _status(given, table)
+    _check_names(given, table)
+    status, numbers = _status(given, table), _numbers(given, table)
+    known = {name: _known(name, numbers, status) for name in numbers}
+    values = [name for name in numbers if not name.endswith(_STDERR)]
+    outputs = given.outputs or tuple(n for n in values if (known[n] > cm.Status.EXACT).any())
+    _check_outputs(given, table, outputs, numbers, status)
+    answers = {n: np.where(known[n] == cm.Status.EXACT, numbers[n], np.nan) for n in outputs}
+    kept = np.zeros_like(status)
+    for found in (known[name] for name in values if name not in outputs):
+        kept = np.maximum(kept, np.where(found < cm.Status.MISSING, found, status))
     with written("output", given.out, given.force) as write:
-        result = _filled(given, table, outputs, status)
-        kept = _kept_status(given, table, outputs)
+        result = _filled(given, table, answers, status)
         write(table_writer(given.out, _with(result, table, outputs, kept)))
     if not given.quiet:
         print_result(f"{result}\noutput {given.out}", required=False)
     return int((result.status > cm.Status.ESTIMATED).any())
 
 
-def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
-    """The columns to fill; raises `InvalidArgument` if inputs or outputs are missing, or cannot be used."""
+def _check_names(options: FillOptions, table: Table) -> None:
+    """Raise `InvalidArgument` if inputs or outputs are missing, or inputs cannot be used."""
     for name in (*options.inputs, *(options.outputs or ())):
         if name not in table:
             raise cm.InvalidArgument(
@@ -109,14 +116,16 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
                 f"{_cell(options, table, name, first)}: inputs must be finite numbers, or text of at most 20 kinds, also "
                 "of rows that were lost"
             )
-    numbers = _numbers(options, table)
-    for name in (f"{number}{_STDERR}" for number in numbers):
-        for row in _not_a_number(table.get(name, [])):
-            raise cm.InvalidArgument(
-                f"{_cell(options, table, name, row)}: a standard error must be a number, or empty"
-            )
-    incomplete = (n for n in numbers if not n.endswith(_STDERR) and _missing(table, n).any())
-    outputs = options.outputs or tuple(incomplete)
+
+
+def _check_outputs(
+    options: FillOptions,
+    table: Table,
+    outputs: tuple[str, ...],
+    numbers: dict[str, np.ndarray],
+    status: np.ndarray,
+) -> None:
+    """Raise `InvalidArgument` if these columns cannot be filled."""
     wrong = [name for name in outputs if name not in numbers]
     if wrong or not outputs:
         reasons = [f"{name!r} is an input" for name in wrong if name in options.inputs]
@@ -134,12 +143,14 @@ def _outputs(options: FillOptions, table: Table) -> tuple[str, ...]:
                 f"{name!r} is an input, and the name of the standard errors of {name.removesuffix(_STDERR)!r}: rename it"
             )
     lacking = [name for name in outputs if f"{name}{_STDERR}" not in table]
-    if lacking and "status" in table and _unexplained(table):
+    unexplained = status == cm.Status.ESTIMATED
+    for errors in (column for name, column in numbers.items() if name.endswith(_STDERR)):
+        unexplained &= ~(errors > 0.0)
+    if lacking and unexplained.any():
         raise cm.InvalidArgument(
             f"rows of table {options.table} have the status estimated, and there is no column {lacking[0]}{_STDERR} that "
             f"says which entries of {lacking[0]!r} are: give the table with its standard errors"
         )
-    return outputs
 
 
 def _cell(options: FillOptions, table: Table, name: str, row: int) -> str:
@@ -152,30 +163,15 @@ def _others(options: FillOptions, table: Table) -> list[str]:
     return [name for name in table if name not in (*options.inputs, "status", "error")]
 
 
-def _numbers(options: FillOptions, table: Table) -> list[str]:
-    """The columns of numbers that are no inputs."""
-    return [n for n in _others(options, table) if not _not_a_number(table[n])]
-
-
-def _unexplained(table: Table) -> bool:
-    """Whether a row is ESTIMATED, and no column of standard errors says which entry of it is."""
-    estimated = np.array(table["status"]) == "ESTIMATED"
-    for name, cells in table.items():
-        if name.endswith(_STDERR) and not _not_a_number(cells):
-            estimated &= ~(_floats(cells) > 0.0)
-    return bool(estimated.any())
-
-
-def _kept_status(options: FillOptions, table: Table, outputs: tuple[str, ...]) -> np.ndarray:
-    """The status (m,) int of rows in the columns of numbers that are not filled."""
-    given = np.array([cm.Status[name] for name in _status(options, table)])
-    kept = np.full_like(given, cm.Status.EXACT)
-    for name in _numbers(options, table):
-        if name not in outputs and not name.endswith(_STDERR):
-            estimated = np.where(_missing(table, name), cm.Status.ESTIMATED, cm.Status.EXACT)
-            empty = np.isnan(_floats(table[name]))
-            kept = np.maximum(kept, np.where(empty, given, estimated))
-    return kept
+def _numbers(options: FillOptions, table: Table) -> dict[str, np.ndarray]:
+    """The columns of numbers that are no inputs, NaN where there is none; raises `InvalidArgument` if a standard error is none."""
+    names = [n for n in _others(options, table) if not _not_a_number(table[n])]
+    for name in (f"{number}{_STDERR}" for number in names):
+        for row in _not_a_number(table.get(name, [])):
+            raise cm.InvalidArgument(
+                f"{_cell(options, table, name, row)}: a standard error must be a number, or empty"
+            )
+    return {name: np.array(table[name], np.float64) for name in names}
 
 
 def _not_a_number(cells: list[Any]) -> list[int]:
@@ -185,30 +181,24 @@ def _not_a_number(cells: list[Any]) -> list[int]:
     return sorted(rows, key=lambda row: not str(cells[row]).strip("+-.0123456789eE"))[:1]
 
 
-def _missing(table: Table, name: str) -> np.ndarray:
-    """(m,) bool: the entries of a column that are missing, or were estimated."""
-    values, status = _floats(table[name]), np.array(table.get("status", [""] * len(table[name])))
-    errors = _floats(table.get(f"{name}{_STDERR}", [0.0] * len(values)))
-    known = (errors == 0.0) | (np.isnan(errors) & (status != "ESTIMATED"))
-    return np.asarray(np.isnan(values) | ~known)
+def _known(name: str, numbers: dict[str, np.ndarray], status: np.ndarray) -> np.ndarray:
+    """What is known of each entry of a column, (m,): EXACT, ESTIMATED, or MISSING if it is empty."""
+    errors = numbers.get(f"{name}{_STDERR}", np.zeros(len(status)))
+    exact = (errors == 0.0) | (np.isnan(errors) & (status != cm.Status.ESTIMATED))
+    found = np.where(exact, cm.Status.EXACT, cm.Status.ESTIMATED)
+    return np.where(np.isnan(numbers[name]), cm.Status.MISSING, found)
 
 
-def _floats(cells: list[Any]) -> np.ndarray:
-    """A column of numbers, NaN where there is none."""
-    return np.array(cells, dtype=np.float64)
-
-
-def _status(options: FillOptions, table: Table) -> list[str]:
-    """The status of each row, EXACT if the table has none; raises `InvalidArgument` for an unknown one."""
-    known = {status.name for status in cm.Status}
-    status = table.get("status", ["EXACT"] * len(table[options.inputs[0]]))
-    for row, name in enumerate(status):
-        if name not in known:
+def _status(options: FillOptions, table: Table) -> np.ndarray:
+    """The status (m,) of each row, EXACT if the table has none; raises `InvalidArgument` for an unknown one."""
+    names = table.get("status", ["EXACT"] * len(table[options.inputs[0]]))
+    for row, name in enumerate(names):
+        if name not in cm.Status.__members__:
             raise cm.InvalidArgument(
-                f"{_cell(options, table, 'status', row)}, which is none of {', '.join(sorted(known))}: correct it, or "
-                "rename the column"
+                f"{_cell(options, table, 'status', row)}, which is none of {', '.join(sorted(cm.Status.__members__))}: "
+                "correct it, or rename the column"
             )
-    return status
+    return np.array([cm.Status[name] for name in names])
 
 
 class _Columns(np.ndarray):
@@ -224,17 +214,16 @@ class _Columns(np.ndarray):
 
 
 def _filled(
-    options: FillOptions, table: Table, outputs: tuple[str, ...], status: list[str]
+    options: FillOptions, table: Table, given: dict[str, np.ndarray], status: np.ndarray
 ) -> cm.FillResult:
-    answers = np.stack([_floats(table[name]) for name in outputs], axis=1)
-    answers[np.stack([_missing(table, name) for name in outputs], axis=1)] = np.nan
-    failed = np.array([name == "FAILED" and not options.failed for name in status])
+    answers = np.stack(list(given.values()), axis=1)
+    failed = (status == cm.Status.FAILED) & (not options.failed)
     failed &= np.isnan(answers).all(axis=1)  # `fill` takes no answers of rows that failed
     with options.warnings_noted():
         inputs = as_numbers({n: column_of(n, table[n]) for n in options.inputs})
         points = inputs.points(np.arange(inputs.rows))
         names = tuple(inputs.names(points.shape[1]))
-        return cm.fill(_Columns.of(names, points), _Columns.of(outputs, answers), failed=failed)
+        return cm.fill(_Columns.of(names, points), _Columns.of((*given,), answers), failed=failed)
 
 
 def _with(
