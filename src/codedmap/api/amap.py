@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, asynccontextmanager
-from functools import partial
+from contextvars import copy_context
 from typing import Any
 
 from ..engines import Resident
@@ -81,27 +81,19 @@ async def astream(
 
 @asynccontextmanager
 async def _job(fn: Any, inputs: Any, arguments: Mapping[str, Any]) -> AsyncIterator[MapJob]:
-    """A job, with the engine that was made for it; both are made and closed in other threads."""
-    stack = ExitStack()
-    made, left = threading.Event(), threading.Event()
-
-    def make() -> MapJob:
-        try:
-            return options_of(arguments).job(fn, inputs, stack)
-        finally:
-            made.set()
-            if left.is_set():  # the task was cancelled meanwhile
-                stack.__exit__(asyncio.CancelledError, asyncio.CancelledError(), None)
-
-    async def close(*raised: Any) -> None:
-        left.set()
-        if made.is_set():  # else `make` closes the stack
-            await asyncio.shield(in_thread(partial(stack.__exit__, *raised)))
-
+    """A job, with the engine that was made for it; both are made, and then closed, in another thread."""
+    stack, thread = ExitStack(), ThreadPoolExecutor(1)
+    making = thread.submit(copy_context().run, lambda: options_of(arguments).job(fn, inputs, stack))
     try:
-        yield await in_thread(make)
+        yield await asyncio.wrap_future(making)
     except BaseException as error:
-        await close(type(error), error, error.__traceback__)
+        closing = thread.submit(stack.__exit__, type(error), error, error.__traceback__)
         raise
     else:
-        await close(None, None, None)
+        closing = thread.submit(stack.__exit__, None, None, None)
+    finally:
+        thread.shutdown(wait=False)
+        made = making.done()
+        del making  # if it raised, its error refers to this frame
+        if made:  # else the task was cancelled, and does not wait
+            await asyncio.shield(in_thread(closing.result))
