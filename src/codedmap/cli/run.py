@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,8 +180,13 @@ def _run_stored(options: RunOptions) -> cm.MapResult:
             f"there is no journal {options.out}.journal, so there is nothing to resume: this run begins"
         )
     rows = _Rows(rows_in(options.inputs, options.key, mapped=True))
-    with _printing_notes():
+    try:
         return _mapped(options, rows, out=options.out, resume=options.resume)
+    except BaseException as error:
+        for note in getattr(error, "__notes__", ()):  # how to go on with the run
+            text = note.replace("the same call with resume=True", "the same command with --resume")
+            print_error(f"codedmap: {text}")
+        raise
 
 
 def _mapped(options: RunOptions, rows: Any, **stored: Any) -> cm.MapResult:
@@ -219,18 +222,6 @@ def _check_none_missing(result: cm.MapResult) -> None:
             f"{missing.sum():,} of {len(missing):,} rows have no answer because {result.outcome.value}: allow more "
             "time, or write what there is with --partial"
         )
-
-
-@contextmanager
-def _printing_notes() -> Iterator[None]:
-    """Print the notes of an error: how to go on with the run."""
-    try:
-        yield
-    except BaseException as error:
-        for note in getattr(error, "__notes__", ()):
-            text = note.replace("the same call with resume=True", "the same command with --resume")
-            print_error(f"codedmap: {text}")
-        raise
 
 
 class _Rows:
