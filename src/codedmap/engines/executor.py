@@ -19,7 +19,7 @@ from typing import Any
 from ..contracts.arguments import check_whole
 from ..contracts.engine import Kept
 from ..errors import EngineError
-from .transport.parcel import Parcel, culprit, pack, receive
+from .transport.parcel import Parcel, pack_copy, receive
 from .transport.serve import Terminated, open_function
 
 
@@ -79,10 +79,11 @@ class FromExecutor:
         sent = _Sent(fn)
         if self.runs_here:
             return Inline().submit(sent, payload)
-        if isinstance(self._executor, ProcessPoolExecutor):
-            sent.packed()  # now; else the executor would pickle it later, in a thread of its own
+        pickles = isinstance(self._executor, ProcessPoolExecutor)
+        # Now; else such an executor would pickle it later, in a thread of its own.
+        call = sent.packed() if pickles else sent
         try:
-            answer = self._executor.submit(sent, payload)
+            answer = self._executor.submit(call, payload)
         except BrokenExecutor as error:  # such as by an earlier call of the same job
             future: Future[Any] = Future()
             future.set_exception(error)
@@ -133,39 +134,29 @@ class _Sent:
 
     def __init__(self, fn: Callable[[Any], Any]) -> None:
         self._fn = fn
-        self._packed: Parcel | None = None
         self.begun: list[float] = []  # as in `Engine.submit`
 
     def __call__(self, payload: Any) -> Any:
         self.begun.append(time.monotonic())
         return self._fn(payload)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Received, (self.packed(),)
+    def __reduce__(self) -> Any:
+        return self.packed().__reduce__()
 
-    def packed(self) -> Parcel:
-        """The function as a parcel; raises `CannotSend` if it cannot be pickled."""
-        if self._packed is None:
-            content = pack(self._fn, None, partial(culprit, self._fn, None))
-            # Buffers are the caller's own memory, which it may change before they are sent.
-            self._packed = Parcel(content.head, tuple(map(bytes, content.inline)))
-        return self._packed
+    def packed(self) -> Callable[[Any], Any]:
+        """What it is in another process; raises `CannotSend` if the function cannot be pickled."""
+        return partial(_call, pack_copy(self._fn))
 
 
-class _Received:
-    """What a `_Sent` function is in another process."""
-
-    def __init__(self, packed: Parcel) -> None:
-        self._packed = packed
-
-    def __call__(self, payload: Any) -> Any:
+def _call(packed: Parcel, payload: Any) -> Any:
+    """Call a function that this process was sent."""
+    try:
+        # Opened here and not when it arrives: what cannot be unpickled then breaks a ProcessPoolExecutor.
+        return open_function(receive(packed), "a process of the executor")(payload)
+    except BaseException as error:
         try:
-            # Opened here and not when it arrives: what cannot be unpickled then breaks a ProcessPoolExecutor.
-            return open_function(receive(self._packed), "a process of the executor")(payload)
-        except BaseException as error:
-            try:
-                pickle.loads(pickle.dumps(error))
-            except Exception:
-                # An exception that cannot be unpickled breaks the whole ProcessPoolExecutor.
-                raise RuntimeError(f"{type(error).__name__}: {error}") from error
-            raise
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            # An exception that cannot be unpickled breaks the whole ProcessPoolExecutor.
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise

@@ -25,7 +25,7 @@ from ..contracts.engine import Kept
 from ..contracts.warning import warn_caller
 from ..errors import Abandoned, CannotSend, EngineError, InvalidArgument, KeptLost
 from .transport.failure import Failure
-from .transport.parcel import Parcel, culprit, culprit_kept, discard, pack, receive
+from .transport.parcel import Parcel, culprit, culprit_kept, discard, pack, pack_copy, receive
 from .transport.serve import KeptKey, Request
 
 _STANDARD = str(Path(os.__file__).parent)  # the standard library, whose modules are not edited
@@ -310,9 +310,7 @@ class QueueEngine(Closing, Generic[Q]):
             queue.refuse_if_closed()
         if not callable(fn):
             raise InvalidArgument(f"setup({fn!r}): give a function without arguments")
-        content = pack(fn, None, partial(culprit, fn, None))
-        # Buffers are the caller's own memory, which it may change before the next worker starts.
-        self.setups.append(Parcel(content.head, tuple(map(bytes, content.inline))))
+        self.setups.append(pack_copy(fn))
 
     def submit(self, worker: int, fn: Any, payload: Any) -> Future[Any]:
         """Compute ``fn(payload)`` on a worker; see `Engine.submit`.

@@ -97,6 +97,12 @@ def pack(value: Any, segment: str | None, culprit: Callable[[], str] = str) -> P
     return Parcel(head, tuple(raw.tobytes() for raw in raws))
 
 
+def pack_copy(fn: Any) -> Parcel:
+    """Pickle a function that is sent later, when the caller may have changed its memory; raises `CannotSend`."""
+    content = pack(fn, None, partial(culprit, fn, None))
+    return Parcel(content.head, tuple(map(bytes, content.inline)))
+
+
 def _dumps(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
     """A pickled value and its buffers; pickled by pickle if possible, because cloudpickle takes ten times as long."""
     buffers: list[pickle.PickleBuffer] = []
