@@ -342,14 +342,8 @@ class Dask(ClusterEngine):
 
     def _send(self, queue: RemoteQueue, request: Request) -> Future[Any]:
         answer: Future[Any] = Future()
-        try:
-            self._check_open()
-        except EngineError as error:
-            answer.set_exception(error)
-        else:
-            name = f"codedmap-call{queue.begun}-worker{queue.number}-{self.run}"
-            offering = self._offer(queue, request, name, answer)
-            asyncio.run_coroutine_threadsafe(offering, self._loop)
+        name = f"codedmap-call{queue.begun}-worker{queue.number}-{self.run}"
+        self._do(self._offer(queue, request, name, answer))
         return answer
 
     async def _offer(
