@@ -15,6 +15,7 @@ import pytest
 import codedmap as cm
 from codedmap.contracts.engine import Member
 from codedmap.engines.cluster_engine import ClusterEngine, check_versions
+from codedmap.engines.transport import serve as serving
 from codedmap.engines.transport.parcel import pack
 from codedmap.engines.transport.serve import serve, versions
 from codedmap.errors import NotStarted
@@ -202,12 +203,15 @@ def test_what_cannot_be_sent_is_named():
 def test_much_that_is_kept_is_released_at_once_and_little_with_the_next_call():
     with Toys("a", "b") as engine:
         much, little = engine.keep(0, b"0" * (1 << 20)), engine.keep(0, b"0")
-        gone, key = engine.keep(1, b"0" * (1 << 20)), much.key
+        gone, keys = engine.keep(1, b"0" * (1 << 20)), [much.key, little.key]
         engine.leave("b")
+        assert engine.where(0) == "a"
+        assert serving._kept.keys() >= {*keys}
         del much, little, gone
         assert eventually(lambda: engine.forgotten)
         assert engine.where(0) == "a"
-        assert engine.forgotten == [("a", key)]
+        assert engine.forgotten == [("a", keys[0])]
+        assert keys[1] not in serving._kept
 
 
 def test_a_late_answer_of_a_worker_that_has_gone_changes_nothing():
@@ -292,6 +296,20 @@ def test_setups_run_once_each_in_their_order():
         engine.setup(first)
         assert [engine.where(0) for _ in range(2)] == ["a", "a"]
     assert STEPS == ["first", "second", "first"]
+
+
+def fails():
+    raise OSError("no licence")
+
+
+def test_calls_after_a_setup_that_raised_fail_with_what_it_raised():
+    with Toys("a") as engine:
+        engine.setup(fails)
+        for _ in range(2):
+            error = engine.submit(0, str, "").exception(ANSWER)
+            assert isinstance(error, cm.EngineError)
+            assert "could not be set up, because fails raised OSError: no licence" in str(error)
+            assert isinstance(error.__cause__, OSError)
 
 
 def test_a_call_that_needs_what_is_lost_fails_alone():
@@ -381,11 +399,11 @@ def test_after_the_end_calls_are_refused_also_to_workers_that_had_gone(caplog):
 def test_closing_that_was_interrupted_is_done_when_it_is_called_again(monkeypatch):
     engine = Toys("a")
 
-    def interrupted() -> None:
+    def interrupted(_) -> None:
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine._queues[0], "close", interrupted)
+    monkeypatch.setattr(engine._queues[0], "fail", interrupted)
     with pytest.raises(KeyboardInterrupt), engine:
         pass
     assert engine.released == []

@@ -10,14 +10,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
 from ..contracts.arguments import check_whole, check_worker
 from ..contracts.engine import Kept, Member, Watched
-from ..errors import Abandoned, EngineError, KeptLost, NotStarted, WorkerCrashed
+from ..errors import Abandoned, EngineError, NotStarted, WorkerCrashed
 from .failure_domains import spread
 from .queue_engine import Answer, Call, CallQueue, QueueEngine, complete
 from .transport.serve import Request, versions
@@ -71,13 +71,6 @@ class RemoteQueue(CallQueue):
         for call in dropped:
             call.fail(waiting(), lost=True)
 
-    def close(self) -> None:
-        """Take no more calls; fail all that have no answer yet."""
-        with self._lock:
-            dropped = self._close()
-        for call in dropped:
-            call.fail(Abandoned("the engine was closed"))
-
     def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
         content = self._pack(value, None, keep)
         call = Call(Request(content, None, keep), Answer(self), uses)
@@ -97,24 +90,9 @@ class RemoteQueue(CallQueue):
 
     def _advance(self) -> None:
         """Give an idle worker its next call."""
-        while True:
-            with self._lock:
-                if self._running is not None or not self._waiting:
-                    return
-                setup = self._next_setup()
-                call = self._waiting.popleft() if setup is None else Call(setup, Answer(self))
-                if not call.future.set_running_or_notify_cancel():
-                    continue
-                missing = any(kept.lost for kept in call.uses)
-                if not missing:
-                    self._running = call
-                    self.begun += 1
-                    self._note_kept(call)
-                    request = self._sent(call.request)
-            if missing:
-                call.fail(KeptLost(f"{call.uses!r} died with its worker: keep it again"))
-                continue
-            sent = self._cluster._send(self, request)
+        while (call := self._begin_next()) is not None:
+            self.begun += 1
+            sent = self._cluster._send(self, call.request)
             if not sent.done():
                 sent.add_done_callback(partial(self._arrived, call))
                 return
@@ -128,10 +106,7 @@ class RemoteQueue(CallQueue):
 
     def _complete(self, call: Call, inner: Future[Any]) -> bool:
         """Complete a call; return whether the worker is free then."""
-        try:
-            error = inner.exception()
-        except CancelledError:
-            error = WorkerCrashed("the cluster dropped the call: is it still running?")
+        error = inner.exception()
         if isinstance(error, WorkerCrashed):
             self._cluster._soon(self._cluster._end_dead, self, error)
             return False
@@ -194,7 +169,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
             queues = tuple(self._all)
         busy = [queue.name for queue in queues if queue.busy]
         for queue in queues:
-            queue.close()
+            queue.fail(Abandoned("the engine was closed"))
         try:
             if self._is_open():
                 self._wait(self._release(busy))

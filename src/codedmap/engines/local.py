@@ -23,7 +23,6 @@ from ..errors import (
     Abandoned,
     EngineError,
     InvalidArgument,
-    KeptLost,
     MissingMainGuard,
     WorkerCrashed,
 )
@@ -174,7 +173,8 @@ class Local(QueueEngine["_LocalQueue"]):
                 )
 
     def _end_later(self, grace: float, queue: _LocalQueue, future: Future[Any]) -> None:
-        self.processes.end_later(grace, queue, future)
+        processes = self.processes
+        processes.loop.later(future, grace, partial(processes.end_soon, queue, future))
 
 
 class _Processes:
@@ -189,6 +189,7 @@ class _Processes:
         self.directory = os.getcwd()  # noqa: PTH109
         """The directory in which all its processes start, also those that replace others."""
         self.loop, self.starter = Loop(self._lost_files), Loop()
+        self._soon = self.loop.do
         self._to_end: list[tuple[_LocalQueue, Future[Any]]] = []  # see `_end_all`
         self._left: list[Worker] = []  # see `end_left`
         self._owner = os.getpid()
@@ -207,10 +208,7 @@ class _Processes:
     # From here on everything runs in the loop. Only workers are started in a thread of their own, because the first
     # start waits until the fork server has imported what it needs.
 
-    def end_later(self, grace: float, queue: _LocalQueue, future: Future[Any]) -> None:
-        self.loop.later(future, grace, partial(self._end_soon, queue, future))
-
-    def _end_soon(self, queue: _LocalQueue, future: Future[Any]) -> None:
+    def end_soon(self, queue: _LocalQueue, future: Future[Any]) -> None:
         self._to_end.append((queue, future))
         if len(self._to_end) == 1:
             self.loop.do(self._end_all)
@@ -322,11 +320,6 @@ class _LocalQueue(CallQueue):
         for call in dropped:
             self._loop.do(call.fail, Abandoned("the engine was closed"))
 
-    def fail(self, error: EngineError) -> None:
-        """Take no more calls, and fail those that have no answer."""
-        for call in self._close():
-            call.fail(error)
-
     def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
         engine = self._local()
         assert engine is not None
@@ -335,51 +328,34 @@ class _LocalQueue(CallQueue):
         future = Answer(self)
         try:
             content = self._pack(value, f"{name}-payload", keep)
-            self.refuse_if_closed()
             call = Call(Request(content, f"{name}-answer", keep), future, uses, engine=engine)
-            self._loop.do(self._append, call)
+            with self._lock:
+                self.refuse_if_closed()
+                self._waiting.append(call)
+            self._loop.do(self._advance)
         except BaseException:  # KeyboardInterrupt, or the engine was closed in the meantime
             discard(f"{name}-payload")
             engine.abandon([future])
             raise
         return future
 
-    def _append(self, call: Call) -> None:
-        if self._closed:
-            call.fail(Abandoned("the engine was closed"))
-        else:
-            self._waiting.append(call)
-            self._advance()
-
     def _advance(self) -> None:
-        """Give an idle worker its next call."""
+        """Send an idle worker its next call, or start a worker for it."""
         while self._running is None and self._waiting:
             if self.worker is None:
                 self._start()
                 return
-            setup = self._next_setup()
-            call = self._waiting.popleft() if setup is None else Call(setup, Answer(self))
-            if call.future.running() or call.future.set_running_or_notify_cancel():
-                self._begin(call)
-            else:
-                call.discard()
-
-    def _begin(self, call: Call) -> None:
-        """Send a call to the worker, or fail it."""
-        assert self.worker is not None
-        if any(kept.lost for kept in call.uses):
-            self._loop.do(call.fail, KeptLost(f"{call.uses!r} died with its worker: keep it again"))
-            return
-        self._running = call
-        self._note_kept(call)
-        try:
-            if not self.worker.send(self._sent(call.request)):
-                self._loop.watch_writing(self.worker.pipe, True)
-        except OSError:
-            self._begin_again()
-        except Exception as error:  # such as MemoryError
-            self._running = None
-            self._loop.do(call.fail, error)
+            call = self._begin_next()
+            if call is None:
+                return
+            try:
+                if not self.worker.send(call.request):
+                    self._loop.watch_writing(self.worker.pipe, True)
+            except OSError:
+                self._begin_again()
+            except Exception as error:  # such as MemoryError
+                self._running = None
+                self._loop.do(call.fail, error)
 
     def _begin_again(self) -> None:
         """Send the call to a new worker: the old one has ended without receiving it."""

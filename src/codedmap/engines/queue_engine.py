@@ -23,7 +23,7 @@ from ..contracts.arguments import check_worker, is_real
 from ..contracts.closing import Closing
 from ..contracts.engine import Kept
 from ..contracts.warning import warn_caller
-from ..errors import Abandoned, CannotSend, EngineError, InvalidArgument, KeptLost
+from ..errors import Abandoned, CannotSend, CodedmapError, EngineError, InvalidArgument, KeptLost
 from .transport.failure import Failure
 from .transport.parcel import Parcel, culprit, culprit_kept, discard, pack, pack_copy, receive
 from .transport.serve import KeptKey, Request
@@ -153,18 +153,33 @@ class CallQueue:
         call = self._running
         return call if call is not None and call.future is future else None
 
-    def _next_setup(self) -> Request | None:
-        """The next setup that the worker has not been sent yet, if there is one."""
-        if self._set_up == len(self._setups):
-            return None
-        self._set_up += 1
-        return Request(self._setups[self._set_up - 1], None, setup=self._run)
+    def _begin_next(self) -> Call | None:
+        """Make the next call, or a setup before it, the running one, and return it; None if there is none.
 
-    def _sent(self, request: Request) -> Request:
-        """A request as it is sent: with the values that the worker can drop, and the setup that it needs."""
-        request.after = self._run if self._set_up and request.setup is None else None
-        request.forget = tuple(self._forget.popleft() for _ in range(len(self._forget)))
-        return request
+        Its request says which values the worker can drop, and which setup it needs. A call fails if a kept value that it
+        uses is lost.
+        """
+        with self._lock:
+            while self._running is None and self._waiting:
+                if self._set_up < len(self._setups):
+                    setup = Request(self._setups[self._set_up], None, setup=self._run)
+                    call = Call(setup, Answer(self))
+                    self._set_up += 1
+                else:
+                    call = self._waiting.popleft()
+                if not (call.future.running() or call.future.set_running_or_notify_cancel()):
+                    call.discard()
+                elif any(kept.lost for kept in call.uses):
+                    error = KeptLost(f"{call.uses!r} died with its worker: keep it again")
+                    self._engine._soon(call.fail, error)
+                else:
+                    self._running, request = call, call.request
+                    for kept in call.uses:
+                        self._kept.setdefault(kept.key, kept)  # lost if the worker dies
+                    request.after = self._run if self._set_up and request.setup is None else None
+                    request.forget = tuple(self._forget.popleft() for _ in range(len(self._forget)))
+                    return call
+        return None
 
     def _lost_with(self, call: Call) -> Call:
         """The call that is lost if the worker dies during this one: the next call, if this one only prepares it."""
@@ -185,12 +200,6 @@ class CallQueue:
             "Correct the function given to setup, or let it need less memory, and make a new engine"
         )
 
-    def _note_kept(self, call: Call) -> None:
-        """Note the kept values that a call uses, which are lost if the worker dies."""
-        for kept in call.uses:
-            if kept.key not in self._kept:  # to set it again takes longer
-                self._kept[kept.key] = kept
-
     def _lose_kept(self) -> None:
         for kept in self._kept.values():
             kept.lost = True
@@ -200,12 +209,18 @@ class CallQueue:
         if self._closed:
             raise EngineError("the engine has been closed: create a new one")
 
+    def fail(self, error: CodedmapError) -> None:
+        """Take no more calls, and fail those that have no answer."""
+        for call in self._close():
+            call.fail(error)
+
     def _close(self) -> tuple[Call, ...]:
         """Take no more calls; return those without an answer, which the caller of this is to fail."""
-        self._closed = True
-        dropped = (*self._waiting, *([self._running] if self._running else []))
-        self._waiting.clear()
-        self._running = None
+        with self._lock:
+            self._closed = True
+            dropped = (*self._waiting, *([self._running] if self._running else []))
+            self._waiting.clear()
+            self._running = None
         return dropped
 
 
