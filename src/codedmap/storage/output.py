@@ -319,20 +319,17 @@ def cast(name: str, array: np.ndarray, output: Any, *, rounds: bool) -> np.ndarr
     alike = array.dtype.names == dtype.names and (len(kinds) == 1 or kinds <= set("biufc"))
     for field in (alike and dtype.names) or ():
         cast(f"{name} {field!r}", array[field], np.empty(0, dtype[field].base), rounds=rounds)
-    if exactly or (alike and np.can_cast(array.dtype, dtype, rule)):
+    fits = alike and np.can_cast(array.dtype, dtype, rule)
+    found = None
+    if exactly or (fits and kinds <= set("mM")):
+        found = cast_values(array, dtype)
+    elif fits:
         with np.errstate(over="ignore", invalid="ignore"):
-            times = kinds <= set("mM")
-            found = cast_values(array, dtype) if times else array.astype(dtype)
-        if found is None:
-            same = False
-        elif exactly:
-            same = np.array_equal(found, array) and np.array_equal(found.astype(array.dtype), array)
-        elif kinds <= set("iufc"):
-            same = np.array_equal(np.isfinite(found), np.isfinite(array))
-        else:
-            same = True
-        if found is not None and same:
-            return found
+            found = array.astype(dtype)
+        if kinds <= set("iufc") and not np.array_equal(np.isfinite(found), np.isfinite(array)):
+            found = None
+    if found is not None:
+        return found
     raise InvalidAnswer(
         f"fn returned {name} of dtype {array.dtype}, and the output has dtype {dtype}, that of "
         f"{'the array given' if rounds else 'the first answers'}, which does not hold them: return the same dtype for "
