@@ -46,21 +46,17 @@ class Toys(ClusterEngine):
     def _is_open(self):
         return True
 
-    def _send(self, queue, request):
-        answer: Future[object] = Future()
+    def _send(self, queue, call):
         if self.refused:
-            answer.set_exception(cm.EngineError("nothing can be sent"))
-            return answer
+            raise cm.EngineError("nothing can be sent")
         if queue.name in self.dead:
-            answer.set_exception(self._crash_error(queue.name))
-            return answer
+            raise self._crash_error(queue.name)
 
         def done(_):
-            content = request.content if request.setup else pack((str, queue.name), None)
-            answer.set_result(serve(replace(request, content=content)))
+            content = call.request.content if call.request.setup else pack((str, queue.name), None)
+            self._soon(queue.answered, call, serve(replace(call.request, content=content)))
 
         self.held.get(queue.name, _ready()).add_done_callback(done)
-        return answer
 
     def _dismiss(self, name):
         self.dismissed.append((name, threading.current_thread()))

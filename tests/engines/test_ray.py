@@ -7,6 +7,7 @@ import math
 import os
 import signal
 from concurrent.futures import Future
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -218,10 +219,10 @@ def test_failure_domains_may_be_a_function_of_the_node():
 def test_a_worker_that_ray_has_ended_for_the_memory_of_its_node_says_so(one):
     from ray.exceptions import OutOfMemoryError
 
-    answer, ended = Future(), Future()
+    queue, ended = Mock(), Future()
     ended.set_exception(OutOfMemoryError("the node was low on memory"))
-    one._answered("codedmap-1", answer, ended)
-    error = answer.exception(ANSWER)
+    one._answered(queue, None, ended)
+    error = queue.answered.call_args.args[2]
     assert isinstance(error, cm.WorkerCrashed)
     assert "its node was low on memory, and Ray ended it: use fewer workers" in str(error)
     assert isinstance(error.__cause__, OutOfMemoryError)

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..contracts.arguments import check_whole, check_worker
 from ..contracts.engine import Kept, Member, Watched
-from ..errors import Abandoned, EngineError, NotStarted, WorkerCrashed
+from ..errors import Abandoned, CodedmapError, EngineError, NotStarted, WorkerCrashed
 from .failure_domains import spread
 from .queue_engine import Answer, Call, CallQueue, QueueEngine, complete
 from .transport.serve import Request, versions
@@ -92,21 +92,20 @@ class RemoteQueue(CallQueue):
         """Give an idle worker its next call."""
         while (call := self._begin_next()) is not None:
             self.begun += 1
-            sent = self._cluster._send(self, call.request)
-            if not sent.done():
-                sent.add_done_callback(partial(self._arrived, call))
+            try:
+                self._cluster._send(self, call)
                 return
-            # Completed here: callbacks would be nested, one in another for each call.
-            if not self._complete(call, sent):
-                return
+            except CodedmapError as error:
+                if not self._complete(call, None, error):
+                    return
 
-    def _arrived(self, call: Call, inner: Future[Any]) -> None:
-        if self._complete(call, inner):
+    def answered(self, call: Call, reply: Any, error: BaseException | None = None) -> None:
+        """A call has an answer, or has failed with an error: complete it, and give the worker its next one."""
+        if self._complete(call, reply, error):
             self._advance()
 
-    def _complete(self, call: Call, inner: Future[Any]) -> bool:
+    def _complete(self, call: Call, reply: Any, error: BaseException | None) -> bool:
         """Complete a call; return whether the worker is free then."""
-        error = inner.exception()
         if isinstance(error, WorkerCrashed):
             self._cluster._soon(self._cluster._end_dead, self, error)
             return False
@@ -116,7 +115,7 @@ class RemoteQueue(CallQueue):
             self._running = None
         if call.request.setup and error is None:
             self._cluster.setup_deaths = 0
-        complete(call, inner.result() if error is None else None, error)
+        complete(call, reply, error)
         return True
 
 
@@ -195,8 +194,8 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         """Whether the caller is connected to the cluster."""
         raise NotImplementedError
 
-    def _send(self, queue: RemoteQueue, request: Request) -> Future[Any]:
-        """Send a request to a worker; the future fails with `WorkerCrashed` if the worker dies."""
+    def _send(self, queue: RemoteQueue, call: Call) -> None:
+        """Send a call to a worker, or raise a `CodedmapError`; later give the queue its answer, or `WorkerCrashed`."""
         raise NotImplementedError
 
     def _dismiss(self, name: str) -> None:

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from typing import Any
 
 import distributed
@@ -27,7 +27,8 @@ from ..errors import EngineError, InvalidArgument, NotStarted, WorkerCrashed, Wo
 from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
 from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits
-from .transport.serve import Request, forget, release, serve, versions
+from .queue_engine import Call
+from .transport.serve import forget, release, serve, versions
 
 _PATIENCE = 30.0  # most seconds to wait for an answer of the scheduler
 _SOON = 2.0  # most seconds to wait for a worker that may be stuck
@@ -128,7 +129,7 @@ class Dask(ClusterEngine):
         self.memory_limit: int | None = None
         self._least_memory: int | None = None  # the lowest limit of a worker, in bytes
         self._left: set[str] = set()  # addresses of workers
-        self._calls: dict[str, tuple[str, Future[Any]]] = {}  # names and answers, by worker
+        self._calls: dict[str, tuple[str, Call]] = {}  # with their names, by worker
         self._tasks: dict[str, asyncio.Future[None]] = {}  # that run the calls, by worker
         self._unfinished: set[Any] = set()  # Dask tasks that may still run
         try:
@@ -235,11 +236,11 @@ class Dask(ClusterEngine):
             ) from error
 
     def _on_event(self, what: str, address: str, call: str = "", answer: Any = None) -> None:
-        name, future = self._calls.get(address, ("", None))
+        name, running = self._calls.get(address, ("", None))
         if what == "answered":
-            if future is not None and name == call:
+            if running is not None and name == call:
                 del self._calls[address]
-                future.set_result(answer)
+                running.future.queue.answered(running, answer)
         elif what == "began":
             if name == call and address in self._named:
                 self._named[address].note_wait(False)
@@ -340,27 +341,22 @@ class Dask(ClusterEngine):
 
     # Calls.
 
-    def _send(self, queue: RemoteQueue, request: Request) -> Future[Any]:
-        answer: Future[Any] = Future()
+    def _send(self, queue: RemoteQueue, call: Call) -> None:
+        if self._named.get(queue.name) is not queue:
+            raise self._crash_error(queue.name)
         name = f"codedmap-call{queue.begun}-worker{queue.number}-{self.run}"
-        self._do(self._offer(queue, request, name, answer))
-        return answer
+        self._calls[queue.name] = name, call
+        self._do(self._offer(queue, call, name))
 
-    async def _offer(
-        self, queue: RemoteQueue, request: Request, name: str, answer: Future[Any]
-    ) -> None:
+    async def _offer(self, queue: RemoteQueue, call: Call, name: str) -> None:
         """Have a call run by the task of its worker, or by a new task."""
-        address = queue.name
-        if self._named.get(address) is not queue:
-            answer.set_exception(self._crash_error(address))
-            return
-        self._calls[address] = name, answer
+        address, request = queue.name, to_serialize(call.request)
         try:
-            needed = await self._ask("offer", address, call=name, request=to_serialize(request))
+            needed = await self._ask("offer", address, call=name, request=request)
         except Exception as error:
             self._fail_call(address, error)
         else:
-            if needed and not answer.done():
+            if needed and self._calls.get(address) == (name, call):
                 queue.note_wait(True)
                 self._tasks[address] = asyncio.ensure_future(self._run_task(address, name))
 
@@ -370,14 +366,14 @@ class Dask(ClusterEngine):
         )
 
     def _fail_call(self, address: str, error: BaseException) -> None:
-        _, answer = self._calls.pop(address, ("", None))
-        if answer is None:
+        _, call = self._calls.pop(address, ("", None))
+        if call is None:
             return
         try:
             self._check_open()
         except EngineError as lost:
             error = lost
-        answer.set_exception(error)
+        call.future.queue.answered(call, None, error)
 
     async def _run_task(self, address: str, name: str) -> None:
         """Have a Dask task run this call of a worker and those that follow."""

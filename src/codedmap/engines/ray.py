@@ -19,10 +19,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.engine import Member
-from ..errors import CodedmapError, EngineError, InvalidArgument, WorkerCrashed
+from ..errors import EngineError, InvalidArgument, WorkerCrashed
 from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
 from .failure_domains import Domains, check_domains, domain_of, spread
 from .limits import Limits
+from .queue_engine import Call
 from .transport.failure import Failure
 from .transport.parcel import Parcel
 from .transport.serve import Request, Terminated, release, serve, versions
@@ -325,30 +326,24 @@ class Ray(ClusterEngine):
 
     # Calls.
 
-    def _send(self, queue: RemoteQueue, request: Request) -> Future[Any]:
-        answer: Future[Any] = Future()
+    def _send(self, queue: RemoteQueue, call: Call) -> None:
+        self._check_open()
         handle = self._handles.get(queue.name)
+        if handle is None:  # the actor has just been killed
+            raise self._crash_error(queue.name)
+        # One name for all calls of a worker, because Ray keeps statistics of every name.
+        name = f"codedmap-worker{queue.number}-{self.run}"
         try:
-            self._check_open()
-            if handle is None:  # the actor has just been killed
-                raise self._crash_error(queue.name)
-            # One name for all calls of a worker, because Ray keeps statistics of every name.
-            name = f"codedmap-worker{queue.number}-{self.run}"
-            call = handle.serve.options(name=name).remote(request)
-        except CodedmapError as error:
-            answer.set_exception(error)
+            sent = handle.serve.options(name=name).remote(call.request)
         except Exception as error:  # such as no room for the payload
-            problem = EngineError(f"Ray has not sent the call ({type(error).__name__}: {error})")
-            problem.__cause__ = error
-            answer.set_exception(problem)
-        else:
-            self._then(call.future(), partial(self._answered, queue.name, answer))
-        return answer
+            why = f"Ray has not sent the call ({type(error).__name__}: {error})"
+            raise EngineError(why) from error
+        self._then(sent.future(), partial(self._answered, queue, call))
 
-    def _answered(self, name: str, answer: Future[Any], done: Future[Any]) -> None:
-        error = done.exception()
+    def _answered(self, queue: RemoteQueue, call: Call, done: Future[Any]) -> None:
+        error, name = done.exception(), queue.name
         if error is None:
-            answer.set_result(done.result())
+            queue.answered(call, done.result())
             return
         problem: Exception = self._crash_error(name)
         if isinstance(error, ray.exceptions.RayTaskError):  # alive, but it did not begin the call
@@ -361,7 +356,7 @@ class Ray(ClusterEngine):
         elif isinstance(error, ray.exceptions.ActorUnavailableError):
             self._unreachable.add(name)
         problem.__cause__ = error
-        answer.set_exception(problem)
+        queue.answered(call, None, problem)
 
 
 class Actor:
