@@ -254,10 +254,10 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
             self._join(spare, member)
         else:
             self._changed()
-        waiting = partial(_not_started, queue.number)
+        why = f"worker {queue.number} died or left before the call began"
         if isinstance(error, NotStarted):  # it has not died
-            waiting = partial(NotStarted, str(error))
-        queue.leave(error, waiting)
+            why = str(error)
+        queue.leave(error, partial(NotStarted, why))
 
     def _lose(self, why: str) -> None:
         """The whole cluster has gone."""
@@ -331,7 +331,3 @@ def check_versions(where: str, found: Any) -> None:
     if found != here:
         there, mine = (", ".join(map(" ".join, v.items())) for v in (found, here))
         raise EngineError(f"{where} has {there}, but the caller {mine}: {_SAME}")
-
-
-def _not_started(worker: int) -> NotStarted:
-    return NotStarted(f"worker {worker} died or left before the call began")

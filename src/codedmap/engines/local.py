@@ -33,7 +33,7 @@ from .process_limits import allow_open_files, check_process_limits, limit_memory
 from .queue_engine import Answer, Call, CallQueue, QueueEngine, complete
 from .transport.descendants import discard_all, discard_of, end_descendants, segments_of
 from .transport.parcel import Parcel, discard
-from .transport.serve import Request, hello, serve
+from .transport.serve import Request, serve
 
 _IMPORTS = "<frozen importlib._bootstrap"  # where Python's own import statement runs
 
@@ -162,7 +162,8 @@ class Local(QueueEngine["_LocalQueue"]):
         except (OSError, RuntimeError) as error:
             raise EngineError(f"a thread of the engine cannot be started ({error})") from error
         self._queues.update((number, _LocalQueue(self, number)) for number in range(workers))
-        for call in [queue.submit(hello, None) for queue in self._queues.values()]:
+        # Any answer shows that a worker has started.
+        for call in [queue.submit(bool, None) for queue in self._queues.values()]:
             failure = call.exception()
             if isinstance(failure, EngineError):
                 raise failure

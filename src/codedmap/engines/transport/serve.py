@@ -133,10 +133,6 @@ def environment_of_its_own() -> tuple[str, dict[str, str]]:
     return name, {**os.environ, MARK: name}
 
 
-def hello(_: object = None) -> None:
-    """Answer, to show that this worker has started."""
-
-
 def _answer(request: Request, pipe: socket.socket) -> None:
     try:
         reply = pickle.dumps(serve(request), protocol=5)
