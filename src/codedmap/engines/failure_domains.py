@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidArgument
 
 Domains = Mapping[Any, Hashable] | Callable[[Mapping[str, Any]], Hashable]
-_Path = tuple[Hashable, ...]
 
 
 def check_domains(domains: Domains | None, keys: str, entry: str) -> None:
@@ -61,24 +60,21 @@ def spread(domains: Sequence[Hashable]) -> list[int]:
     As few neighbours as possible share the widest level of their domain, and the workers of a domain are spread evenly.
     The same holds for the narrower levels within a domain.
     """
-    if not domains:
-        return []
-    levels = [domain if isinstance(domain, tuple) else (domain,) for domain in domains]
-    depth = max(map(len, levels))
-    paths = [(*names, *[None] * (depth - len(names)), k) for k, names in enumerate(levels)]
-    return [int(path[-1]) for path in _interleave(paths, 0)]  # type: ignore[call-overload]
+    paths = [domain if isinstance(domain, tuple) else (domain,) for domain in domains]
+    depth = max(map(len, paths), default=0)
+
+    def interleaved(workers: Iterable[int], level: int) -> list[int]:
+        if level == depth:
+            return list(workers)
+        groups: defaultdict[tuple[Hashable, ...], list[int]] = defaultdict(list)
+        for worker in workers:
+            groups[paths[worker][level : level + 1]].append(worker)  # () has no name at this level
+        return _merge([interleaved(group, level + 1) for group in groups.values()])
+
+    return interleaved(range(len(paths)), 0)
 
 
-def _interleave(paths: Sequence[_Path], level: int) -> list[_Path]:
-    groups: defaultdict[Hashable, list[_Path]] = defaultdict(list)
-    for path in paths:
-        groups[path[level]].append(path)
-    if level < len(paths[0]) - 2:  # the last is no name
-        return _merge([_interleave(group, level + 1) for group in groups.values()])
-    return _merge(list(groups.values()))
-
-
-def _merge(groups: list[list[_Path]]) -> list[_Path]:
+def _merge(groups: list[list[int]]) -> list[int]:
     """The groups' members in their order, each group spread evenly, with as few repetitions as possible.
 
     Smooth weighted round robin: at every step each group's credit grows by its size, and the group
