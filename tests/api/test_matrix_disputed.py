@@ -68,6 +68,14 @@ def test_where_mixtures_contradict_one_another_nothing_is_known(code, byzantine)
             A @ np.ones(2)
 
 
+@pytest.mark.parametrize("byzantine", list(combinations(range(7), 2)), ids=str)
+def test_with_two_answers_beyond_k_for_each_wrong_one_all_are_rejected(byzantine):
+    script = dict.fromkeys(byzantine, LIE)
+    made, stderr, rejected = product(cm.codes.MDSCode(3, 7), script, stop=cm.Everyone())
+    assert sure(made, stderr).all()
+    assert set(rejected) == set(byzantine)
+
+
 class Pairs:
     """Blocks 0 and 1 twice, their sum, and block 2 once: no code of ours, and without a majority."""
 

@@ -19,10 +19,12 @@ from ..contracts.matrix_code import (
     stacked,
 )
 from ..contracts.memory import check_room
+from ..detection.contradictions import exact_outliers
 from ..detection.outliers import coarsened, find_outliers
 from ..errors import WAIT, NotEnoughAnswers
 
 _DOUBLE = np.dtype(np.float64)
+_MOST = 500  # answers, at most, among which all wrong ones that can be identified are searched: a few seconds
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ class MDSCode:
     A few of the sets of K answers are so ill-conditioned that less than half of the digits would
     survive. They do not count as decodable, and one more answer is waited for; in float64 they are very rare, in float32 less so.
 
-    With K + 2 to 2,000 answers, wrong ones are found and rejected. With K + 1, or with more than 2,000, it is
-    detected that some are wrong, in float32 with few exceptions. With K answers nothing can be detected.
+    With two answers beyond K for every wrong one, these are found and rejected. Near this limit some are only
+    detected if there are more than 20,000 sets of so many answers, and so are all but a few of more than 500
+    answers. With K + 1, or with more than 2,000, it is detected that some are wrong, in float32 with few exceptions.
+    With K answers nothing can be detected.
 
     Parameters
     ----------
@@ -131,7 +135,8 @@ class MDSCode:
         if len(slots) < self.tasks + 2 or len(slots) > MOST_ANSWERS:
             return {}
         precision = Precision.of_span(self._rows(slots))
-        wrong = find_outliers(coarsened(rows, dtype)[:, None], precision)
+        search = exact_outliers if len(slots) <= _MOST else find_outliers
+        wrong = search(coarsened(rows, dtype)[:, None], precision)
         if wrong is None:
             return {}
         return {
