@@ -14,8 +14,8 @@ WORDS = """## Rates: does the error fall as fast as proven?
 
 **Question.** A code maps {tasks} inputs to a curve and sends one point of it to each of N workers. S of them are
 stragglers. A second curve through the answers that arrived is evaluated at the inputs. Every result is an estimate,
-and its error should fall with the number of workers. These bounds of the squared error are proven (LeTCC in its
-paper):
+and its error should fall with the number of workers. These bounds of the squared error are proven, the last row
+in arXiv 2502.00645, whose abstract has the two in the opposite order, and the others in the codes' own papers:
 
 | | LeTCC | BACC |
 |---|---|---|

@@ -19,8 +19,8 @@ class BerrutCode(CurveCode):
     Both maps are ``r(z) = Σ w_i y_i / Σ w_i`` with ``w_i = (-1)^i / (z - t_i)``, through the inputs
     at α_k and through the answers at the responders' β_n. The signs alternate over the
     *responders* in order, which keeps the interpolant free of poles; a point on a node takes that
-    node's value. The code has no standard errors. The error falls as 1/N, but not where answers are
-    noisy.
+    node's value. The code has no standard errors. The paper's bound of the error falls as 1/N, that of the
+    mean squared error as 1/N²; where answers are noisy it does not fall.
 
     Parameters
     ----------

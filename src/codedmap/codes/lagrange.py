@@ -36,10 +36,10 @@ class LagrangeCode(LinearCode):
     standard errors. Its values are exact to ``tolerance`` for a polynomial of the stated degree, and
     meaningless for any other function.
 
-    With two answers beyond the threshold for every wrong one, these are found and rejected. Where
-    answers contradict one another and so few wrong ones do not explain it, as where ``fn`` is noisy,
-    none is rejected. If ``fn`` is no polynomial, and most of its answers are 0, correct ones may be
-    rejected.
+    With two answers beyond the threshold for every wrong one, these are found and rejected. Near this
+    limit some are missed if there are more than 20,000 sets of so many answers. Where answers
+    contradict one another and so few wrong ones do not explain it, as where ``fn`` is noisy, none is
+    rejected. If ``fn`` is no polynomial, and most of its answers are 0, correct ones may be rejected.
 
     Parameters
     ----------

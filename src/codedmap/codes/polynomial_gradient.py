@@ -29,7 +29,8 @@ class PolynomialGradientCode(GradientCode):
         much; there one more is waited for.
     matrix : {"gaussian", "vandermonde"}
         What takes coefficients to answers, (N, N - S). ``"vandermonde"`` is the paper's, of the points
-        ±(1 + i/2); it loses all digits at N of about 30, and is refused from about 20 on.
+        ±(1 + i/2); it loses all digits at N of about 30. From 10 workers on some S and m are refused, from 14
+        on most.
         ``"gaussian"`` is drawn, up to eight times, and the one of the least `amplification` taken.
     seed : int
         Seeds the draws.

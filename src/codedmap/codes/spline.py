@@ -27,8 +27,8 @@ class SplineCode(CurveCode):
     a smoothing spline u_d through the received answers, at their β_n, is evaluated at α_k. Both
     minimise ``(1/n) Σ (u(t_i) - y_i)² + λ ∫ u''²`` per coordinate. The code has no standard errors.
 
-    It decodes from one answer on: one gives a constant, two a line. The error grows with the number
-    of stragglers, as S³N⁻³ without noise and as S^{8/5}N^{-3/5} with noise.
+    It decodes from one answer on: one gives a constant, two a line. The paper's bound of the mean squared
+    error is S³N⁻³ without noise, and S^{8/5}N^{-3/5} with noise and a suitable λ_d above 0.
 
     Parameters
     ----------

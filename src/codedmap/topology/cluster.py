@@ -113,8 +113,8 @@ class ErrorModel:
     seen so far, as learning curves do; ``samples`` is what the cluster takes in during one iteration. The
     third falls with the iterations, more slowly if the learning nodes are badly connected: ``gap`` is the
     spectral gap of their averaging matrix, 1 for a single node and for a complete graph. Its form is that
-    of the bound on distributed dual averaging of Duchi, Agarwal and Wainwright (2012). Fit the parameters
-    to a few runs of your own; none is universal.
+    of the bound on distributed dual averaging of Duchi, Agarwal and Wainwright (2012), without its logarithm.
+    Fit the parameters to a few runs of your own; none is universal.
 
     Parameters
     ----------
