@@ -40,7 +40,8 @@ def calibrated(
         If False, everywhere by the same factor.
     """
     ratios = residuals**2 / np.maximum(said, 1e-300)
-    least = 1e-12 if len(points) >= _FEW else 1.0  # residuals of few answers may be small by chance
+    # Residuals of few answers may be small by chance, and among many the next may be another: one in so many.
+    least = (len(points) + 1.0) ** -2 if len(points) >= _FEW else 1.0
     mean = np.maximum(ratios.mean(axis=0), least)
     best = np.log(mean) + 1.0
     # A variance is corrected by a factor for all, and one times the mean of the ratios around it.
@@ -50,7 +51,7 @@ def calibrated(
         around = weighted(near, 1.0 / _AROUND, ratios)
         for trust in _TRUST:
             local = (trust * mean + _AROUND * around) / (trust + _AROUND)
-            factor = np.maximum((ratios / local).mean(axis=0), least)
+            factor = np.maximum((ratios / local).mean(axis=0), least / mean)
             score = np.log(local * factor).mean(axis=0) + 1.0
             better = score < best
             best[better] = score[better]
