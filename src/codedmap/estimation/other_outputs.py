@@ -12,11 +12,12 @@ from .space import MOST
 from .surrogate import Estimates
 
 _MOST = 8  # other outputs that are inputs, at most
-_FEWEST = 20  # answers from which they are tried
-_KNOWN = 0.75  # least share of the answers with which another output is known
-_COVERED = (
-    0.5  # least share of the rows still to be estimated in which all that are taken are known
-)
+_EACH = 5  # answers for each of them, at least
+_FEWEST = 10  # answers from which they are tried
+_FEW = 20  # answers below which some outputs are like another by chance
+_SURELY = 0.75  # share of its variance that they have to explain then
+_COVERED = 0.5  # least share of the answers, and of the rows to be estimated, in which all that are taken are known
+_LITTLE = 0.5  # variance of an output that is left, below which others have to be worth the rows that they cost
 _ROUNDS = 3  # choices of other outputs, each for rows in which one of those before is lost
 _REST = 0.1  # share of the rows that is left to the inputs alone
 _WELL = 1e-3  # error, in deviations of the output, from which others may help
@@ -59,23 +60,28 @@ def with_other_outputs(
     """
     used = usable[:, columns[0]]
     given = answers[np.ix_(used, columns)]
-    room = min(_MOST, MOST - points.shape[1])
+    room = min(_MOST, MOST - points.shape[1], len(given) // _EACH)
     if room < 1 or len(given) < _FEWEST or (found.left_out < _WELL * deviations(given)).all():
         return found
+    usable = usable & _near(answers, usable & used[:, None])
     target = _standard(given, np.ones_like(given, dtype=bool))
-    candidates = np.flatnonzero(usable[used].mean(axis=0) >= _KNOWN)
+    candidates = np.flatnonzero(usable[used].mean(axis=0) >= _COVERED)
     candidates = np.setdiff1d(candidates, columns)
     both = np.ix_(used, candidates)
     parts = _standard(answers[both], usable[both])
     values, stderr = found.values.copy(), found.stderr.copy()
     unit = np.maximum(found.left_out, np.finfo(float).tiny)
-    squares, methods, left = np.ones(len(unit)), [], filled
+    squares, methods, left = np.zeros(len(unit)), [], filled
+    least = _SURELY if len(given) < _FEW else 0.0
     for _ in range(_ROUNDS):
-        others = candidates[_telling(target, parts, usable[left][:, candidates], room)]
+        known = usable[np.ix_(left, candidates)]
+        others = candidates[_telling(target, parts, usable[both], known, most=room, least=least)]
+        while len(others) and (used & usable[:, others].all(axis=1)).sum() < min(_FEW, len(given)):
+            others = others[:-1]
+        if not len(others):
+            break
         known = np.asarray(usable[:, others].all(axis=1))
         here, there = left & known, used & known
-        if not len(others) or there.sum() < _FEWEST:
-            break
         inputs = np.concatenate([points, answers[:, others]], axis=1)
         other = estimate(inputs[there], answers[np.ix_(there, columns)], inputs[here])
         at = here[filled]
@@ -83,12 +89,12 @@ def with_other_outputs(
         names = tuple(f"{name}, other outputs" for name in other.methods)
         mean = _mean_of(part, replace(other, methods=names), int(there.sum()))
         values[at], stderr[at] = mean.values, mean.stderr
-        squares += at.mean() * ((mean.left_out / unit) ** 2 - 1.0)
+        squares += at.mean() * (mean.left_out / unit) ** 2
         methods.append(mean.methods)
         left = left & ~known
         if (other.left_out >= found.left_out).all() or left.sum() < _REST * filled.sum():
             break
-    left_out = unit * np.sqrt(np.maximum(squares, 0.0))
+    left_out = unit * np.sqrt(squares + left[filled].mean())
     return Estimates(values, stderr, left_out, methods[0] if methods else found.methods)
 
 
@@ -117,26 +123,52 @@ def _mean_of(one: Estimates, other: Estimates, answers: int) -> Estimates:
     )
 
 
-def _telling(answers: np.ndarray, others: np.ndarray, known: np.ndarray, most: int) -> list[int]:
+@np.errstate(over="ignore")  # as above
+def _near(answers: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which answers (n, q) are no further from those of their output that are ``known`` than these reach."""
+    low = np.where(known, answers, np.inf).min(axis=0)
+    high = np.where(known, answers, -np.inf).max(axis=0)
+    return np.asarray((answers >= low - (high - low)) & (answers <= high + (high - low)))
+
+
+def _telling(
+    answers: np.ndarray,
+    others: np.ndarray,
+    there: np.ndarray,
+    known: np.ndarray,
+    *,
+    most: int,
+    least: float,
+) -> list[int]:
     """At most so many of the columns of ``others`` (n, c) that tell most of ``answers`` (n, k), each with those before it.
 
-    All are ``known`` (r, c) bool in at least half of some rows. By orthogonal matching pursuit: the next has the largest
-    correlation with what is left.
+    By orthogonal matching pursuit, in the rows in which those before are ``there`` (n, c) bool: the next explains the
+    largest share of what is left, less the share that it costs of these rows, or of others in which all are ``known``
+    (r, c) bool. It explains more than the ``least`` share, and all are known in at least half of the others. As long as
+    most is not explained by lines, others may still tell it, and what they cost does not count.
     """
     chosen: list[int] = []
     rows = np.ones(len(known), dtype=bool)
     while len(chosen) < most:
         sizes = (others**2).sum(axis=0)
-        free = (sizes > _ALONG * len(others)) & (known[rows].sum(axis=0) >= _COVERED * len(known))
+        kept = known[rows].sum(axis=0)
+        free = (sizes > _ALONG * len(others)) & (kept >= _COVERED * len(known))
         if not free.any():
             break
         along = ((others.T @ answers) ** 2).sum(axis=1) / np.where(free, sizes, 1.0)
-        best = int(np.where(free, along, -1.0).argmax())
+        shares = along / max((answers**2).sum(), np.finfo(float).tiny)
+        stay = np.minimum(kept / rows.sum(), there.mean(axis=0))
+        gains = np.where(free, shares + stay - 1.0, -1.0)
+        best = int(gains.argmax())
+        told = (answers**2).mean() < _LITTLE
+        if shares[best] <= least or (told and gains[best] < 0.0):
+            break
         chosen.append(best)
         rows &= known[:, best]
         direction = others[:, best] / np.sqrt(sizes[best])
         answers = answers - np.outer(direction, direction @ answers)
         others = others - np.outer(direction, direction @ others)
+        answers, others, there = (part[there[:, best]] for part in (answers, others, there))
     return chosen
 
 
