@@ -45,7 +45,8 @@ class FillOptions(Options):
     outputs: tuple[str, ...] | None = option(
         _names,
         "NAMES",
-        "The columns to fill; by default all other columns of numbers of which entries are missing.",
+        "The columns to fill; by default all other columns of numbers of which entries are missing. Where one that is "
+        "complete is named as well, the others are estimated from it, too.",
     )
     out: Path = option(
         PATH, "FILE", "File for the filled table: .csv, .jsonl or .parquet.", required=True
