@@ -479,3 +479,13 @@ def test_a_search_among_planes_goes_on_where_a_column_follows_from_others():
     deviance = Deviance(points, answers, "matern52", linear=True)
     before, after = (deviance(np.log([*k.scales, k.noise]))[0] for k in (start, found))
     assert after < before - 1.0
+
+
+def test_what_a_plane_leaves_is_not_below_rounding():
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((60, 1)) + 1e-5 * rng.standard_normal((60, 5))  # nearly equal
+    deviance = Deviance(points, points.sum(axis=1, keepdims=True), "gaussian", True)
+    for noise in (-8.0, -13.0, -18.0, -23.0):
+        score, slope = deviance(np.append(np.full(5, -7.0), noise))
+        assert score > -5000.0
+        assert np.isfinite(slope).all()

@@ -36,6 +36,7 @@ _RUN = 5  # values in each run, at least
 _SURELY = 4.0  # deviations of what chance explains, beyond which an input surely matters
 _LITTLE = 0.02  # scale of all other inputs where a search begins
 _UNEXPLAINED = 0.01  # noise where such a search begins
+_ROUNDED = 1e-30  # share of the squares of answers that a plane leaves, at least
 _NEVER = 1e10  # stands for an infinite loss, which the line search could not leave
 
 
@@ -207,8 +208,11 @@ class Deviance:
             return _NEVER, np.zeros_like(place)
         half = scipy.linalg.solve_triangular(inner, (factor.T @ lifted).T, lower=True)
         logdet = 2.0 * float(np.log(np.diag(lower)).sum() + np.log(np.diag(inner)).sum())
-        weighted = factor.T @ (factor @ answers) - half.T @ (half @ answers)
-        power = np.maximum((answers * weighted).sum(axis=0), 1e-300)
+        plain = factor @ answers
+        weighted = factor.T @ plain - half.T @ (half @ answers)
+        # What a plane leaves may be lost by rounding.
+        least = np.maximum(_ROUNDED * (plain**2).sum(axis=0), 1e-300)
+        power = np.maximum((answers * weighted).sum(axis=0), least)
         free = size - basis.shape[1]
         many = math.sqrt(max(1.0, (len(place) - 1) / _MANY))
         spreads = np.where(place[:-1] > 0.0, _SHORT_PRIOR, many * _LONG_PRIOR)
