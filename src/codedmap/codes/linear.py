@@ -51,7 +51,7 @@ class LinearCode(abc.ABC):
     determined: ClassVar[bool] = False
     """Whether decodable answers determine all others, so that NaN is rejected."""
     decodes_any_groups: ClassVar[bool] = True
-    """Whether decoding does not depend on the inputs, so that a `Sheet` may hold answers to any number of groups."""
+    """Whether decoding does not depend on the inputs, so that answers to any number of groups are decoded together."""
 
     @abc.abstractmethod
     def encoder(self, inputs: np.ndarray) -> Operator:
