@@ -44,6 +44,17 @@ def test_what_is_known_stays_and_what_is_lost_is_estimated():
     assert pickle.loads(pickle.dumps(result)).methods == result.methods
 
 
+@pytest.mark.parametrize("row", [7, 8], ids=["lost", "known"])
+def test_an_input_may_be_far_from_all_others(row):
+    inputs = X.copy()
+    inputs[row, 1] = 1e160
+    result = cm.fill(inputs, lossy())
+    assert np.isfinite(result.values).all()
+    assert (result.stderr[row] > 1e300).all() == (row == 7)
+    others = LOST & (np.arange(80) != row)
+    assert result.stderr[others].max() < 2.0
+
+
 def test_entries_that_are_missing_alone_are_filled_alone():
     answers = lossy()
     answers[3, 1] = np.nan

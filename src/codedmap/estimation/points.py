@@ -29,6 +29,7 @@ _PLACED = 4.0  # time that is left, over what all of them take, from which this 
 _WRITING = 2.0  # time to write estimates, over that to read as many answers
 _NO_TIME = 0.02  # seconds that means of neighbours may take anyway
 _HURRIED = 50  # answers left out where there is no time: too few to tell errors apart by place
+_FURTHEST = 1e100  # deviations from the mean: the squares of larger numbers may be none
 _SAME = 1e-12  # share of a number by which equal ones may differ
 
 
@@ -49,6 +50,11 @@ class Points:
     ) -> None:
         self.space = space = Space.of(points, other=other)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
+        reach = np.maximum(np.abs(self.points).max(axis=0), _FURTHEST)
+        self.beyond = (np.abs(self.wanted) > reach).any(axis=1)
+        """(m,) bool: wanted points that are too far from the known ones to say anything of them."""
+        for places in (self.points, self.wanted):
+            np.clip(places, -_FURTHEST, _FURTHEST, out=places)
         self.directions: np.ndarray | None = None
         """(r, r): in the dimensions of the space, those of the points; None if they are the same."""
         self.inputs = (points, wanted) if space.wide else None

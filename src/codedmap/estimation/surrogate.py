@@ -259,6 +259,7 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     # What an input does that never varied is unknown: perhaps as much as all others do.
     apart = np.ix_(known.unseen, varied)
     stderr[apart] = np.hypot(stderr[apart], spread[varied])
+    stderr[known.beyond] = np.finfo(float).max
     # The next answer may be another, though all are the same: one in so many.
     stderr[:, ~varied] = np.maximum(np.abs(middle[~varied]) / (len(answers) + 1.0), 1e-300)
     return Estimates(
