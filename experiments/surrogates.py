@@ -193,8 +193,6 @@ def measure(cell: Cell, estimator: str, seed: int, cache: Path) -> list[Row]:
     except Unavailable as error:
         return [{**head, "problem": str(error), "skipped": True}]
     entropy = [seed, zlib.crc32(cell.name.encode())]
-    if estimator == "outputs" and y.shape[1] == 1:
-        return [{**head, "problem": f"{cell.simulator.name} has one output", "skipped": True}]
     rng = np.random.default_rng(entropy)
     lost = lost_rows(len(X), cell.loss, cell.kind, rng)
     with threadpool_limits(1):
@@ -330,6 +328,8 @@ def main(line: Sequence[str]) -> int:
         from . import held_out  # noqa: PLC0415
 
     known = held_out.LATER if options.held_out else SIMULATORS
+    if options.estimator == "outputs":
+        known = {name: one for name, one in known.items() if len(one.outputs) > 1}
     names = options.only or tuple(known)
     unknown = [name for name in names if name not in known]
     if unknown:
