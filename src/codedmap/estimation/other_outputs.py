@@ -160,8 +160,8 @@ def _telling(
         stay = np.minimum(kept / rows.sum(), there.mean(axis=0))
         gains = np.where(free, shares + stay - 1.0, -1.0)
         best = int(gains.argmax())
-        told = (answers**2).mean() < _LITTLE
-        if shares[best] <= least or (told and gains[best] < 0.0):
+        explained = (answers**2).mean() < _LITTLE
+        if shares[best] <= least or (explained and gains[best] < 0.0):
             break
         chosen.append(best)
         rows &= known[:, best]
