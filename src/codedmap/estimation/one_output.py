@@ -44,9 +44,11 @@ def each_alone(
         plane = by_plane(known, scaled, *known.inputs)
         planes = map(plane.column, range(scaled.shape[1]))
     left = range(shares, 0, -1)
-    ways: list[tuple[list[Candidate], np.ndarray | None]]
+    ways: list[tuple[list[Candidate], Model | None]]
     ways = known.each(_ways, repeat(known), scaled.T, zeros, left, planes)
-    if any(scales is not None for _, scales in ways):
+    if any(
+        best and _poor(known, one, found) for one, (found, best) in zip(scaled.T, ways, strict=True)
+    ):
         # To import it beside threads that compute would take several times as long.
         import sklearn.ensemble  # noqa: F401, PLC0415
     return known.each(_best, repeat(known), scaled.T, ways, left)
@@ -54,8 +56,8 @@ def each_alone(
 
 def _ways(
     known: Points, scaled: np.ndarray, zero: float, outputs: int, plane: Candidate | None = None
-) -> tuple[list[Candidate], np.ndarray | None]:
-    """Ways to estimate an output (n,), and the scales (d,) of splines; None if trees and splines are not to be tried.
+) -> tuple[list[Candidate], Model | None]:
+    """Ways to estimate an output (n,), and its best model; None if there is no time for more ways.
 
     ``zero`` is what 0 was before it was scaled. So many ``outputs`` share the time that is left.
     """
@@ -81,33 +83,36 @@ def _ways(
         candidates += [second] if second else []
     candidates += averages(known, scaled, best.kernel.scales)
     candidates += [plane] if plane is not None else []
+    return candidates, best if thorough else None
 
-    def least() -> float:
-        return min(candidate.error(targets) for candidate in candidates)
 
-    if thorough and least() > _ROTATED and known.time_left() / outputs >= SOME:
-        along = rotated(known, scaled, best, known.time_left() / (2.0 * outputs))
-        third = along and _process(scaled, along, known.time_left() / outputs, known.last)
-        candidates += [third] if third else []
-    poor = thorough and least() > POOR and len(scaled) >= _TREES
-    return candidates, best.kernel.scales if poor else None
+def _poor(known: Points, scaled: np.ndarray, candidates: list[Candidate]) -> bool:
+    """Whether all estimates of an output (n,) are off by so much that trees and splines are tried."""
+    targets = scaled[known.sample]
+    return len(scaled) >= _TREES and all(one.error(targets) > POOR for one in candidates)
 
 
 def _best(
-    known: Points,
-    scaled: np.ndarray,
-    ways: tuple[list[Candidate], np.ndarray | None],
-    outputs: int,
+    known: Points, scaled: np.ndarray, ways: tuple[list[Candidate], Model | None], outputs: int
 ) -> Candidate:
-    """The best way to estimate an output (n,), or a mean of several."""
-    (candidates, scales), targets = ways, scaled[known.sample]
-    longest = _OTHERS + 3.0 * NEAR * (len(known.wanted) + len(targets))
-    longest += _TREE_SECONDS * len(scaled) * min(len(known.space.columns), COLUMNS)
-    if scales is not None and known.time_left() / outputs > longest:
-        most = _FAR * min(candidate.error(targets) for candidate in candidates)
-        # Neighbours on a line or a plane, as on a grid, determine no spline.
-        with suppress(np.linalg.LinAlgError):
-            candidates.extend(by_others(known, scaled, scales, most))
+    """The best way to estimate an output (n,), or a mean of several.
+
+    With rotated inputs, trees and splines among them if they are poor and there is time.
+    """
+    (candidates, best), targets = ways, scaled[known.sample]
+    if best is not None:
+        least = min(candidate.error(targets) for candidate in candidates)
+        if least > _ROTATED and known.time_left() / outputs >= SOME:
+            along = rotated(known, scaled, best, known.time_left() / (2.0 * outputs))
+            third = along and _process(scaled, along, known.time_left() / outputs, known.last)
+            candidates += [third] if third else []
+        longest = _OTHERS + 3.0 * NEAR * (len(known.wanted) + len(targets))
+        longest += _TREE_SECONDS * len(scaled) * min(len(known.space.columns), COLUMNS)
+        if _poor(known, scaled, candidates) and known.time_left() / outputs > longest:
+            most = _FAR * min(candidate.error(targets) for candidate in candidates)
+            # Neighbours on a line or a plane, as on a grid, determine no spline.
+            with suppress(np.linalg.LinAlgError):
+                candidates.extend(by_others(known, scaled, best.kernel.scales, most))
     return combined(candidates, targets) if len(candidates) > 1 else candidates[0]
 
 
