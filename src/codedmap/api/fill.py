@@ -63,8 +63,8 @@ def fill(
     Warns
     -----
     UserWarning
-        If it depends on the inputs which rows are lost: what is filled may be biased. If equal inputs have different
-        answers. If several equal answers, such as -9999, are far from all others.
+        If it depends on the inputs, or on outputs that are known, which rows are lost: what is filled may be biased. If
+        equal inputs have different answers. If several equal answers, such as -9999, are far from all others.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def fill(
         values[np.ix_(filled, columns)] = np.clip(found.values, limits.min, limits.max)
         errors[np.ix_(filled, columns)] = np.clip(found.stderr, limits.tiny, limits.max)
         left_out[columns], methods[columns] = found.left_out, found.methods
-    losses = dependence(inputs.flat, np.asarray(lost.any(axis=1)), inputs.names, seed)
+    losses = _losses(inputs, answers, lost, seed)
     if losses is not None:
         warn_caller(
             f"rows are not lost at random: {losses}. What is filled there rests on few answers, or on none like it, "
@@ -286,6 +286,17 @@ def _status(errors: np.ndarray, excluded: np.ndarray) -> np.ndarray:
     status[np.isinf(errors).any(axis=1)] = Status.MISSING
     status[excluded] = Status.FAILED
     return status
+
+
+def _losses(inputs: _Table, answers: _Table, lost: np.ndarray, seed: int) -> str | None:
+    """Where rows are lost more often than elsewhere, by their inputs or else by the outputs that are known; None if nowhere."""
+    gone, partly = np.asarray(lost.any(axis=1)), np.asarray(~lost.all(axis=1))
+    found = dependence(inputs.flat, gone, inputs.names, seed)
+    complete = np.isfinite(answers.flat[partly]).all(axis=0)
+    if found is None and complete.any():
+        names = [name for name, known in zip(answers.names, complete, strict=True) if known]
+        found = dependence(answers.flat[np.ix_(partly, complete)], gone[partly], names, seed)
+    return found
 
 
 def _noise(points: np.ndarray, answers: _Table, lost: np.ndarray) -> str | None:

@@ -1,4 +1,4 @@
-"""Whether it depends on the inputs which rows are lost. Then what is estimated there may be biased."""
+"""Whether it depends on the inputs, or other numbers, which rows are lost. Then what is estimated there may be biased."""
 
 from __future__ import annotations
 

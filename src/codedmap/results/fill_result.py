@@ -31,7 +31,8 @@ class FillResult(Shown):
     deviation: np.ndarray
     """(q,): for each output the standard deviation of the answers, to compare ``left_out`` with."""
     losses: str | None
-    """The region where rows are lost more often than elsewhere, so that estimates may be biased; None if there is none."""
+    """The region where rows are lost more often than elsewhere, by their inputs or by outputs that are known, so that
+    estimates may be biased; None if there is none."""
     outputs: tuple[str, ...]
     """Names of the outputs."""
     inputs: tuple[str, ...]
@@ -53,7 +54,7 @@ class FillResult(Shown):
         if len(shown) > 20:
             lines.append(f"  and {len(shown) - 20:,} more outputs")
         if self.losses is not None:
-            lines.append(f"  losses depend on the inputs: {self.losses}")
+            lines.append(f"  not lost at random: {self.losses}")
         return "\n".join(lines)
 
     def plot(self, output: int | str = 0, axes: Sequence[Any] | None = None) -> Any:
