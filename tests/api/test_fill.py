@@ -224,6 +224,12 @@ def test_rows_that_failed_are_not_filled():
         cm.fill(X, last, failed=[79]).status[78:], [Status.EXACT, Status.FAILED]
     )
     assert cm.fill(X, lossy(), failed=[]).status[0] == Status.ESTIMATED
+    partly = lossy()
+    partly[7, 0] = Y[7, 0]
+    result = cm.fill(X, partly, failed=[7])
+    assert result.status[7] == Status.FAILED
+    assert result.values[7, 0] == Y[7, 0]
+    assert np.isnan(result.values[7, 1])
     every = cm.fill(X, np.full(80, np.nan), failed=range(80))
     assert (every.status == Status.FAILED).all()
 
@@ -358,7 +364,7 @@ def test_bad_input_is_one_clear_error(arguments, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"failed": [7, 9, 11]}, "row 9 is failed, and has an answer"),
+        ({"failed": [7, 9, 11]}, "row 9 is failed, and no answer of it is missing"),
         ({"failed": [True] * 79}, "must be 80 of True and False, or numbers of rows"),
         ({"failed": [80]}, "names row 80 of 80"),
         ({"failed": [3, -1]}, "names row -1 of 80"),

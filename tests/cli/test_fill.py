@@ -123,6 +123,17 @@ def test_a_name_that_has_a_comma_is_quoted_as_in_the_table(folder):
     assert any(float(row["y, m_stderr"] or 0.0) > 0.0 for row in rows)
 
 
+def test_a_row_that_failed_keeps_the_answers_that_it_has(folder):
+    lines = Path("runs.csv").read_text().splitlines()
+    cells = [line.split(",") for line in lines]
+    for row, z in enumerate(["z", *range(40)]):
+        cells[row].insert(2, str(z))
+    Path("runs.csv").write_text("\n".join(map(",".join, cells)))
+    _, rows = filled("--inputs", "a,b", "--outputs", "y,z", exit_code=1)
+    assert (rows[3]["y"], rows[3]["z"], rows[3]["status"]) == ("", "3", "FAILED")
+    assert rows[5]["status"] == "ESTIMATED"
+
+
 def test_rows_that_failed_are_filled_on_request(folder):
     _, rows = filled("--inputs", "a,b", "--failed")
     assert rows[3]["status"] == "ESTIMATED"

@@ -51,7 +51,8 @@ def fill(
     known : tuple of array-like, optional
         (X0, y0): further inputs and their answers.
     failed : array-like, optional
-        (m,) bool, or numbers of rows: rows that failed because of their inputs. They are not filled.
+        (m,) bool, or numbers of rows: rows that failed because of their inputs. They are not filled. Answers that they have
+        are used.
     seed : int
         Seeds the choice of answers that are used where there are many.
 
@@ -345,7 +346,7 @@ def _marks(answers: _Table, lost: np.ndarray) -> str | None:
 
 
 def _failed(failed: Any, lost: np.ndarray) -> np.ndarray:
-    """(m,) bool: the rows that ``failed`` names; raises `InvalidArgument` if not all of their answers are lost."""
+    """(m,) bool: the rows that ``failed`` names; raises `InvalidArgument` if none of their answers is lost."""
     given, rows = np.asarray(failed), len(lost)
     if given.dtype == bool and given.shape == (rows,):
         given = np.flatnonzero(given)
@@ -355,9 +356,9 @@ def _failed(failed: Any, lost: np.ndarray) -> np.ndarray:
     if outside.size:
         raise InvalidArgument(f"failed names row {outside[0]} of {rows} rows, counted from 0")
     found = np.isin(np.arange(rows), given)
-    answered = np.flatnonzero(found & ~lost.all(axis=1))
+    answered = np.flatnonzero(found & ~lost.any(axis=1))
     if len(answered):
         raise InvalidArgument(
-            f"row {answered[0]} is failed, and has an answer: leave it out of failed, or make its answer NaN"
+            f"row {answered[0]} is failed, and no answer of it is missing: leave it out of failed, or make its answers NaN"
         )
     return found

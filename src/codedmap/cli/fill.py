@@ -219,7 +219,7 @@ def _filled(
 ) -> cm.FillResult:
     answers = np.stack(list(given.values()), axis=1)
     failed = (status == cm.Status.FAILED) & (not options.failed)
-    failed &= np.isnan(answers).all(axis=1)  # `fill` takes no answers of rows that failed
+    failed &= np.isnan(answers).any(axis=1)  # those with all answers have nothing to fill
     with options.warnings_noted():
         inputs = as_numbers({n: column_of(n, table[n]) for n in options.inputs})
         points = inputs.points(np.arange(inputs.rows))
