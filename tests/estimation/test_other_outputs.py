@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
-from codedmap.estimation.other_outputs import _mean_of, _telling
-from codedmap.estimation.surrogate import Estimates
+from codedmap.estimation.other_outputs import _telling
 
 X = np.random.default_rng(0).random((150, 3))
 ROUGH = np.random.default_rng(1).standard_normal(150)  # nothing that the inputs tell
@@ -173,31 +172,3 @@ def test_outputs_that_cost_rows_have_to_tell_more():
     other = np.ones((10, 2), dtype=bool)
     other[:3, 0], other[3:6, 1] = False, False
     assert chosen(one, np.where(there, one[:, None], 0.0), other, 2, there) in ([0], [1])
-
-
-def mean_of(apart: float, stderr: float = 1.0, left_out: float = 1.0) -> Estimates:
-    one = Estimates(np.zeros((1, 1)), np.ones((1, 1)), np.ones(1), ("inputs",))
-    other = Estimates(
-        np.full((1, 1), apart), np.full((1, 1), stderr), np.array([left_out]), ("outputs",)
-    )
-    return _mean_of(one, other, 99)
-
-
-def test_weights_go_by_errors():
-    much_better = mean_of(0.5, 1e-9, 1e-9)
-    assert much_better.methods == ("outputs",)
-    np.testing.assert_allclose(much_better.values, 0.5, rtol=1e-12)
-    np.testing.assert_allclose(much_better.stderr, 1e-9, rtol=1e-6)
-    worse = mean_of(0.5, 2.0, 2.0)
-    assert worse.methods == ("inputs",)
-    np.testing.assert_allclose(worse.values, 0.5 / 17.0)
-    np.testing.assert_allclose(worse.left_out, np.sqrt((4.0 + 16.0) / 17.0))
-
-
-def test_a_mean_is_nearer_than_either_unless_they_contradict_each_other():
-    np.testing.assert_allclose(mean_of(0.0).stderr, 1.0)
-    np.testing.assert_allclose(mean_of(1.5).stderr, np.sqrt(1.0 - 1.5**2 / 4.0))
-    np.testing.assert_allclose(mean_of(4.0).stderr, np.sqrt(1.0 + 4.0**2 / 4.0))
-    np.testing.assert_allclose(mean_of(4.0).values, 2.0)
-    # However certain it is, one in so many may be wrong.
-    np.testing.assert_allclose(mean_of(4.0, 1e-9, 1e-9).stderr, 4.0 / 10.0)

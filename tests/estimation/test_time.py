@@ -24,7 +24,9 @@ from codedmap.estimation.models import Model
 from codedmap.estimation.models import models as models_of
 from codedmap.estimation.points import Points
 from codedmap.estimation.surrogate import (
+    Estimates,
     estimates,
+    mean_of,
     seconds_to_be_thorough,
     seconds_to_do_better,
 )
@@ -655,13 +657,13 @@ def test_seconds_from_which_outputs_do_not_share_a_kernel():
     assert components.seconds_for_rest(few, 500) == pytest.approx(2.0 * few.solving(40, 500))
 
 
-@pytest.mark.parametrize(("columns", "surely"), [(2, 0.9), (40, 1.0)])
+@pytest.mark.parametrize("columns", [2, 40])
 @pytest.mark.parametrize(
     ("share", "thorough", "looks"),
     [(2.01, True, 2), (1.99, True, 1), (2.01, False, 1), (math.inf, True, 2)],
 )
 def test_inputs_are_looked_at_in_two_spaces_if_half_of_the_time_is_enough(
-    columns, surely, share, thorough, looks, monkeypatch
+    columns, share, thorough, looks, monkeypatch
 ):
     """The first look has half of the time, and the second all that is left."""
     points = 10.0 ** np.random.default_rng(0).uniform(0, 3, size=(65, columns))
@@ -674,7 +676,7 @@ def test_inputs_are_looked_at_in_two_spaces_if_half_of_the_time_is_enough(
         return len(seen)
 
     put(monkeypatch, "_estimates", look)
-    put(monkeypatch, "_better", lambda *given: compared.append(given) or "better")
+    put(monkeypatch, "mean_of", lambda *given: compared.append(given) or "mean")
     found = estimates(
         points[:60], points[:60, :1], points[60:], thorough=thorough, time_left=lambda: left[0]
     )
@@ -683,27 +685,45 @@ def test_inputs_are_looked_at_in_two_spaces_if_half_of_the_time_is_enough(
     else:
         half = seconds if seconds == math.inf else seconds / 2.0
         assert seen == [(pytest.approx(half), True), (pytest.approx(seconds - 0.3), False)]
-        assert (found, compared) == ("better", [(1, 2, surely)])
+        assert (found, compared) == ("mean", [(1, 2, 60)])
 
 
-def test_of_two_looks_each_output_has_the_better_less_certain_where_the_other_differs():
-    """The first is as good as another that is off by a tenth less; one that is half as far off again says nothing."""
-    errors = np.array([[2.0] * 5, [1.79, 1.81, 3.01, 1.3, 2.99]])
-    values, stderr = np.zeros((2, 3, 5)), np.array([[[0.3]], [[0.4]]]) * np.ones((2, 3, 5))
-    values[1] = np.array([[0.0], [1.0], [-1e308]])
-    values[0, 2] = 1e308
-    methods = tuple("abcde"), tuple("ABCDE")
-    looks = map(surrogate.Estimates, values, stderr, errors, methods)
-    found = surrogate._better(*looks, 0.9)
-    chosen, near = np.array([1, 0, 0, 1, 0]), np.array([True, True, False, False, True])
-    assert found.methods == ("A", "b", "c", "D", "e")
-    np.testing.assert_array_equal(found.left_out, errors[chosen, range(5)])
-    np.testing.assert_array_equal(found.values, values[chosen, :, range(5)].T)
-    own = stderr[chosen, :, range(5)].T
-    # As in a mixture of the two around the better one.
-    wide = np.sqrt(own**2 + 0.5 * near * np.array([[0.0], [1.0], [1.0]]))
-    np.testing.assert_allclose(found.stderr[:2], wide[:2])
-    np.testing.assert_allclose(found.stderr[2], np.where(near, math.sqrt(2.0) * 1e308, own[2]))
+def joined(apart: float, stderr: float = 1.0, left_out: float = 1.0) -> Estimates:
+    """The mean of an estimate of 0 with a standard error and an error of 1 and another one."""
+    one = Estimates(np.zeros((1, 1)), np.ones((1, 1)), np.ones(1), ("inputs",))
+    other = Estimates(
+        np.full((1, 1), apart), np.full((1, 1), stderr), np.array([left_out]), ("outputs",)
+    )
+    return mean_of(one, other, 99)
+
+
+def test_weights_of_two_estimates_go_by_their_errors():
+    much_better = joined(0.5, 1e-9, 1e-9)
+    assert much_better.methods == ("outputs",)
+    np.testing.assert_allclose(much_better.values, 0.5, rtol=1e-12)
+    np.testing.assert_allclose(much_better.stderr, 1e-9, rtol=1e-6)
+    worse = joined(0.5, 2.0, 2.0)
+    assert worse.methods == ("inputs",)
+    np.testing.assert_allclose(worse.values, 0.5 / 17.0)
+    np.testing.assert_allclose(worse.left_out, np.sqrt((4.0 + 16.0) / 17.0))
+    # That a much worse one differs says nothing.
+    np.testing.assert_allclose(joined(500.0, 300.0, 300.0).stderr, 1.0, atol=1e-4)
+
+
+def test_a_mean_of_two_is_nearer_than_either_unless_they_contradict_each_other():
+    np.testing.assert_allclose(joined(0.0).stderr, 1.0)
+    np.testing.assert_allclose(joined(1.5).stderr, np.sqrt(1.0 - 1.5**2 / 4.0))
+    np.testing.assert_allclose(joined(4.0).stderr, np.sqrt(1.0 + 4.0**2 / 4.0))
+    np.testing.assert_allclose(joined(4.0).values, 2.0)
+    # However certain it is, one in so many may be wrong.
+    np.testing.assert_allclose(joined(4.0, 1e-9, 1e-9).stderr, 4.0 / 10.0)
+    most = np.finfo(float).max
+    ends = (
+        Estimates(np.full((1, 1), sign * most), np.full((1, 1), most), np.ones(1), ("any",))
+        for sign in (-1.0, 1.0)
+    )
+    far = mean_of(*ends, 99)
+    assert (far.values, far.stderr) == (0.0, most)
 
 
 @pytest.mark.parametrize(("seconds", "planes"), [(2.01, True), (1.99, False)])

@@ -20,7 +20,7 @@ from .rotation import rotated
 
 LITTLE = 0.055  # seconds an output, below which outputs share a kernel
 SOME = 1.0  # seconds an output from which its search may be more than hasty
-CLOSE = 1.5  # error over the best, up to which a second process is looked at
+_CLOSE = 1.5  # error over the best, up to which a second process is looked at
 POOR = 0.03  # error, in deviations of the output, from which trees and splines are tried
 _TREES = 80  # answers from which they are
 _FAR = 2.0  # error over the best beyond which another method adds nothing to a mean of several
@@ -72,12 +72,12 @@ def _ways(
     other = next(kinds, None) if thorough else None
     begun = min(known.time_left(), 1e9)
     seconds = begun / outputs
-    both = other is not None and other.error < CLOSE * best.error
+    both = other is not None and other.error < _CLOSE * best.error
     first = _process(scaled, best, seconds / (1 + both), known.last)
     candidates = [first] if first else []
     # With all answers it may do worse than with the few that chose it.
     error = max([best.error, *(one.error(targets) for one in candidates)])
-    if other is not None and other.error < CLOSE * error:
+    if other is not None and other.error < _CLOSE * error:
         seconds -= begun - min(known.time_left(), 1e9)
         second = _process(scaled, other, seconds, known.second)
         candidates += [second] if second else []

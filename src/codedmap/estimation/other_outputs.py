@@ -9,7 +9,7 @@ import numpy as np
 
 from .known import deviations
 from .space import MOST
-from .surrogate import Estimates
+from .surrogate import Estimates, mean_of
 
 _MOST = 8  # other outputs that are inputs, at most
 _EACH = 5  # answers for each of them, at least
@@ -21,10 +21,6 @@ _LITTLE = 0.5  # variance of an output that is left, below which others have to 
 _ROUNDS = 3  # choices of other outputs, each for rows in which one of those before is lost
 _REST = 0.1  # share of the rows that is left to the inputs alone
 _WELL = 1e-3  # error, in deviations of the output, from which others may help
-_POWER = 4  # weights of estimates go by this power of their errors
-_APART = 2.0  # standard errors by which two estimates may differ by chance
-_LEAST = 0.25  # variance of the mean of two, over their mean variance, at least
-_LARGEST = 1e150  # ratio whose square is a number
 _ALONG = 1e-3  # share of its variance that an output must add to those chosen before it
 
 Estimate = Callable[[np.ndarray, np.ndarray, np.ndarray], Estimates]
@@ -87,7 +83,7 @@ def with_other_outputs(
         at = here[filled]
         part = replace(found, values=values[at], stderr=stderr[at])
         names = tuple(f"{name}, other outputs" for name in other.methods)
-        mean = _mean_of(part, replace(other, methods=names), int(there.sum()))
+        mean = mean_of(part, replace(other, methods=names), int(there.sum()))
         values[at], stderr[at] = mean.values, mean.stderr
         squares += at.mean() * (mean.left_out / unit) ** 2
         methods.append(mean.methods)
@@ -99,31 +95,6 @@ def with_other_outputs(
 
 
 @np.errstate(over="ignore")  # differences of the largest numbers
-def _mean_of(one: Estimates, other: Estimates, answers: int) -> Estimates:
-    """The mean of two estimates from so many answers, with weights by their errors."""
-    ratios = other.left_out / np.maximum(one.left_out, np.finfo(float).tiny)
-    weights = 1.0 / (1.0 + ratios**_POWER)
-    difference = other.values - one.values
-    # By how much they differ says how independent their errors are. If it is more, they contradict each other.
-    apart = np.minimum(np.abs(difference) / one.stderr, _LARGEST)
-    spread = weights * np.minimum(other.stderr / one.stderr, _LARGEST) ** 2 + (1.0 - weights)
-    squares = weights * (1.0 - weights) * apart**2
-    # What no answer has shown to be wrong may be wrong once in so many.
-    more = np.maximum(squares, apart**2 / (answers + 1.0))
-    variances = np.where(
-        apart > _APART, spread + more, np.maximum(spread - squares, _LEAST * spread)
-    )
-    left_out = np.hypot(np.sqrt(weights) * other.left_out, np.sqrt(1.0 - weights) * one.left_out)
-    names = zip(weights, one.methods, other.methods, strict=True)
-    return Estimates(
-        one.values + weights * difference,
-        one.stderr * np.sqrt(variances),
-        left_out,
-        tuple(first if weight < 0.5 else second for weight, first, second in names),
-    )
-
-
-@np.errstate(over="ignore")  # as above
 def _near(answers: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Which answers (n, q) are no further from those of their output that are ``known`` than these reach."""
     low = np.where(known, answers, np.inf).min(axis=0)

@@ -25,14 +25,17 @@ from .components import OUTPUTS, by_components, poor_alone, seconds_for_rest
 from .conditioning import EXACT_QUICKLY, NEAR
 from .models import EACH_SURELY, degrees_of_freedom
 from .one_kernel import jointly
-from .one_output import CLOSE, LITTLE, SOME, each_alone
+from .one_output import LITTLE, SOME, each_alone
 from .points import EXACT, LEFT_OUT, Points
 from .threads import one_thread
 
 _BETTER = 0.12  # seconds an output from which thorough estimates are better than quick ones, without hurry
 _COMPONENT_LITTLE = 0.3  # seconds a principal component, below which outputs share a kernel
 _REST = 4.0  # times the seconds for what components leave, below which they do
-_SURELY = 0.9  # error over that in the first space, up to which a second one is better
+_POWER = 4  # weights of two estimates go by this power of their errors
+_APART = 2.0  # standard errors by which two estimates may differ by chance
+_LEAST = 0.25  # variance of the mean of two, over their mean variance, at least
+_LARGEST = 1e150  # ratio whose square is a number
 _ROUNDED = 8.0 * np.finfo(float).eps  # of the largest answer: copies differ so by rounding
 _NORMAL = 1.96  # 97.5 % quantile of the normal distribution
 _STDERR = 1e-9  # smallest standard error, in deviations of the output, or over a constant output
@@ -109,9 +112,7 @@ def estimates(
         kept = 0.5 * seconds if seconds < math.inf else 0.0
         found = made(begun)
         kept = 0.0
-        # Of many inputs neither space is the likelier one.
-        surely = 1.0 if begun.space.wide else _SURELY
-        return _better(found, made(known(other=True)), surely)
+        return mean_of(found, made(known(other=True)), len(some))
 
 
 def _digests(points: np.ndarray) -> list[bytes]:
@@ -132,22 +133,31 @@ def _at(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.array([number.get(digest, -1) for digest in _digests(wanted)], dtype=int)
 
 
-def _better(one: Estimates, other: Estimates, surely: float) -> Estimates:
-    """Of each output the better of two estimates, less certain where another that is nearly as good differs.
-
-    The other if its error is less than so many times that of the one.
-    """
-    better = other.left_out < surely * one.left_out
-    stderr = np.where(better, other.stderr, one.stderr)
-    left_out = np.where(better, other.left_out, one.left_out)
-    near = np.maximum(one.left_out, other.left_out) < CLOSE * left_out
-    with np.errstate(over="ignore"):
-        apart = np.hypot(stderr, np.abs(0.5 * one.values - 0.5 * other.values) * math.sqrt(2.0))
+@np.errstate(over="ignore")  # of the largest numbers
+def mean_of(one: Estimates, other: Estimates, answers: int) -> Estimates:
+    """The mean of two estimates of the same from so many answers, with weights by their errors."""
+    ratios = other.left_out / np.maximum(one.left_out, np.finfo(float).tiny)
+    weights = 1.0 / (1.0 + ratios**_POWER)
+    difference = np.abs(0.5 * other.values - 0.5 * one.values) * 2.0
+    # By how much they differ says how independent their errors are. If it is more, they contradict each other.
+    apart = np.minimum(difference / one.stderr, _LARGEST)
+    wider = np.minimum(other.stderr / one.stderr, _LARGEST)
+    spread = weights * wider**2 + (1.0 - weights)
+    squares = weights * (1.0 - weights) * apart**2
+    # What no answer has shown to be wrong may be wrong once in so many.
+    more = np.maximum(squares, apart**2 / (answers + 1.0))
+    variances = np.where(
+        apart > _APART * np.hypot(1.0, wider),
+        spread + more,
+        np.maximum(spread - squares, _LEAST * spread),
+    )
+    left_out = np.hypot(np.sqrt(weights) * other.left_out, np.sqrt(1.0 - weights) * one.left_out)
+    names = zip(weights, one.methods, other.methods, strict=True)
     return Estimates(
-        np.where(better, other.values, one.values),
-        np.where(near & np.isfinite(apart), apart, stderr),
+        (1.0 - weights) * one.values + weights * other.values,
+        np.minimum(one.stderr * np.sqrt(variances), np.finfo(float).max),
         left_out,
-        tuple(np.where(better, other.methods, one.methods).tolist()),
+        tuple(first if weight < 0.5 else second for weight, first, second in names),
     )
 
 
