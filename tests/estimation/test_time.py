@@ -712,7 +712,8 @@ def test_weights_of_two_estimates_go_by_their_errors():
 
 def test_a_mean_of_two_is_nearer_than_either_unless_they_contradict_each_other():
     np.testing.assert_allclose(joined(0.0).stderr, 1.0)
-    np.testing.assert_allclose(joined(1.5).stderr, np.sqrt(1.0 - 1.5**2 / 4.0))
+    # The mean of one difference, as large a share of the variances as 1.5² / 4, and four that are 0.
+    np.testing.assert_allclose(joined(1.5).stderr, np.sqrt(1.0 - 1.5**2 / 4.0 / 5.0))
     np.testing.assert_allclose(joined(4.0).stderr, np.sqrt(1.0 + 4.0**2 / 4.0))
     np.testing.assert_allclose(joined(4.0).values, 2.0)
     # However certain it is, one in so many may be wrong.

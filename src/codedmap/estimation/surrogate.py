@@ -35,6 +35,7 @@ _REST = 4.0  # times the seconds for what components leave, below which they do
 _POWER = 4  # weights of two estimates go by this power of their errors
 _APART = 2.0  # standard errors by which two estimates may differ by chance
 _LEAST = 0.25  # variance of the mean of two, over their mean variance, at least
+_FEW = 4  # estimates as many as which count as equal when the differences of two are judged
 _LARGEST = 1e150  # ratio whose square is a number
 _ROUNDED = 8.0 * np.finfo(float).eps  # of the largest answer: copies differ so by rounding
 _NORMAL = 1.96  # 97.5 % quantile of the normal distribution
@@ -139,18 +140,17 @@ def mean_of(one: Estimates, other: Estimates, answers: int) -> Estimates:
     ratios = other.left_out / np.maximum(one.left_out, np.finfo(float).tiny)
     weights = 1.0 / (1.0 + ratios**_POWER)
     difference = np.abs(0.5 * other.values - 0.5 * one.values) * 2.0
-    # By how much they differ says how independent their errors are. If it is more, they contradict each other.
     apart = np.minimum(difference / one.stderr, _LARGEST)
     wider = np.minimum(other.stderr / one.stderr, _LARGEST)
     spread = weights * wider**2 + (1.0 - weights)
     squares = weights * (1.0 - weights) * apart**2
-    # What no answer has shown to be wrong may be wrong once in so many.
+    # By how much they differ on average says how independent their errors are.
+    shares = np.minimum(squares / spread, 1.0).sum(axis=0) / (len(spread) + _FEW)
+    variances = spread * np.maximum(1.0 - shares, _LEAST)
+    # Where it is far more they contradict each other. What no answer has shown to be wrong may be wrong once in so many.
+    contradict = apart > _APART * np.hypot(1.0, wider)
     more = np.maximum(squares, apart**2 / (answers + 1.0))
-    variances = np.where(
-        apart > _APART * np.hypot(1.0, wider),
-        spread + more,
-        np.maximum(spread - squares, _LEAST * spread),
-    )
+    variances = np.where(contradict, spread + more, variances)
     left_out = np.hypot(np.sqrt(weights) * other.left_out, np.sqrt(1.0 - weights) * one.left_out)
     names = zip(weights, one.methods, other.methods, strict=True)
     return Estimates(
