@@ -689,12 +689,13 @@ def test_inputs_are_looked_at_in_two_spaces_if_half_of_the_time_is_enough(
 
 
 def joined(apart: float, stderr: float = 1.0, left_out: float = 1.0) -> Estimates:
-    """The mean of an estimate of 0 with a standard error and an error of 1 and another one."""
-    one = Estimates(np.zeros((1, 1)), np.ones((1, 1)), np.ones(1), ("inputs",))
-    other = Estimates(
-        np.full((1, 1), apart), np.full((1, 1), stderr), np.array([left_out]), ("outputs",)
-    )
-    return mean_of(one, other, 99)
+    """The mean of an estimate of 0 with a standard error and an error of 1 and another one, from another unit and origin."""
+    unit, zero = 3.0, 15.0
+    one = Estimates(np.full((1, 1), zero), np.full((1, 1), unit), np.full(1, unit), ("inputs",))
+    values, errors = np.full((1, 1), zero + unit * apart), np.full((1, 1), unit * stderr)
+    found = mean_of(one, Estimates(values, errors, np.full(1, unit * left_out), ("outputs",)), 99)
+    values, errors = (found.values - zero) / unit, found.stderr / unit
+    return Estimates(values, errors, found.left_out / unit, found.methods)
 
 
 def test_weights_of_two_estimates_go_by_their_errors():
@@ -702,6 +703,7 @@ def test_weights_of_two_estimates_go_by_their_errors():
     assert much_better.methods == ("outputs",)
     np.testing.assert_allclose(much_better.values, 0.5, rtol=1e-12)
     np.testing.assert_allclose(much_better.stderr, 1e-9, rtol=1e-6)
+    assert joined(0.5, 0.9, 0.9).methods == ("outputs",)
     worse = joined(0.5, 2.0, 2.0)
     assert worse.methods == ("inputs",)
     np.testing.assert_allclose(worse.values, 0.5 / 17.0)
@@ -714,6 +716,8 @@ def test_a_mean_of_two_is_nearer_than_either_unless_they_contradict_each_other()
     np.testing.assert_allclose(joined(0.0).stderr, 1.0)
     # The mean of one difference, as large a share of the variances as 1.5² / 4, and four that are 0.
     np.testing.assert_allclose(joined(1.5).stderr, np.sqrt(1.0 - 1.5**2 / 4.0 / 5.0))
+    np.testing.assert_allclose(joined(1.0, 2.0).stderr, np.sqrt(2.5 - 1.0 / 4.0 / 5.0))
+    np.testing.assert_allclose(joined(2.5).stderr, np.sqrt(1.0 - 1.0 / 5.0))
     np.testing.assert_allclose(joined(4.0).stderr, np.sqrt(1.0 + 4.0**2 / 4.0))
     np.testing.assert_allclose(joined(4.0).values, 2.0)
     # However certain it is, one in so many may be wrong.
