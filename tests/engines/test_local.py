@@ -646,6 +646,23 @@ def test_functions_of_a_script_that_keep_what_they_have_computed_travel(tmp_path
     assert ended.err == ""
 
 
+def test_objects_with_slots_of_a_script_come_back(tmp_path):
+    ended = run_script(
+        tmp_path,
+        """
+        import dataclasses, typing
+        @dataclasses.dataclass(slots=True)
+        class Run: flow: float
+        class Point(typing.NamedTuple): x: float
+        # main
+        with cm.engines.Local(1) as engine:
+            print([engine.submit(0, kind, 2).result() for kind in (Run, Point)])
+        """,
+    )
+    assert ended.out.splitlines()[-1:] == ["[Run(flow=2), Point(x=2)]"], ended.err
+    assert ended.err == ""
+
+
 def test_a_cached_function_of_a_module_is_the_one_of_the_module_in_a_worker(shared):
     assert shared.submit(0, functools.partial(is_that_of_its_module, cached), None).result(ANSWER)
 

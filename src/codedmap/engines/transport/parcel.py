@@ -20,6 +20,7 @@ import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache, cached_property, partial
 from operator import attrgetter
 from pathlib import Path
@@ -167,6 +168,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         },
         cloudpickle.Pickler.dispatch_table,
     )
+
+    def reducer_override(self, value: Any) -> Any:
+        reduced = super().reducer_override(value)
+        # Cloudpickle sets the slots of such a class when it is too late for them. Those of tuples and enumerations are
+        # empty, and cannot be set earlier.
+        by_value = isinstance(value, type) and reduced is not NotImplemented
+        if by_value and "__slots__" in vars(value) and not issubclass(value, Enum | tuple):
+            reduced[1][3]["__slots__"] = vars(value)["__slots__"]
+        return reduced
 
 
 class PickledOnce:
