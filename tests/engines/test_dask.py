@@ -356,6 +356,19 @@ def test_a_closed_client_is_refused_before_and_after(client):
         cm.engines.Dask(other)
 
 
+def test_a_client_that_another_thread_connects_is_waited_for(client):
+    """As `get_client` gives it to the second of two tasks that begin in a worker at the same time."""
+    with distributed.Client(client.scheduler.address, set_as_default=False) as other:
+        connection, other.scheduler_comm, other.status = other.scheduler_comm, None, "connecting"
+
+        def connect():
+            other.scheduler_comm, other.status = connection, "running"
+
+        threading.Timer(0.2, connect).start()
+        with cm.engines.Dask(other, workers=1) as engine:
+            assert engine.submit(0, same, 1).result(ANSWER) == 1
+
+
 def test_nothing_is_left_at_the_scheduler_of_a_client_that_has_gone(client):
     def left(dask_scheduler):
         return [name for name in dask_scheduler.plugins if name.startswith("codedmap")]

@@ -116,6 +116,9 @@ class Dask(ClusterEngine):
             "its entry in client.scheduler_info()",
         )
         self._client: Any = client
+        if client.status == "connecting":  # in a task of Dask, another thread may have just made it
+            with contextlib.suppress(TimeoutError):
+                client.sync(_connected, client, callback_timeout=_PATIENCE)
         # A client that loses its scheduler connects anew. But the scheduler has then forgotten our tasks and topics.
         self._connection: Any = client.scheduler_comm
         self._check_open()
@@ -400,6 +403,11 @@ class Dask(ClusterEngine):
                 with contextlib.suppress(OSError, RuntimeError):
                     await self._ask("stop", address)
             self._fail_call(address, error)
+
+
+async def _connected(client: Any) -> None:
+    while client.status == "connecting":
+        await asyncio.sleep(_AGAIN)
 
 
 async def ask(node: Any, is_open: Callable[[], bool], **message: Any) -> Any:
