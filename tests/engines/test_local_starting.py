@@ -238,6 +238,19 @@ def test_files_of_the_working_directory_are_not_taken_for_modules_of_python(tmp_
     assert (run.out, run.err) == ("1\n", "")
 
 
+def test_no_file_is_read_in_the_encoding_of_the_locale(tmp_path):
+    run = run_script(
+        tmp_path,
+        """
+        # main
+        with cm.engines.Local() as engine: print(engine.submit(0, abs, -1).result())
+        """,
+        PYTHONWARNDEFAULTENCODING="1",
+        PYTHONWARNINGS="error",
+    )
+    assert (run.out, run.err) == ("1\n", "")
+
+
 def test_a_working_directory_that_workers_cannot_enter_is_said(tmp_path):
     source = """
         cm.engines.Local

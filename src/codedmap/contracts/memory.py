@@ -28,8 +28,8 @@ def group_limits(controller: str, root: Path = Path("/")) -> Iterator[tuple[int,
         limit, used = _V1_FILES.get(controller, files) if first_version else files
         with suppress(OSError, ValueError):  # no such group, or "max"
             yield (
-                int((root / folder / limit).read_text()),
-                int((root / folder / used).read_text()),
+                int((root / folder / limit).read_text("utf-8")),
+                int((root / folder / used).read_text("utf-8")),
                 folder / limit,
             )
 
@@ -38,7 +38,7 @@ def _groups(controller: str, root: Path) -> list[tuple[Path, bool]]:
     """The folders of the control groups around this process, and whether each is of version 1."""
     groups = {(_FOLDER, False), (_FOLDER / controller, True)}
     with suppress(OSError, ValueError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
+        for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers == "" or controller in controllers.split(","):
                 base = _FOLDER / (controller if controllers else "")
@@ -54,7 +54,7 @@ def cores(root: Path = Path("/")) -> int:
     for folder, first_version in _groups("cpu", root):
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if first_version else ("cpu.max",)
         with suppress(OSError, ValueError):  # no such group, or "max"
-            text = " ".join((root / folder / name).read_text() for name in names)
+            text = " ".join((root / folder / name).read_text("utf-8") for name in names)
             quota, period = map(int, text.split())
             if quota > 0 and period > 0:  # -1 is no limit
                 allowed.append(quota / period)
@@ -65,7 +65,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
     """Bytes that are free on the machine, and in the control groups of this process; None if unknown. Files: below ``root``."""
     free: int | None = None
     with suppress(OSError, StopIteration):
-        lines = (root / "proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/meminfo").read_text("utf-8").splitlines()
         available = next(line for line in lines if line.startswith("MemAvailable:"))
         free = int(available.split()[1]) * 1024
     for limit, used, file in group_limits("memory", root):
@@ -79,7 +79,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
 def _cached(group: Path) -> int:
     """Bytes of files that a control group caches in memory: they count as used, and are given up when needed."""
     with suppress(OSError, ValueError):
-        pairs = map(str.split, (group / "memory.stat").read_text().splitlines())
+        pairs = map(str.split, (group / "memory.stat").read_text("utf-8").splitlines())
         found = {name: int(count) for name, count in pairs}
         lists = "inactive_file", "active_file"  # in version 1 without groups within it
         return sum(found.get(f"total_{name}", found.get(name, 0)) for name in lists)

@@ -95,11 +95,11 @@ def _capacities(memory: int = _MEMORY) -> Iterator[tuple[int, str]]:
         for limit, used, file in group_limits("pids", _ROOT)
     ]
     with contextlib.suppress(OSError, ValueError, IndexError):
-        used = int((_ROOT / "proc/loadavg").read_text().split()[3].partition("/")[2])
+        used = int((_ROOT / "proc/loadavg").read_text("utf-8").split()[3].partition("/")[2])
         for name in ("threads-max", "pid_max"):
             path = Path("/proc/sys/kernel", name)
             with contextlib.suppress(OSError, ValueError):
-                limit = int((_ROOT / path.relative_to("/")).read_text())
+                limit = int((_ROOT / path.relative_to("/")).read_text("utf-8"))
                 found.append((limit - used, limit, str(path)))
     for left, limit, where in found:
         yield (
