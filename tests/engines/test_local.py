@@ -965,6 +965,27 @@ def test_workers_ignore_ctrl_c(shared):
     assert shared.submit(0, pid, None).result(ANSWER) == before
 
 
+def test_programs_that_a_function_starts_have_no_terminal(tmp_path):
+    """They were stopped when they read from it or set it, as ffmpeg and ssh do."""
+    run = run_script(
+        tmp_path,
+        """
+        import pty, subprocess
+        def succeeds(line): return subprocess.call(line, shell=True, stderr=subprocess.DEVNULL) == 0
+        # main
+        child, terminal = pty.fork()
+        if child == 0:
+            lines = "head -c 1", "stty sane", "cat < /dev/tty"
+            with cm.engines.Local(1) as engine:
+                print([engine.submit(0, succeeds, line).result(20) for line in lines])
+        else:
+            print(os.read(terminal, 1000).decode())
+            os.waitpid(child, 0)
+        """,
+    )
+    assert run.out.strip() == "[True, False, False]", run.err
+
+
 @pytest.mark.parametrize(("given", "threads"), [(None, 1), ("2,1", 2), ("0", 1), ("many", 1)])
 def test_each_worker_computes_with_one_thread_unless_told_otherwise(tmp_path, given, threads):
     ended = run_script(

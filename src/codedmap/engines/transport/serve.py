@@ -97,8 +97,11 @@ def _continue_with_server() -> None:
 def _prepare(run: str) -> threading.Thread:
     """Prepare a new worker; returns the thread that ends it with the caller."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's
-    # A process group and a mark, by which the processes that a function starts can be ended with the worker.
-    os.setpgrp()
+    # A process group and a mark, by which the processes that a function starts can be ended with the worker. In the session
+    # of a terminal, those that read from it or set it would be stopped, because the group is not in its foreground.
+    os.setsid()
+    if sys.stdin is not None:  # as multiprocessing has replaced it
+        os.dup2(sys.stdin.fileno(), 0)
     os.environ[MARK] = worker_name(run, os.getpid())
     # SIGHUP of a terminal does not reach this group. Processes that a function starts must have neither blocked.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
