@@ -692,6 +692,23 @@ def test_a_module_that_is_reloaded_between_jobs_is_warned_of_once(kind, tmp_path
         assert cm.map(sys.modules[file.stem].scaled, [1], engine=new).values[0] == 30
 
 
+def test_a_module_that_ipython_has_edited_in_place_is_warned_of_once(tmp_path, monkeypatch):
+    """As ``%autoreload 2`` does before a cell: functions get new code, and the module keeps its spec."""
+    file = tmp_path / "edited_in_place.py"
+    file.write_text("def scaled(x): return 2 * x")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module(file.stem)
+    monkeypatch.setitem(sys.modules, file.stem, module)
+    with Local(1) as engine:
+        cm.map(module.scaled, [1], engine=engine)
+        os.utime(file, (1, 1))
+        cm.map(module.scaled, [1], engine=engine)
+        monkeypatch.setitem(sys.modules, "IPython.extensions.autoreload", sys)
+        with pytest.warns(UserWarning, match=f"the module {file.stem} was reloaded, and workers"):
+            cm.map(module.scaled, [1], engine=engine)
+        cm.map(module.scaled, [1], engine=engine)
+
+
 def test_what_is_loaded_at_its_first_use_is_not_loaded_by_a_map(monkeypatch, shared):
     class Lazy(types.ModuleType):
         def __getattribute__(self, name):

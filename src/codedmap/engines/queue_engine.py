@@ -258,6 +258,13 @@ def _spec(module: Any) -> Any:
     return None
 
 
+def _edited(spec: Any) -> float | None:
+    """When the file of a module was edited last; None if it is not there."""
+    with contextlib.suppress(OSError):
+        return Path(str(getattr(spec, "origin", None))).stat().st_mtime
+    return None
+
+
 Q = TypeVar("Q", bound=CallQueue)
 
 
@@ -280,7 +287,7 @@ class QueueEngine(Closing, Generic[Q]):
         """Workers that have died during their setup since one survived it."""
         self._owner = os.getpid()
         self._modules = 0  # how many were loaded when the next attribute was updated
-        self._specs: dict[str, Any] = {}  # of loaded modules that may be edited
+        self._specs: dict[str, Any] = {}  # of loaded modules that may be edited, and when that was
 
     def warn_of_reloaded(self) -> None:
         """Warn of modules that were reloaded here since an earlier job: workers do not reload them."""
@@ -291,11 +298,13 @@ class QueueEngine(Closing, Generic[Q]):
                 path = str(getattr(spec, "origin", None))
                 installed = "-packages" in path or path.startswith(_STANDARD)
                 if path.endswith(".py") and not installed and name != "__main__":
-                    self._specs.setdefault(name, spec)
-        for name, spec in tuple(self._specs.items()):
+                    self._specs.setdefault(name, (spec, _edited(spec)))
+        # IPython gives the functions of an edited file new code, and leaves the module's spec.
+        in_place = "IPython.extensions.autoreload" in sys.modules
+        for name, (spec, edited) in tuple(self._specs.items()):
             found = _spec(sys.modules.get(name))
-            if found is not None and found is not spec:
-                self._specs[name] = found
+            if found is not None and (found is not spec or (in_place and _edited(found) != edited)):
+                self._specs[name] = found, _edited(found)
                 warn_caller(
                     f"the module {name} was reloaded, and workers that have imported it go on with what it was: to run "
                     "what it is now, close the engine or pool and make another one"
