@@ -1235,6 +1235,8 @@ def test_a_function_that_cannot_be_sent(local):
         cm.map(cm.itemwise(holds), X, engine=local)
     with pytest.raises(CannotSend, match=r"^the inputs cannot be sent to another process: .*lock"):
         cm.map(cm.itemwise(str), [lock, lock], engine=local)
+    with pytest.raises(CannotSend, match=r"^what kwargs holds cannot be sent to another .*lock"):
+        cm.map(np.add, X, kwargs={"where": lock}, engine=local)
 
 
 def test_a_closed_engine():

@@ -297,7 +297,9 @@ def culprit(fn: Any, payload: Any) -> str:
 
 def culprit_kept(value: Any) -> str:
     """The part of a value to keep that cannot be sent, for a message: if it wraps a function, perhaps that."""
-    return _unsendable(getattr(_plain(value), "fn", None)) or "the value to keep"
+    value = _plain(value)
+    what = "what kwargs holds" if getattr(value, "kwargs", None) else "the value to keep"
+    return _unsendable(getattr(value, "fn", None)) or what
 
 
 def _plain(fn: Any) -> Any:
