@@ -79,7 +79,11 @@ def test_a_function_that_is_async():
     async def sin(x):
         return np.sin(x)
 
-    for fn in (sin, cm.itemwise(sin)):
+    class Sine:
+        async def __call__(self, x):
+            return np.sin(x)
+
+    for fn in (sin, cm.itemwise(sin), cm.itemwise(Sine())):
         refused("fn is async.*asyncio.run", fn=fn)
     with Scripted(2) as engine, cm.Pool(engine) as pool:
         for wrong in (

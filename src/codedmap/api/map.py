@@ -633,7 +633,8 @@ def check_fn(fn: Any) -> None:
             )
     if not callable(called):
         raise InvalidArgument(f"fn={fn!r:.80} cannot be called: give a function")
-    if inspect.iscoroutinefunction(called):
+    is_async = inspect.iscoroutinefunction
+    if is_async(called) or is_async(type(called).__call__):
         raise InvalidArgument(
             "fn is async, and workers call ordinary functions: give one that runs it by asyncio.run"
         )
