@@ -364,6 +364,44 @@ def test_a_wrong_answer_is_found_where_more_have_answered_than_the_code_needs(co
     assert off(result) < 1e-9
 
 
+@pytest.mark.parametrize(
+    ("code", "byzantine"),
+    [
+        (cm.codes.FractionalRepetition(12, 2), (1, 6, 7)),  # of groups 1, 2, 3
+        (cm.codes.FractionalRepetition(10, 4), (0, 1, 2, 5)),  # two in each group
+        (cm.codes.GroupedGradientCode(12, 4, 2), (1, 6, 11)),
+        (cm.codes.CyclicGradientCode(11, 5), (2, 3)),
+        (cm.codes.PolynomialGradientCode(12, 4, 2), (0, 7)),
+    ],
+    ids=repr,
+)
+def test_one_of_two_further_answers_may_be_wrong_in_every_group(code, byzantine):
+    script = {n: changed(lambda values, n=n: values - 3.0 - n) for n in byzantine}
+    with Scripted(code.workers, script) as engine:
+        shards = cm.CodedParts(X, code=code, engine=engine)
+        result = cm.sum(gradient, shards, args=(W,), stop=cm.Everyone())
+    assert result.rejected == dict.fromkeys(byzantine, "an answer that contradicts the others")
+    assert off(result) < 1e-9
+
+
+def test_a_group_whose_copies_differ_is_named_where_others_are_outvoted():
+    script = {n: changed(lambda values, n=n: values - 3.0 - n) for n in (1, 2, 6)}
+    code = cm.codes.FractionalRepetition(12, 2)
+    with Scripted(12, script | {10: fail(OSError("no network"))}) as engine:
+        shards = cm.CodedParts(X, code=code, engine=engine)
+        with pytest.raises(cm.NotEnoughAnswers, match="and one of workers 2, 6 must be wrong"):
+            cm.sum(gradient, shards, args=(W,), stop=cm.Everyone())
+
+
+def test_wrong_answers_of_half_the_copies_of_a_group_raise():
+    code = cm.codes.FractionalRepetition(8, 3)
+    script = {n: changed(lambda values, n=n: values - 3.0 - n) for n in (1, 3)}
+    with Scripted(8, script) as engine:
+        shards = cm.CodedParts(X, code=code, engine=engine)
+        with pytest.raises(cm.NotEnoughAnswers, match="more than one must be wrong"):
+            cm.sum(gradient, shards, args=(W,), stop=cm.Everyone())
+
+
 def test_a_wrong_answer_that_could_be_that_of_several_is_an_error_until_more_answers_tell():
     lied = changed(lambda values: 1.5 * values)
     code = cm.codes.CyclicGradientCode(11, 3)
@@ -604,13 +642,17 @@ def test_a_wrong_answer_among_equal_coefficients_is_narrowed_down_and_the_sum_ri
         assert result.exact
         suspects = {n for n in range(12) if n % 3 == byzantine % 3}
         assert set(result.rejected) == suspects
-        said = f"one of workers {', '.join(map(str, sorted(suspects)))} contradicts the others"
+        said = f"one of workers {', '.join(map(str, sorted(suspects)))} must be wrong"
         assert set(result.rejected.values()) == {said}
 
 
 def test_several_wrong_answers_in_one_such_group_are_left_out_with_it():
     result = equal(wrong=(1, 4, 10))
     assert set(result.rejected) == {1, 4, 7, 10}
+    assert off(result) < 1e-12
+    result = equal(stragglers=5, wrong=(1, 2))
+    said = "at least 2 of workers 1, 2, 7, 8 must be wrong"
+    assert result.rejected == dict.fromkeys((1, 2, 7, 8), said)
     assert off(result) < 1e-12
 
 

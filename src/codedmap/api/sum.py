@@ -244,7 +244,7 @@ class _SumJob(PlacedJob[SumResult]):
     ) -> CodedmapError:
         rejected = self.decoder.rejected(seen.answered)
         unusable = [
-            f"{len(rejected)} with what cannot be used or contradicts the others (worker {worker} with {why})"
+            f"{len(rejected)} with what cannot be used or contradicts the others (worker {worker}: {why})"
             for worker, why in list(rejected.items())[:1]
         ]
         again = "call again (parts that were lost are sent again)"

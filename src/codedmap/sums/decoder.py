@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from itertools import combinations
+from math import comb
 from statistics import median_low
 from typing import Any
 
@@ -15,6 +17,7 @@ from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from .shard import LARGEST, PartialSum, are_integers, sum_dtype
 
 _EXACT = 1e-6  # error of weights that is rounding; with a larger one the sum is an estimate
+_SETS = 500  # sets of several workers are tried if there are no more of one size
 _ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """The largest error of adding up, over the sum of absolute values."""
 
@@ -61,7 +64,7 @@ class SumDecoder:
         Raises `NotEnoughAnswers` if answers contradict each other, and it is not clear which is wrong, or too few others are
         left; `InvalidAnswer` if the sum exceeds the range of its dtype, or would be exact but for integers that were rounded.
         """
-        self._reject_outlier(answered)
+        self._reject_outliers(answered)
         weights = self._code.weights(self._usable(answered))
         partial = [self._answers[worker] for worker in weights]
         matrix = np.stack(list(weights.values()), axis=1)
@@ -123,35 +126,64 @@ class SumDecoder:
                 "return float64 if rounding does no harm"
             )
 
-    def _reject_outlier(self, answered: frozenset[int]) -> None:
-        """Reject the answer that contradicts the others; raise if it is not clear which.
+    def _reject_outliers(self, answered: frozenset[int]) -> None:
+        """Reject the answers that contradict the others; raise if it is not clear which.
 
-        Where several could be the wrong one, and no test separates them, all of them are rejected if
-        the sum can be decoded without them: it is the same whichever is wrong.
+        Workers that hold the same parts are compared with each other first, since any such group may have wrong
+        answers. Where several could be the wrong ones, and no test separates them, all of them are rejected if
+        the sum can be decoded without them: it is the same whichever are wrong.
         """
         usable = self._usable(answered)
         if not self._inconsistent(usable):
             return
-        suspects = sorted(w for w in usable if not self._inconsistent(usable - {w}))
-        if len(suspects) == 1:
-            self._invalid[suspects[0]] = "an answer that contradicts the others"
-            return
-        which = f"one of workers {', '.join(map(str, suspects))}" if suspects else "more than one"
-        if suspects and self._code.decodable(usable - frozenset(suspects)):
-            self._invalid |= dict.fromkeys(suspects, f"{which} contradicts the others")
-            return
-        raise NotEnoughAnswers(
-            f"the answers of {len(usable)} workers contradict each other, and {which} must be wrong",
-            WAIT,
-            "let fn give the same value for the same part on every worker (random numbers in it must "
-            "follow from the part and a seed in args)",
-        )
+        everyone = range(self._code.workers)
+        groups: dict[frozenset[int], set[int]] = {}
+        for worker in everyone:
+            groups.setdefault(frozenset(self._code.held(worker)), set()).add(worker)
+        wrong: set[int] = set()
+        sets: list[tuple[int, ...]] = []
+        for group in (*groups.values(), set(everyone)):
+            left = group & usable - wrong
+            sets = self._outliers(left, self._code.stragglers - len(group - left))
+            if len(sets) == 1:
+                wrong.update(sets[0])
+        invalid = dict.fromkeys(wrong, "an answer that contradicts the others")
+        if len(sets) != 1:
+            suspects = sorted({worker for one in sets for worker in one})
+            which = "more than one"
+            if suspects:
+                least = "one" if len(sets[0]) == 1 else f"at least {len(sets[0])}"
+                which = f"{least} of workers {', '.join(map(str, suspects))}"
+            if not suspects or not self._code.decodable(usable - wrong - set(suspects)):
+                raise NotEnoughAnswers(
+                    f"the answers of {len(usable)} workers contradict each other, and {which} must be wrong",
+                    WAIT,
+                    "let fn give the same value for the same part on every worker (random numbers in it must "
+                    "follow from the part and a seed in args)",
+                )
+            invalid |= dict.fromkeys(suspects, f"{which} must be wrong")
+        self._invalid |= invalid
 
-    def _inconsistent(self, workers: frozenset[int]) -> bool:
+    def _outliers(self, workers: set[int], more: int) -> list[tuple[int, ...]]:
+        """The smallest sets without whose answers the others do not contradict each other.
+
+        ``more`` answers than needed identify half as many wrong ones: if two such sets were left out, the others would
+        still be enough.
+        """
+        for size in range(max(1, more // 2) + 1):
+            if size > 1 and comb(len(workers), size) > _SETS:
+                break
+            sets = combinations(sorted(workers), size)
+            found = [one for one in sets if not self._inconsistent(workers.difference(one))]
+            if found:
+                return found
+        return []
+
+    def _inconsistent(self, workers: Set[int]) -> bool:
         """Whether a combination of these answers that must be 0 differs from 0 by more than rounding."""
         if not hasattr(self._code, "parity"):
             return False
-        weights = self._code.parity(workers)
+        weights = self._code.parity(frozenset(workers))
         if not weights:
             return False
         partial = [self._answers[worker] for worker in weights]
