@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -262,13 +261,22 @@ def test_nothing_is_left_on_workers_when_the_matrix_is_gone():
         keep = engine.keep
         engine.keep = lambda slot, value: kept.append(weakref.ref(value.fn)) or keep(slot, value)
         A = cm.CodedMatrix(matrix(), code=cm.codes.MDSCode(2, 4), engine=engine)
+        B = cm.CodedMatrix(np.eye(6), code=A.code, engine=engine, symmetric=True)
         A.T @ np.ones(50)
-        assert len(kept) == 8
+        B.T @ np.ones(6)
+        assert len(kept) == 12
         engine._kept.clear()
         engine.calls.clear()
-        del A
-        gc.collect()
+        del A, B
         assert not any(ref() for ref in kept)
+
+
+def test_a_transpose_works_without_the_operator_that_made_it():
+    M = matrix()
+    with cm.testing.Scripted(4) as engine:
+        A = cm.CodedMatrix(M, code=cm.codes.MDSCode(2, 4), engine=engine).T
+        np.testing.assert_allclose(A.rmatvec(np.ones(30)), M @ np.ones(30), atol=1e-11)
+        assert A.T.T is A
 
 
 # Stop rules and estimates.

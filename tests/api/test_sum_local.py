@@ -175,7 +175,6 @@ def test_parts_that_are_dropped_are_forgotten_by_the_workers(local):
     shards = cm.CodedParts(X, code=CODES[0], engine=local)
     assert [now - then for now, then in zip(each(), before, strict=True)] == [1] * WORKERS
     del shards
-    gc.collect()
     each()
     assert each() == before
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -114,7 +115,10 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
             map(Measured, blocks.encoded()),
             lambda worker: Measured(blocks.encoded_again(worker)),
         )
-        self._transposed: CodedMatrix | None = self if symmetric else None
+        # The transpose refers to this one weakly, so that workers forget both as soon as they are dropped.
+        self._transposed: Callable[[], CodedMatrix | None] = (
+            weakref.ref(self) if symmetric else lambda: None
+        )
         self.last: MatrixResult | None = None
         """How the last product was computed, also one with the transpose by this operator; None before."""
         super().__init__(array.dtype, array.shape)
@@ -177,17 +181,19 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         return np.asarray(np.conj(product))
 
     def _transpose(self) -> CodedMatrix:
-        if self._transposed is None:
+        transposed = self._transposed()
+        if transposed is None:
             self._blocks.check_unchanged()
-            self._transposed = CodedMatrix(
+            transposed = CodedMatrix(
                 self._matrix.T,
                 code=self.code,
                 engine=self.engine,
                 stop=self._stop,
                 throw=self._throw,
             )
-            self._transposed._transposed = self
-        return self._transposed
+            transposed._transposed = weakref.ref(self)
+            self._transposed = lambda: transposed
+        return transposed
 
     def _adjoint(self) -> LinearOperator:
         return super()._adjoint() if self.dtype.kind == "c" else self._transpose()

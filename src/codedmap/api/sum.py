@@ -151,7 +151,7 @@ class CodedParts:
     def __init__(self, parts: Any, *, code: SumCode, engine: Engine | Executor) -> None:
         if not isinstance(code, SumCode):
             raise no_code(code, "one for sums, such as FractionalRepetition(12, 2)")
-        self._parts = _cut(parts, code.workers)
+        self._parts = cut = _cut(parts, code.workers)
         self.code = code
         """Which worker holds which parts."""
         self.engine = engine_of_slots(engine, None, code.workers)
@@ -167,9 +167,17 @@ class CodedParts:
                 "Let each part be what fn opens on the worker, such as a path or a range of rows of a file, allow fewer "
                 "stragglers, or cast to float32",
             )
-        self._narrow = code.amplification <= _NARROW
-        self.coefficients = [code.coefficients(worker) for worker in range(code.workers)]
-        self.placed = Placed(self.engine, map(self._shard, range(code.workers)), self._shard)
+        narrow = code.amplification <= _NARROW
+        coefficients = [code.coefficients(worker) for worker in range(code.workers)]
+        self.coefficients = coefficients
+
+        def shard(
+            worker: int,
+        ) -> Shard:  # refers not to self: parts are forgotten as soon as it is dropped
+            held = tuple((part, cut[part]) for part in code.held(worker))
+            return Shard(worker, held, coefficients[worker], narrow)
+
+        self.placed = Placed(self.engine, map(shard, range(code.workers)), shard)
 
     def __len__(self) -> int:
         """How many parts there are; runs of rows, for an array."""
@@ -183,10 +191,6 @@ class CodedParts:
 
     def __repr__(self) -> str:
         return f"<CodedParts: {many(len(self), 'part')} on {many(self.code.workers, 'worker')} by {self.code!r}>"
-
-    def _shard(self, worker: int) -> Shard:
-        parts = tuple((part, self._parts[part]) for part in self.code.held(worker))
-        return Shard(worker, parts, self.coefficients[worker], self._narrow)
 
 
 class _SumJob(PlacedJob[SumResult]):
