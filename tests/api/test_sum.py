@@ -393,13 +393,23 @@ def test_a_group_whose_copies_differ_is_named_where_others_are_outvoted():
             cm.sum(gradient, shards, args=(W,), stop=cm.Everyone())
 
 
-def test_wrong_answers_of_half_the_copies_of_a_group_raise():
-    code = cm.codes.FractionalRepetition(8, 3)
+@pytest.mark.parametrize(("copies", "silent"), [(4, ()), (5, (9,))])
+def test_wrong_answers_of_half_the_copies_of_a_group_raise(copies, silent):
+    code = cm.codes.FractionalRepetition(2 * copies, copies - 1)
     script = {n: changed(lambda values, n=n: values - 3.0 - n) for n in (1, 3)}
-    with Scripted(8, script) as engine:
+    script |= {n: fail(OSError("no network")) for n in silent}
+    with Scripted(code.workers, script) as engine:
         shards = cm.CodedParts(X, code=code, engine=engine)
         with pytest.raises(cm.NotEnoughAnswers, match="more than one must be wrong"):
             cm.sum(gradient, shards, args=(W,), stop=cm.Everyone())
+
+
+def test_two_wrong_answers_are_not_searched_among_more_than_100_workers():
+    script = {n: changed(lambda values, n=n: values - 3.0 - n) for n in (3, 20)}
+    code = cm.codes.FractionalRepetition(101, 100)
+    raises = pytest.raises(cm.NotEnoughAnswers, match="more than one must be wrong")
+    with Scripted(101, script) as engine, raises:
+        cm.sum(np.sum, np.ones(101), code=code, engine=engine, stop=cm.Everyone())
 
 
 def test_a_wrong_answer_that_could_be_that_of_several_is_an_error_until_more_answers_tell():

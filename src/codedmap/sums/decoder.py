@@ -14,10 +14,10 @@ import numpy as np
 from ..contracts.answers import LARGEST_IN_FLOAT
 from ..contracts.sum_code import SumCode
 from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
-from .shard import LARGEST, PartialSum, are_integers, sum_dtype
+from .shard import LARGEST, PartialSum, are_integers, largest_magnitude, sum_dtype
 
 _EXACT = 1e-6  # error of weights that is rounding; with a larger one the sum is an estimate
-_SETS = 500  # sets of several workers are tried if there are no more of one size
+_SETS = 5_000  # sets of several workers are tried if there are no more of one size
 _ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """The largest error of adding up, over the sum of absolute values."""
 
@@ -29,6 +29,7 @@ class SumDecoder:
         self._code = code
         self._coefficients = coefficients
         self._answers: dict[int, PartialSum] = {}
+        self._largest: dict[int, float] = {}  # magnitude in each answer
         self._invalid: dict[int, str] = {}
         self.received = 0
         """Bytes of numbers in all answers."""
@@ -37,6 +38,7 @@ class SumDecoder:
         problem = self._problem(answer)
         if problem is None:
             self._answers[worker] = answer
+            self._largest[worker] = float(largest_magnitude(answer.values))
             self.received += answer.values.nbytes
         else:
             self._invalid[worker] = problem
@@ -134,7 +136,7 @@ class SumDecoder:
         the sum can be decoded without them: it is the same whichever are wrong.
         """
         usable = self._usable(answered)
-        if not self._inconsistent(usable):
+        if self._contradiction(usable) is None:
             return
         everyone = range(self._code.workers)
         groups: dict[frozenset[int], set[int]] = {}
@@ -170,33 +172,36 @@ class SumDecoder:
         ``more`` answers than needed identify half as many wrong ones: if two such sets were left out, the others would
         still be enough.
         """
-        for size in range(max(1, more // 2) + 1):
+        entry = self._contradiction(workers)
+        if entry is None:
+            return [()]
+        for size in range(1, max(1, more // 2) + 1):
             if size > 1 and comb(len(workers), size) > _SETS:
                 break
-            sets = combinations(sorted(workers), size)
-            found = [one for one in sets if not self._inconsistent(workers.difference(one))]
+            rests = {one: workers.difference(one) for one in combinations(sorted(workers), size)}
+            few = [one for one, rest in rests.items() if self._contradiction(rest, [entry]) is None]
+            found = [one for one in few if self._contradiction(rests[one]) is None]
             if found:
                 return found
         return []
 
-    def _inconsistent(self, workers: Set[int]) -> bool:
-        """Whether a combination of these answers that must be 0 differs from 0 by more than rounding."""
-        if not hasattr(self._code, "parity"):
-            return False
-        weights = self._code.parity(frozenset(workers))
+    def _contradiction(self, workers: Set[int], entries: Any = slice(None)) -> int | None:
+        """Where, among these entries, a combination of answers that must be 0 differs most from 0; None if only by rounding."""
+        weights = self._code.parity(frozenset(workers)) if hasattr(self._code, "parity") else {}
         if not weights:
-            return False
+            return None
         partial = [self._answers[worker] for worker in weights]
         row = np.array(list(weights.values()))
-        values = _stack(partial, row)
+        values = _stack(partial, row, entries)
         if are_integers(row, values):  # overflows cancel out in a combination that is 0
-            return bool((row @ values).any())
-        scale = float(np.abs(values).max(initial=0.0))
+            differs = row @ values != 0
+            return int(differs.argmax()) if differs.any() else None
+        scale = max(self._largest[worker] for worker in weights)
         dtype = np.result_type(*(one.dtype for one in partial))
         # Numbers below the normal ones have fewer digits.
         tiny = float(np.finfo(np.result_type(dtype, np.float32)).tiny)
         if scale <= tiny:
-            return False
+            return None
         digits = np.finfo(dtype if dtype.kind in "fc" else np.float64).eps
         # Terms that cancelled in the answers have left their rounding in them. The median is used,
         # because a wrong answer may claim any magnitude.
@@ -204,8 +209,10 @@ class SumDecoder:
         least = max(float(np.sqrt(digits)) * scale, _ROUNDING * absolute, tiny)
         if not np.isfinite(least):  # numbers are near the end of the range
             least = float(np.sqrt(digits)) * scale
-        largest = float(np.abs(row @ (values / scale)).max()) * scale
-        return largest > least * float(np.abs(row).sum())
+        misfit = np.abs(row @ (values / scale))
+        worst = int(misfit.argmax())
+        largest = float(misfit[worst]) * scale
+        return worst if largest > least * float(np.abs(row).sum()) else None
 
     def _problem(self, answer: Any) -> str | None:
         """Why an answer cannot be used, or None."""
@@ -231,7 +238,9 @@ class SumDecoder:
         return bool(np.abs(total - np.eye(m)).max() < _EXACT)
 
 
-def _stack(partial: list[PartialSum], weights: np.ndarray) -> np.ndarray:
-    """The answers side by side, in a dtype in which they can be multiplied by the weights."""
-    values = [one.values for one in partial]
+def _stack(
+    partial: list[PartialSum], weights: np.ndarray, entries: Any = slice(None)
+) -> np.ndarray:
+    """These entries of the answers side by side, in a dtype in which they can be multiplied by the weights."""
+    values = [one.values[entries] for one in partial]
     return np.stack(values, dtype=np.result_type(weights, *values))

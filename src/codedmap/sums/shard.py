@@ -65,7 +65,7 @@ class CombinedFunction:
         largest, absolute = 0, 0
         for value, row in self._values(shard):
             dtypes.add(value.dtype)
-            size = _largest(value)
+            size = largest_magnitude(value)
             absolute += np.abs(row).sum().item() * size
             exactly = are_integers(value, row) and absolute <= LARGEST
             if are_integers(value) and not exactly:
@@ -126,7 +126,7 @@ def sum_dtype(dtypes: Collection[np.dtype[Any]]) -> np.dtype[Any]:
     return np.dtype(np.int64) if are_integers(*dtypes) else np.result_type(*dtypes)
 
 
-def _largest(value: np.ndarray) -> Any:
+def largest_magnitude(value: np.ndarray) -> Any:
     """The largest magnitude; of integers a Python integer, because NumPy's may overflow."""
     if not value.size:
         return 0
