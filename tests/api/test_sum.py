@@ -504,6 +504,13 @@ def test_a_sum_beyond_the_range_of_its_dtype_is_an_error(value, code):
         cm.sum(lambda part: value, range(3), code=code, engine=engine)
 
 
+def test_floats_that_exceed_the_range_on_a_worker_are_its_failure():
+    code = cm.codes.FractionalRepetition(4, 1)
+    with Scripted(4) as engine, pytest.raises(cm.NotEnoughAnswers) as error:
+        cm.sum(lambda part: 1e308, range(4), code=code, engine=engine)
+    assert isinstance(error.value.__cause__, cm.InvalidAnswer)
+
+
 def test_a_half_precision_sum_is_told_in_single_precision():
     with Scripted(6) as engine:
         code = cm.codes.FractionalRepetition(6, 1)

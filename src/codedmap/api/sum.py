@@ -83,10 +83,11 @@ def sum(
         If ``fn``, ``args`` or a part cannot be pickled.
     NotEnoughAnswers
         If the sum cannot be decoded from the answers; the first worker's exception is the cause. A worker
-        fails if a value of ``fn`` is not finite, or not of the shape of the others.
+        fails if a value of ``fn`` is not finite, or not of the shape of the others, or if floats that it
+        adds up exceed the range of their dtype.
     InvalidAnswer
-        If the sum, or what a worker has added up of it, exceeds the range of its dtype; for integers
-        and a code that multiplies, the range in which float64 holds all of them.
+        If the sum exceeds the range of its dtype; for integers and a code that multiplies, the range in
+        which float64 holds all of them, also on a worker.
     """
     if not callable(fn) or isinstance(fn, Resident):
         raise InvalidArgument(
