@@ -17,7 +17,7 @@ from ..errors import WAIT, InvalidAnswer, NotEnoughAnswers
 from .shard import LARGEST, PartialSum, are_integers, largest_magnitude, sum_dtype
 
 _EXACT = 1e-6  # error of weights that is rounding; with a larger one the sum is an estimate
-_SETS = 5_000  # sets of several workers are tried if there are no more of one size
+_SETS = 5_000  # sets of workers are tried if there are no more of one size
 _ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """The largest error of adding up, over the sum of absolute values."""
 
@@ -176,7 +176,7 @@ class SumDecoder:
         if entry is None:
             return [()]
         for size in range(1, max(1, more // 2) + 1):
-            if size > 1 and comb(len(workers), size) > _SETS:
+            if comb(len(workers), size) > _SETS:
                 break
             rests = {one: workers.difference(one) for one in combinations(sorted(workers), size)}
             few = [one for one, rest in rests.items() if self._contradiction(rest, [entry]) is None]
