@@ -412,6 +412,25 @@ def test_two_wrong_answers_are_not_searched_among_more_than_100_workers():
         cm.sum(np.sum, np.ones(101), code=code, engine=engine, stop=cm.Everyone())
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_in_single_precision_several_wrong_answers_are_not_told_from_others(dtype):
+    """Of 60 sums of one number 24 were wrong, and nothing said so."""
+    code, parts = cm.codes.CyclicGradientCode(13, 6), np.arange(1.0, 14.0)
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        change = {int(n): rng.normal() for n in rng.choice(13, 3, replace=False)}
+        script = {n: changed(lambda value, by=by: value + by * 50) for n, by in change.items()}
+        with Scripted(13, script) as engine:
+            fn = lambda part: part.sum(dtype=dtype)  # noqa: E731
+            if dtype is np.float64:
+                result = cm.sum(fn, parts, code=code, engine=engine, stop=cm.Everyone())
+                assert abs(result.value - 91.0) < 1e-6
+                assert set(result.rejected) == set(change)
+            else:
+                with pytest.raises(cm.NotEnoughAnswers, match="more than one must be wrong"):
+                    cm.sum(fn, parts, code=code, engine=engine, stop=cm.Everyone())
+
+
 def test_a_wrong_answer_that_could_be_that_of_several_is_an_error_until_more_answers_tell():
     lied = changed(lambda values: 1.5 * values)
     code = cm.codes.CyclicGradientCode(11, 3)

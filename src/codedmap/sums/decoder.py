@@ -18,6 +18,7 @@ from .shard import LARGEST, PartialSum, are_integers, largest_magnitude, sum_dty
 
 _EXACT = 1e-6  # error of weights that is rounding; with a larger one the sum is an estimate
 _SETS = 5_000  # sets of workers are tried if there are no more of one size
+_DOUBLE = 1e-12  # relative error of a number, below which it has double precision
 _ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """The largest error of adding up, over the sum of absolute values."""
 
@@ -170,12 +171,14 @@ class SumDecoder:
         """The smallest sets without whose answers the others do not contradict each other.
 
         ``more`` answers than needed identify half as many wrong ones: if two such sets were left out, the others would
-        still be enough.
+        still be enough. In single precision one is looked for: among many sets some agree by chance.
         """
         entry = self._contradiction(workers)
         if entry is None:
             return [()]
-        for size in range(1, max(1, more // 2) + 1):
+        dtype = np.result_type(*(self._answers[worker].dtype for worker in workers))
+        double = dtype.kind not in "fc" or np.finfo(dtype).eps < _DOUBLE
+        for size in range(1, max(1, more // 2 if double else 1) + 1):
             if comb(len(workers), size) > _SETS:
                 break
             rests = {one: workers.difference(one) for one in combinations(sorted(workers), size)}
