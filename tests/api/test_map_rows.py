@@ -43,6 +43,7 @@ from ..results.test_trees import Box, Pair
 from ..virtual import Virtual
 
 X = np.linspace(0.0, 3.0, 40).reshape(20, 2)
+RECORDS = np.array([(1.0, 2), (2.0, 3)], dtype=[("a", float), ("b", int)])
 
 
 @pytest.fixture(scope="module")
@@ -1064,6 +1065,10 @@ def test_records_with_fields_in_another_order_fail_alone(lift, chunk):
         ((), "empty tuple"),
         (np.ma.masked_equal([1, 2, 3], 2), "masked"),
         (iter([np.ma.masked_equal([[1, 2, 3]], 2)]), "masked"),
+        (  # as of genfromtxt(names=True, usemask=True)
+            np.ma.array(RECORDS, mask=[(False, False), (True, False)]),
+            "1 of 4 numbers of the inputs are masked",
+        ),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "2 columns .* are called 'a'"),
     ],
 )
@@ -1704,6 +1709,26 @@ def test_a_row_whose_copies_differ_from_all_others_counts_once(virtual_time):
         )
     assert result.exact.tolist() == [True, False]
     assert "hedge" in [call.kind for call in result.calls]
+
+
+def test_records_of_which_none_is_masked_are_inputs(pool):
+    result = cm.map(lambda batch: batch["a"], np.ma.array(RECORDS), engine=pool)
+    assert result.values.tolist() == [1.0, 2.0]
+
+
+def test_an_output_without_numbers_has_no_errors_beside_one_that_is_estimated():
+    def fn(batch):
+        return {"y": batch, "none": np.zeros((len(batch), 0))}
+
+    with Scripted(2, {0: [late(30.0)]}) as engine:  # the first row
+        result = cm.map(fn, np.arange(40.0), engine=engine, stop=cm.Share(0.9), chunk=1)
+        none = cm.map(
+            lambda batch: fn(batch)["none"], np.arange(4.0), engine=engine, stop=cm.Share(1)
+        )
+    estimated = result.status == cm.Status.ESTIMATED
+    assert "standard error up to" in str(result)
+    np.testing.assert_array_equal(result.row_stderr() > 0, estimated)
+    np.testing.assert_array_equal(none.row_stderr(), np.zeros(4))
 
 
 @pytest.mark.parametrize("empty", [{}, (), pd.DataFrame(index=range(3))])

@@ -129,7 +129,7 @@ def as_array(answer: Any) -> Any:
     """An answer as an array if it can be converted unambiguously; else the answer itself."""
     if type(answer) is np.ndarray or answer is None or isinstance(answer, (tuple, dict, set)):
         return answer
-    if np.ma.is_masked(answer):
+    if is_masked(answer):
         return _MASKED
     if unit_of(answer):
         return _QUANTITY
@@ -138,6 +138,13 @@ def as_array(answer: Any) -> Any:
     except Exception:  # a ragged list, or a tensor that has to be detached or moved first
         return answer
     return answer if array.ndim == 0 and array.dtype.hasobject else array
+
+
+def is_masked(given: Any) -> bool:
+    """Whether an array has masked entries, of records in any field, for which NumPy's function raises."""
+    if isinstance(given, np.ma.MaskedArray) and given.dtype.names:
+        return any(is_masked(given[name]) for name in given.dtype.names)
+    return bool(np.ma.is_masked(given))
 
 
 def may_be_rounded(array: np.ndarray) -> bool:
@@ -317,7 +324,8 @@ def rounding(values: np.ndarray) -> np.ndarray:
 
 
 def root_mean_square(errors: np.ndarray) -> np.ndarray:
-    """The root mean square over the last axis, of numbers that are at least 0; no square overflows, or becomes 0."""
+    """The root mean square over the last axis, of numbers that are at least 0; 0 of none. No square overflows, or becomes 0."""
     unit = errors.max(axis=-1, keepdims=True, initial=0.0)
     unit = np.where(np.isfinite(unit), np.maximum(unit, np.finfo(float).tiny), 1.0)
-    return np.asarray(np.sqrt(((errors / unit) ** 2).mean(axis=-1)) * unit[..., 0])
+    mean = ((errors / unit) ** 2).sum(axis=-1) / max(1, errors.shape[-1])
+    return np.asarray(np.sqrt(mean) * unit[..., 0])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CodedmapError, InvalidArgument
-from .answers import PLAIN_NUMBERS, all_finite, may_be_rounded, unit_of, unrounded
+from .answers import PLAIN_NUMBERS, all_finite, is_masked, may_be_rounded, unit_of, unrounded
 from .arguments import MOST_AXES
 
 _OTHER_KINDS = {
@@ -115,8 +115,8 @@ def check_plain(
     inputs: Any, what: str = "the inputs", error: type[CodedmapError] = InvalidArgument
 ) -> None:
     """Raise an error if the inputs are an array with masked entries, or have a unit, also in lists."""
-    if np.ma.is_masked(inputs):
-        hidden = np.ma.getmaskarray(inputs)
+    if is_masked(inputs):
+        hidden = np.ascontiguousarray(np.ma.getmaskarray(inputs)).view(bool)  # of records by field
         raise error(
             f"{hidden.sum()} of {hidden.size} numbers of {what} are masked, and have no value to compute with: fill "
             "them (with filled(0.0), say), or leave their rows out"

@@ -171,7 +171,7 @@ class MapResult(RowResult):
     def _worst(self) -> float:
         """The largest standard error of an estimate."""
         rows = self.status == Status.ESTIMATED
-        return float(max(leaf[rows].max() for leaf in error_leaves(self.stderr)))
+        return float(max(leaf[rows].max(initial=0.0) for leaf in error_leaves(self.stderr)))
 
     def _nonfinite(self) -> np.ndarray:
         """(m,) bool: rows with a value that is not finite; values in a file are not looked at."""
