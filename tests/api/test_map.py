@@ -454,6 +454,21 @@ def test_progress_with_a_code_is_of_its_answers(capsys, monkeypatch):
     assert " of 18 answers" in capsys.readouterr().err  # of 3 groups
 
 
+def test_rows_computed_without_the_code_may_have_parts_and_fail():
+    def fn(batch):
+        if 2.0 in batch:
+            raise ValueError("two")
+        return {"y": batch, "both": np.stack([batch, batch], axis=1)}
+
+    with Scripted(2, dict.fromkeys(range(2), [crash()] * 3)) as engine:
+        result = cm.map(
+            fn, np.arange(4.0), code=cm.Replication(1, 2), engine=engine, on_error="record"
+        )
+    np.testing.assert_array_equal(result.values["y"], [0.0, 1.0, np.nan, 3.0])
+    np.testing.assert_array_equal(result.stderr["both"][1:3], [[0.0, 0.0], [np.inf, np.inf]])
+    assert list(result.failures) == [2]
+
+
 @pytest.mark.parametrize(("chunk", "calls"), [("all", 4), (8, 5), (None, 5)])
 def test_payloads_that_are_bound_to_workers_are_not_sent_to_others(chunk, calls):
     options = {"stop": cm.Everyone(), "hedge": None, "chunk": chunk}

@@ -297,6 +297,17 @@ def test_a_code_without_standard_errors_writes_none(out):
     assert "this code has no standard errors" in str(result)
 
 
+def test_estimates_that_no_output_can_hold_end_the_job():
+    with (
+        Scripted(6) as engine,
+        pytest.raises(cm.InvalidAnswer, match="complex128, with values that Parquet cannot hold"),
+    ):
+        cm.map(
+            lambda x: x + 1j, X[:, 0], code=cm.SplineCode(3, 6, 1), engine=engine, out="out.parquet"
+        )
+    assert not any(Path().iterdir())
+
+
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("out", first(1, ["out.parquet", "out.zarr"]))
 def test_each_output_has_its_own_standard_errors(out):

@@ -201,8 +201,11 @@ def _merged(
 ) -> dict[str, Any]:
     """The fields of a result in which some rows of an estimate are replaced by ``found`` ones."""
     estimate = _with(estimate, found)
-    values = blanked(estimate.values, status >= Status.FAILED)
-    return _fields(values, estimate.stderr, status, failures, rejected)
+    unknown, stderr = status >= Status.FAILED, estimate.stderr
+    # The answers of rows that were computed without the code may have parts.
+    values = map_leaves(lambda leaf: blanked(leaf, unknown), estimate.values)
+    errors = None if stderr is None else map_leaves(lambda leaf: _like(leaf, stderr), values)
+    return _fields(values, errors, status, failures, rejected)
 
 
 def _fields(

@@ -153,11 +153,15 @@ class Store(Closing):
     def put_estimates(self, rows: np.ndarray, answer: Any, stderr: Any) -> bool:
         """Write rows that are estimated; they are computed again if the job is resumed.
 
-        ``stderr`` is like ``answer``, or None. Returns whether the output can hold them; if not, it warns.
+        ``stderr`` is like ``answer``, or None. Returns whether the output can hold them; if not, it warns. Raises
+        `InvalidAnswer` if nothing has been written, so that the output cannot hold any answer.
         """
+        first = self._output.form is None
         try:
             self._write(rows, len(rows), answer)
         except InvalidAnswer as error:
+            if first:
+                raise
             warn_caller(
                 f"{many(len(rows), 'row')} without an answer {'is' if len(rows) == 1 else 'are'} MISSING, because estimates are floating-point numbers: let fn "
                 f"return such to have them written ({error})"
