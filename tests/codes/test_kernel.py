@@ -595,3 +595,17 @@ def test_copies_of_the_largest_number_are_rejected(wrong):
         for slot in slots[:wrong]:
             answers[slot] = np.full((5, 1), 1e308)
         assert encoding.decode(answers).rejected == tuple(sorted(slots[:wrong]))
+
+
+def test_answers_to_equal_inputs_that_differ_by_chance_are_estimated_from_their_spread():
+    code = cm.KernelCode(2, 4, 0, spread=0.0)
+
+    def fn(batch, rng):
+        return np.array([own.random() for own in rng])
+
+    options = {"seed": 0, "stop": cm.Quorum(2), "hedge": None}
+    with Scripted(4, {0: never(), 2: never()}) as engine:
+        result = cm.map(fn, np.ones((40, 2)), code=code, engine=engine, **options)
+    lost = result.status == cm.Status.ESTIMATED
+    assert lost.any()
+    assert ((0.1 < result.stderr[lost]) & (result.stderr[lost] < 1.0)).all()

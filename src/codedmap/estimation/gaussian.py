@@ -249,7 +249,7 @@ def likeliest(
     """
     dimensions = points.shape[1]
     answers = answers[:, :: -(-answers.shape[1] // _OUTPUTS)]  # of a field neighbours are alike
-    usual = -0.5 * np.log(dimensions)  # so that typical points are a few length scales apart
+    usual = -0.5 * np.log(max(1, dimensions))  # so that typical points are a few length scales apart
     smoothness, linear = starts[0].smoothness, starts[0].linear
     deviance = Deviance(points, answers, smoothness, linear)
 
