@@ -454,6 +454,17 @@ def test_progress_with_a_code_is_of_its_answers(capsys, monkeypatch):
     assert " of 18 answers" in capsys.readouterr().err  # of 3 groups
 
 
+def test_exact_rows_of_a_code_without_standard_errors_have_0_beside_failed_ones():
+    def fn(batch):
+        return batch / (batch != 1.0)
+
+    options = {"chunk": 1, "on_error": "record"}
+    with Scripted(3) as engine, np.errstate(all="raise"):
+        result = cm.map(fn, np.arange(3.0), code=cm.SplineCode(1, 3, 1), engine=engine, **options)
+    np.testing.assert_array_equal(result.stderr, [0.0, np.inf, 0.0])
+    np.testing.assert_array_equal(result.exact, [True, False, True])
+
+
 def test_rows_computed_without_the_code_may_have_parts_and_fail():
     def fn(batch):
         if 2.0 in batch:

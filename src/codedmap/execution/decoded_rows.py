@@ -174,6 +174,8 @@ class DecodedRows:
         stderr = None if self._without_stderr else self._stderr
         if stderr is not None and (not self._whole or unsupported.any()):
             stderr = np.array(stderr)
+            # Chunks may have none, of a code without them, beside others that failed.
+            stderr[status == Status.EXACT] = 0.0
             stderr[unsupported] = np.inf
         estimate = Estimate(values, status == Status.EXACT, stderr, ())
         found = [*self._found, *self._of_all(lost, status, effort, time_left)]
