@@ -521,7 +521,7 @@ def test_a_timeout_in_the_first_call_of_a_worker_says_that_imports_count():
     naps = cm.itemwise(time.sleep)
     with cm.engines.Local(1) as engine:
         result = cm.map(naps, [60.0, 0.0], engine=engine, on_error="record", call_timeout=1.0)
-    says = "where what fn imports as it runs counts: allow more time, or import in engine.setup"
+    says = "where imports by fn as it runs, and for data frames, count: allow more time, or import in engine.setup"
     assert says in str(result.failures[0])
     naps = cm.itemwise(time.sleep)
     with cm.engines.Local(1) as engine:

@@ -140,7 +140,8 @@ def map(
         with ``stop``, ``deadline`` or ``tolerance``, nor those of an iterator. With 0 none of these is done.
     call_timeout : float, optional
         Seconds that a row may run; rows that run longer fail. With a code a payload of b rows may run b times as long.
-        Imports that ``fn`` makes as it runs count in the first call of a worker, unless ``engine.setup`` has made them.
+        Imports that ``fn`` makes as it runs, and those of data frames, count in the first call of a worker, unless
+        ``engine.setup`` has made them.
         Imports that unpickling ``fn`` makes do not count.
     on_error : {"raise", "record"}
         What to do if a row fails because ``fn`` raises, ends its worker or runs too long. "raise": stop,

@@ -517,7 +517,7 @@ class RowsJob(MapJob):
             return CallTimeout(
                 f"still running after call_timeout={self.scheduler.job.call_timeout:g} s"
                 + (
-                    f" in the first call of worker {call.worker}, where what fn imports as it runs counts"
+                    f" in the first call of worker {call.worker}, where imports by fn as it runs, and for data frames, count"
                     if first
                     else ""
                 )

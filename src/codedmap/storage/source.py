@@ -413,6 +413,7 @@ def _checked(batch: Any, first: np.ndarray | None) -> np.ndarray:
     if first is not None and (array.dtype, array.shape[1:]) != (first.dtype, first.shape[1:]):
         raise InvalidArgument(
             f"the iterator gave rows of shape {array.shape[1:]} and dtype {array.dtype} after others of shape "
-            f"{first.shape[1:]} and dtype {first.dtype}: all must be alike"
+            f"{first.shape[1:]} and dtype {first.dtype}: all must be alike, so let it give each batch by "
+            "batch.astype(dtype), of text with room for the longest, such as 'U100'"
         )
     return array
