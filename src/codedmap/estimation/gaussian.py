@@ -249,7 +249,8 @@ def likeliest(
     """
     dimensions = points.shape[1]
     answers = answers[:, :: -(-answers.shape[1] // _OUTPUTS)]  # of a field neighbours are alike
-    usual = -0.5 * np.log(max(1, dimensions))  # so that typical points are a few length scales apart
+    # So that typical points are a few length scales apart; equal inputs have no dimension.
+    usual = -0.5 * np.log(max(1, dimensions))
     smoothness, linear = starts[0].smoothness, starts[0].linear
     deviance = Deviance(points, answers, smoothness, linear)
 
