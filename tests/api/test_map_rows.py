@@ -1375,7 +1375,17 @@ def test_known_answers_help_to_estimate_what_is_missing():
             None,
             "known inputs have 3 numbers a row, and the inputs 2",
         ),
-        ((np.zeros((5, 2)), np.zeros(4)), None, "same number of rows"),
+        (
+            (np.zeros((5, 2)), np.zeros(4)),
+            None,
+            "^known inputs .* same number of rows.* leave known out",
+        ),
+        (
+            (np.zeros((5, 2)), list("abcde")),
+            None,
+            "^known inputs and answers must be numbers.* leave known out",
+        ),
+        ((np.zeros((5, 2)), np.full(5, np.nan)), None, "0 of 5 rows are finite.* known answers"),
         ((np.zeros((5, 2)), np.zeros(5)), cm.SplineCode(2, 4, 1), "which this code does not do"),
     ],
 )

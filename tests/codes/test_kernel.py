@@ -472,7 +472,7 @@ def test_with_answers_known_nearby_hardly_anything_is_left_to_estimate():
             lambda: cm.estimation.Known(rows(4), [1.0, 2.0, np.nan, np.inf]),
             "2 of 4 rows are finite",
         ),
-        (lambda: cm.estimation.Known(rows(3), np.array(["a", "b", "c"])), "numbers are needed"),
+        (lambda: cm.estimation.Known(rows(3), np.array(["a", "b", "c"])), "must be numbers"),
         (lambda: cm.KernelCode(5, 4, 0), "4 workers cannot hold .* 5 tasks"),
         (lambda: cm.KernelCode(0, 4, 0), "tasks"),
         (lambda: cm.KernelCode(4, 8, 8), "8 stragglers of 8 workers"),

@@ -64,7 +64,7 @@ def test_complex_numbers_are_pairs_and_parts_are_columns():
     np.testing.assert_array_equal(flat(np.array([1 + 2j])), [[1.0, 2.0]])
     assert flat(np.ones((2, 3, 4), np.float32)).dtype == np.float64
     for bad in (np.array(["a"]), np.array([None])):
-        with pytest.raises(InvalidArgument, match="numbers are needed"):
+        with pytest.raises(InvalidArgument, match="must be numbers"):
             flat(bad)
 
 

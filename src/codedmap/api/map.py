@@ -446,7 +446,8 @@ class Options:
         known = Known(*pair)
         if width != known.inputs.shape[1]:
             raise InvalidArgument(
-                f"the known inputs have {many(known.inputs.shape[1], 'number')} a row, and the inputs {width or 'no'}"
+                f"the known inputs have {many(known.inputs.shape[1], 'number')} a row, and the inputs "
+                f"{'no numbers' if width is None else width}: give known inputs that are like the inputs, or leave known out"
             )
         return known
 

@@ -43,14 +43,15 @@ class Known:
             ) from error
         if rows.ndim == 0 or given.ndim == 0 or len(rows) != len(given) or len(rows) < 3:
             raise InvalidArgument(
-                f"inputs of shape {rows.shape} and answers of shape {given.shape} must have the "
-                "same number of rows, at least 3"
+                f"known inputs of shape {rows.shape} and answers of shape {given.shape} must have the "
+                "same number of rows, at least 3: give an answer for each, or leave known out"
             )
         points, values = flat(rows), flat(given)
         sound = np.isfinite(points).all(axis=1) & np.isfinite(values).all(axis=1)
         if sound.sum() < 3:
             raise InvalidArgument(
-                f"{sound.sum()} of {len(rows)} rows are finite, and at least 3 are needed"
+                f"{sound.sum()} of {len(rows)} rows are finite, and at least 3 are needed: give more known answers, or "
+                "leave known out"
             )
         self.inputs = np.array(points[sound])
         """(M, d) float64, complex numbers as pairs."""
@@ -161,6 +162,7 @@ def flat(array: np.ndarray) -> np.ndarray:
     """An array (n, ...) as (n, columns) of float64, complex numbers as pairs of columns."""
     if array.dtype.kind not in "fbiuc":
         raise InvalidArgument(
-            f"an array of dtype {array.dtype} has no distances or means: numbers are needed"
+            f"known inputs and answers must be numbers, and an array of them has dtype {array.dtype}: encode them, as by "
+            "pandas.get_dummies, or leave known out"
         )
     return as_real(array.reshape(len(array), -1)).astype(np.float64)
