@@ -454,6 +454,20 @@ def test_progress_with_a_code_is_of_its_answers(capsys, monkeypatch):
     assert " of 18 answers" in capsys.readouterr().err  # of 3 groups
 
 
+def test_answers_with_parts_beside_rows_that_raised_are_not_used():
+    def fn(x):
+        if x != int(x):
+            raise ValueError("a mixture")
+        return {"y": x} if x < 4 else x
+
+    code = cm.LagrangeCode(2, 6, 1, degree=1)
+    with Scripted(6) as engine:
+        result = cm.map(
+            cm.itemwise(fn), np.arange(13.0), code=code, engine=engine, on_error="record"
+        )
+    np.testing.assert_array_equal(result.values[result.exact], np.arange(7.0, 13.0))
+
+
 def test_exact_rows_of_a_code_without_standard_errors_have_0_beside_failed_ones():
     def fn(batch):
         return batch / (batch != 1.0)

@@ -236,6 +236,7 @@ def test_an_array_that_is_given(make, code):
     }[make]()
     result = mapped(out=out, code=code)
     assert result.values is out
+    assert "200 of 200 exact" in str(result) or "200 exact" in str(result)
     np.testing.assert_allclose(out[:200], X**2, rtol=1e-6)
     assert list(map(str, Path().iterdir())) == (["o.npy"] if make == "memmap" else [])
 

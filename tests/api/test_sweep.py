@@ -640,6 +640,7 @@ def test_a_design_that_cannot_be_computed_is_refused(sweep, design, message):
     ("fn", "options", "message"),
     [
         (product, {"kwargs": {"a": 1}}, "'a' is a column"),
+        (product, {"kwargs": 3}, "kwargs=3 must be a mapping"),
         (product, {"kwargs": {"c": 1}}, "unexpected keyword argument 'c'"),
         (product, {"seed": 1}, "unexpected keyword argument 'rng'"),
         (lambda a, b, /: a, {}, "positional only|missing a required"),

@@ -301,9 +301,10 @@ class Options:
             raise InvalidArgument(f"call_timeout={timeout!r} must be more than 0 seconds, or None")
         if self.seed is not None:
             check_whole("seed", self.seed, 0)
-        if isinstance(self.chunk, str) and self.chunk != "all":
-            raise InvalidArgument(f'chunk={self.chunk!r} must be a number of rows or "all"')
-        if self.chunk not in (None, "all"):
+        if isinstance(self.chunk, str):
+            if self.chunk != "all":
+                raise InvalidArgument(f'chunk={self.chunk!r} must be a number of rows or "all"')
+        elif self.chunk is not None:
             check_whole("chunk", self.chunk, 1)
         if self.kwargs is not None and not isinstance(self.kwargs, Mapping):
             raise InvalidArgument(

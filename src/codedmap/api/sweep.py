@@ -134,7 +134,7 @@ def sweep(
     >>> result.table["status"].tolist()
     ['EXACT', 'EXACT', 'EXACT']
     """
-    arguments = dict(locals())
+    options = options_from(locals(), on_error="record")
     _check_fn_and_out(fn, out)
     takes = signature_of(fn)
     rows = _rows(design, None if frame else takes)
@@ -152,7 +152,7 @@ def sweep(
     else:
         inputs = tuple(columns.values())
     like = as_numbers(columns)
-    options = options_from(arguments, on_error="record", before=columns, like=like)
+    options = dataclasses.replace(options, before=columns, like=like)
     task: Any = _Task(fn, tuple(columns), (*rows.taken, *ADDED), frame, rows.framed)
     with ExitStack() as stack:
         run = options.job(task if frame else itemwise(task), inputs, stack).run()

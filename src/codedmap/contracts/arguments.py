@@ -15,7 +15,9 @@ MOST_AXES = 60
 
 def check_whole(name: str, value: Any, least: int) -> int:
     """The value as an int; raises `InvalidArgument` unless it is a whole number of at least this."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+    # To Python durations of NumPy are whole numbers.
+    other = isinstance(value, bool | np.timedelta64) or not isinstance(value, Integral)
+    if other or value < least:
         raise InvalidArgument(f"{name}={value!r} must be a whole number of at least {least}")
     if isinstance(value, np.integer) and not isinstance(value, np.int64):
         # Codes keep the given number, and arithmetic with it would overflow.

@@ -380,9 +380,9 @@ class EncodedRows:
                 alone.exact[self.owner[slot], list(groups)] = False
 
     def _without_placeholders(self, slot: int, n: int, answer: Any, known: np.ndarray) -> Any:
-        """An answer whose placeholders are replaced by what is ``known`` (B, *y)."""
+        """An answer whose placeholders are replaced by what is ``known`` (B, *y); one of another form as it is."""
         groups = list(self._raised.get((slot, n), ()))
-        if not groups:
+        if not groups or getattr(answer, "shape", None) != known.shape:
             return answer
         answer = np.array(answer)
         answer[groups] = known[groups]

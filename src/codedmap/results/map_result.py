@@ -178,5 +178,6 @@ class MapResult(RowResult):
         nonfinite = np.zeros(len(self.status), dtype=bool)
         for leaf in leaves(self.values):
             if type(leaf) is np.ndarray and leaf.dtype.kind in "fc":  # not in a file
-                nonfinite |= ~np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
+                own = leaf[: len(nonfinite)]  # an array that was given may have more rows
+                nonfinite |= ~np.isfinite(own).all(axis=tuple(range(1, own.ndim)))
         return nonfinite & (self.status <= Status.ESTIMATED)
