@@ -1723,6 +1723,11 @@ def test_a_row_whose_copies_differ_from_all_others_counts_once(virtual_time):
     assert "hedge" in [call.kind for call in result.calls]
 
 
+def test_a_number_of_numpy_as_chunk_names_rows_that_fail(pool):
+    with pytest.raises(cm.InvalidAnswer, match="rows 0 to 1: fn returned an empty dict"):
+        cm.map(lambda batch: {}, X, engine=pool, chunk=np.int64(2))
+
+
 def test_records_of_which_none_is_masked_are_inputs(pool):
     result = cm.map(lambda batch: batch["a"], np.ma.array(RECORDS), engine=pool)
     assert result.values.tolist() == [1.0, 2.0]

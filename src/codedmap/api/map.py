@@ -305,7 +305,7 @@ class Options:
             if self.chunk != "all":
                 raise InvalidArgument(f'chunk={self.chunk!r} must be a number of rows or "all"')
         elif self.chunk is not None:
-            check_whole("chunk", self.chunk, 1)
+            object.__setattr__(self, "chunk", check_whole("chunk", self.chunk, 1))
         if self.kwargs is not None and not isinstance(self.kwargs, Mapping):
             raise InvalidArgument(
                 f"kwargs={self.kwargs!r:.80} must be a mapping of names to values, such as {{'rtol': 1e-6}}"
