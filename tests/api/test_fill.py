@@ -369,6 +369,7 @@ def test_bad_input_is_one_clear_error(arguments, said):
         ({"failed": [80]}, "names row 80 of 80"),
         ({"failed": [3, -1]}, "names row -1 of 80"),
         ({"failed": [0.5]}, "numbers of rows"),
+        ({"failed": [[1], [2, 3]]}, "failed cannot be made an array"),
         ({"seed": -1}, "seed=-1 must be a whole number of at least 0"),
         ({"seed": "a"}, "seed='a' must be a whole number"),
         ({"known": X}, "must be a pair"),

@@ -457,6 +457,12 @@ def test_matrices_that_cannot_work_are_refused(M, message):
         placed(M, cm.codes.MDSCode(2, 3))
 
 
+@pytest.mark.parametrize("stop", [0, [], cm.Quorum])
+def test_what_is_no_stopping_rule_is_refused(stop):
+    with pytest.raises(cm.InvalidArgument, match="is not a stopping rule"):
+        placed(matrix(), cm.codes.MDSCode(2, 3), stop=stop)
+
+
 @pytest.mark.parametrize("make", [cm.codes.MDSCode, cm.codes.PolarCode])
 def test_wrong_sizes_and_seeds_are_refused(make):
     with pytest.raises(cm.InvalidArgument, match="9 tasks need at least as many workers"):

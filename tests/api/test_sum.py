@@ -555,6 +555,7 @@ def test_a_half_precision_sum_is_told_in_single_precision():
         (lambda e: cm.sum(gradient, X, code=12, engine=e), "is not a code"),
         (lambda e: cm.sum(gradient, X, code=CODES[0], engine=12), "neither an engine nor"),
         (lambda e: cm.sum(gradient, X, code=CODES[0], engine=e, stop=3), "is not a stopping rule"),
+        (lambda e: cm.sum(gradient, X, code=CODES[0], engine=e, stop=0), "is not a stopping rule"),
         (
             lambda e: cm.sum(gradient, X, code=CODES[0], engine=e, stop=cm.Quorum(13)),
             "would not stop even when all 12",

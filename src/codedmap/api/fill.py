@@ -347,7 +347,7 @@ def _marks(answers: _Table, lost: np.ndarray) -> str | None:
 
 def _failed(failed: Any, lost: np.ndarray) -> np.ndarray:
     """(m,) bool: the rows that ``failed`` names; raises `InvalidArgument` if none of their answers is lost."""
-    given, rows = np.asarray(failed), len(lost)
+    given, rows = array_of(failed, "failed", step="Give numbers of rows"), len(lost)
     if given.dtype == bool and given.shape == (rows,):
         given = np.flatnonzero(given)
     if given.dtype.kind not in "iu" and given.size:

@@ -100,7 +100,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         symmetric: bool = False,
     ) -> None:
         self._code = _checked_code(code)
-        self._stop = checked_rule(stop or Decodable(), self._code)
+        self._stop = checked_rule(Decodable() if stop is None else stop, self._code)
         self._throw = throw
         array = checked_matrix(matrix)
         if symmetric:

@@ -99,7 +99,7 @@ def sum(
             f"args must be a tuple, as args=(weights,), not a {type(args).__name__}"
         )
     shards = _coded_parts(parts, code, engine)
-    rule = checked_rule(stop or Decodable(), shards.code)
+    rule = checked_rule(Decodable() if stop is None else stop, shards.code)
     function = CombinedFunction(fn, tuple(args))
     with job_progress(None if progress else False, shards.code.workers, "answers") as show:
         return _SumJob(shards, function, rule, throw=throw, show=show).run()
