@@ -468,6 +468,18 @@ def test_answers_with_parts_beside_rows_that_raised_are_not_used():
     np.testing.assert_array_equal(result.values[result.exact], np.arange(7.0, 13.0))
 
 
+def test_numbers_of_a_memory_map_do_not_become_text_beside_an_answer_that_is_text(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(3.0))
+    lazy = np.load(tmp_path / "x.npy", mmap_mode="r")
+
+    def fn(batch):
+        return ["none" if x == 0 else np.int32(x) for x in batch]
+
+    with Scripted(3) as engine:
+        result = cm.map(fn, lazy, code=cm.Uncoded(3), engine=engine)
+    assert result.values.tolist() == ["none", 1.0, 2.0]
+
+
 def test_exact_rows_of_a_code_without_standard_errors_have_0_beside_failed_ones():
     def fn(batch):
         return batch / (batch != 1.0)

@@ -141,7 +141,9 @@ class ChunkRows:
 
     def narrowed(self, values: np.ndarray) -> np.ndarray:
         """Answers in the dtype that ``fn`` gave them: rows without an answer may have widened it."""
-        if values.dtype in self._dtypes:
+        kinds = {dtype.kind for dtype in self._dtypes}
+        text_beside_others = len(kinds) > 1 and bool(kinds & {"S", "U"})  # NumPy makes text of all
+        if values.dtype in self._dtypes or text_beside_others:
             return values
         try:
             narrow = cast_values(values, np.result_type(*self._dtypes)) if self._dtypes else None
