@@ -302,6 +302,18 @@ def test_losses_that_depend_on_a_known_output_are_named():
     assert cm.fill(points, frame).losses is None
 
 
+def test_of_inputs_and_known_outputs_the_one_that_says_most_is_named():
+    """The classifier finds that losses depend on four inputs together, and named a region of two."""
+    points = np.random.default_rng(0).random((400, 4))
+    peak = np.sin(4 * points.sum(axis=1))
+    answers = np.stack([peak, np.where(peak > 0.7, np.nan, peak**2 + points[:, 0])], axis=1)
+    with pytest.warns(UserWarning, match="not lost at random"):
+        result = cm.fill(points, answers)
+    assert re.match(
+        r"of the rows with y0 > 0\.[67]\d* 100% are lost, of the others 0%", result.losses
+    )
+
+
 def test_a_picture_shows_what_is_estimated():
     figure = cm.fill(X, lossy()).plot("y1")
     assert [axes.get_xlabel() for axes in figure.axes] == ["x2", "x0", "x1"] or (

@@ -290,14 +290,17 @@ def _status(errors: np.ndarray, excluded: np.ndarray) -> np.ndarray:
 
 
 def _losses(inputs: _Table, answers: _Table, lost: np.ndarray, seed: int) -> str | None:
-    """Where rows are lost more often than elsewhere, by their inputs or else by the outputs that are known; None if nowhere."""
+    """Where rows are lost more often than elsewhere, by their inputs and the outputs that are known; None if nowhere."""
     gone, partly = np.asarray(lost.any(axis=1)), np.asarray(~lost.all(axis=1))
-    found = dependence(inputs.flat, gone, inputs.names, seed)
     complete = np.isfinite(answers.flat[partly]).all(axis=0)
-    if found is None and complete.any():
-        names = [name for name, known in zip(answers.names, complete, strict=True) if known]
-        found = dependence(answers.flat[np.ix_(partly, complete)], gone[partly], names, seed)
-    return found
+    found = None
+    if complete.any():
+        known = np.concatenate(
+            [inputs.flat[partly], answers.flat[np.ix_(partly, complete)]], axis=1
+        )
+        names = [name for name, one in zip(answers.names, complete, strict=True) if one]
+        found = dependence(known, gone[partly], [*inputs.names, *names], seed)
+    return found or dependence(inputs.flat, gone, inputs.names, seed)
 
 
 def _noise(points: np.ndarray, answers: _Table, lost: np.ndarray) -> str | None:
