@@ -172,9 +172,8 @@ class CodedParts:
         coefficients = [code.coefficients(worker) for worker in range(code.workers)]
         self.coefficients = coefficients
 
-        def shard(
-            worker: int,
-        ) -> Shard:  # refers not to self: parts are forgotten as soon as it is dropped
+        # It does not refer to self, so that workers forget the parts as soon as these are dropped.
+        def shard(worker: int) -> Shard:
             held = tuple((part, cut[part]) for part in code.held(worker))
             return Shard(worker, held, coefficients[worker], narrow)
 

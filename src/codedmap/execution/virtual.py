@@ -152,9 +152,8 @@ class _Clock:
                         self._begin(call)
                 case events.Take(call, left):
                     for some in left:
-                        whole = (
-                            len(some) == call.groups
-                        )  # as mostly, and a copy takes longer than a decision
+                        # Mostly it is the whole, and a copy takes longer than a decision.
+                        whole = len(some) == call.groups
                         part = call if whole else replace(call, begin=some.start, end=some.stop)
                         self.result.taken.append(part)
                         self.result.times.append(self._now)
