@@ -271,12 +271,16 @@ def test_what_joblib_in_a_worker_has_in_shared_memory(end):
     pytest.importorskip("joblib")
     with Local(1) as engine:
         pid = engine.submit(0, with_joblib, None).result(ANSWER)
-        left = [path for path in SHARED.glob(f"*{pid}*") if path.name.startswith(("sem.", "job"))]
-        assert left
+        assert of_joblib(pid)
         if end == "crash":
             kill(pid)
-            assert eventually(lambda: not any(path.exists() for path in left))
-    assert eventually(lambda: not any(path.exists() for path in left))
+            assert eventually(lambda: not of_joblib(pid)), of_joblib(pid)
+    assert eventually(lambda: not of_joblib(pid)), of_joblib(pid)
+
+
+def of_joblib(pid):
+    names = (f"sem.loky-{pid}-*", f"joblib_memmapping_folder_{pid}_*")
+    return [path for name in names for path in SHARED.glob(name)]
 
 
 def test_no_program_goes_on_without_its_child(tmp_path, monkeypatch):
