@@ -84,16 +84,16 @@ async def _job(fn: Any, inputs: Any, arguments: Mapping[str, Any]) -> AsyncItera
     """A job, with the engine that was made for it; both are made, and then closed, in another thread."""
     stack, thread = ExitStack(), ThreadPoolExecutor(1)
     making = thread.submit(copy_context().run, lambda: options_of(arguments).job(fn, inputs, stack))
+    raised: tuple[Any, ...] = (None, None, None)
     try:
         yield await asyncio.wrap_future(making)
     except BaseException as error:
-        closing = thread.submit(stack.__exit__, type(error), error, error.__traceback__)
+        raised = type(error), error, error.__traceback__
         raise
-    else:
-        closing = thread.submit(stack.__exit__, None, None, None)
     finally:
+        closing = thread.submit(stack.__exit__, *raised)
         thread.shutdown(wait=False)
         made = making.done()
-        del making  # if it raised, its error refers to this frame
+        del making, raised  # an error refers to this frame
         if made:  # else the task was cancelled, and does not wait
             await asyncio.shield(in_thread(closing.result))
