@@ -50,9 +50,8 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     code : MatrixCode, Uncoded or Replication
         Such as ``MDSCode(tasks=11, workers=16)``.
     engine : Engine or concurrent.futures.Executor
-        An executor keeps nothing: the blocks are sent to it with every call. With fewer workers than
-        the code has, the code's worker n is the engine's n mod workers, so losses come together: a
-        warning says so.
+        An executor keeps nothing: the blocks are sent to it with every call. If an engine has fewer workers
+        than the code, each keeps what several of the code's do, so losses come together: a warning says so.
     stop : StoppingRule, optional
         When to stop waiting; by default ``Decodable()``: as soon as the product can be decoded. A worker that
         hangs without dying is waited for if the product cannot be decoded without it, unless the rule

@@ -123,9 +123,8 @@ class CodedParts:
     code : SumCode
         Such as `FractionalRepetition`.
     engine : Engine or concurrent.futures.Executor
-        An executor keeps nothing: the parts are sent to it with every call. With fewer workers than
-        the code has, the code's worker n is the engine's n mod workers, so losses come together: a
-        warning says so.
+        An executor keeps nothing: the parts are sent to it with every call. If an engine has fewer workers
+        than the code, each keeps what several of the code's do, so losses come together: a warning says so.
 
     Raises
     ------

@@ -20,7 +20,8 @@ class FillResult(Shown):
     values: Any
     """Like ``y``: as given where known, in double precision, else estimated; NaN where a row is FAILED or MISSING."""
     stderr: Any
-    """Like ``y``: 0 where known, a standard error above 0 where estimated, infinite where nothing is known."""
+    """Like ``y``: 0 where known, a standard error above 0 where estimated, infinite where nothing is known. Of complex numbers
+    its parts are those of their parts."""
     status: np.ndarray
     """(m,) int8: a `Status` for each row, the worst of its entries."""
     methods: tuple[str, ...]
