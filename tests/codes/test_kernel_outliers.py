@@ -253,6 +253,16 @@ def test_with_a_quarter_more_workers_than_tasks_three_gross_byzantine_workers_of
     assert scores.accused < 0.3
 
 
+def test_a_gross_error_in_one_answer_is_found_where_a_function_is_so_smooth_that_all_near_are_off():
+    """Others were off by a millionth of it, which is more than most, and so did not contradict it."""
+    for seed in range(4):
+        inputs = np.random.default_rng(seed).uniform(0, 1.5, (20, 5, 2))
+        encoding = cm.KernelCode(20, 60, 0).encode(inputs)
+        answers = dict(enumerate(np.exp(-encoding.payloads.sum(axis=-1, keepdims=True))))
+        answers[7][2] += 50.0
+        assert encoding.decode(answers).rejected == (7,)
+
+
 @pytest.mark.parametrize("odd", [np.zeros(3), np.zeros((6, 2)), np.full((6, 6), "x"), None])
 def test_answers_of_another_shape_or_kind_are_always_found(odd):
     one = wave("quadratic", 0, groups=6)

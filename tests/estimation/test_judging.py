@@ -94,15 +94,17 @@ def test_outputs_of_few_values_or_mostly_one_are_not_judged():
     np.testing.assert_array_equal(judging._varied(shuffled), [wanted for _, wanted in columns])
 
 
-def test_answers_that_are_off_are_alone_where_fewer_than_two_others_or_no_correct_one_is_near():
+def test_answers_that_are_off_are_alone_where_fewer_than_two_others_or_none_far_less_off_is_near():
     rng = np.random.default_rng(0)
     homes = rng.integers(0, 4, (12, 30))
-    usable, off = rng.random((12, 30)) < 0.8, rng.random((12, 30)) < 0.4
-    found = judging._alone(homes, usable, off)
+    usable, off = rng.random((12, 30)) < 0.8, rng.random((12, 30)) < 0.6
+    sizes = 10.0 ** rng.uniform(0, 5, (12, 30))
+    found = judging._alone(homes, usable, off, sizes)
     for row, group in np.ndindex(found.shape):
         cell = (homes[:, group] == homes[row, group]) & usable[:, group]
         right = cell & ~off[:, group]
-        alone = cell.sum() < 3 or not right.any()
+        alike = sizes[row, group] <= 1000 * sizes[cell, group].min(initial=np.inf)
+        alone = cell.sum() < 3 or (not right.any() and alike)
         assert found[row, group] == (usable[row, group] and off[row, group] and alone)
 
 

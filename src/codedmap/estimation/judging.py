@@ -35,6 +35,7 @@ _HINT = 0.1  # either chance from which a closer look is taken
 _FURTHER = 15.0  # how many times further off than all others a single answer must be to be rejected
 _GROUPS = 3  # groups by which a worker is judged
 _CELL = 3  # answers of a cell from which one or two of them may be rejected
+_SIMILAR = 1e3  # ratio of the residuals of a cell up to which the function may be another there
 _QUIETEST = 1e-8  # least noise: answers to equal payloads may differ by rounding
 _CUT = 4.0  # deviations to which answers are cut before a process is known
 _LARGE = 1e4  # deviations to which they are cut, so that their squares keep the digits of others
@@ -131,10 +132,10 @@ def judged(
             kept, sizes.ravel()[order] = known.judged(known.kernel(kept & right, kernel), right)
         off = usable.copy()
         off.ravel()[order] = ~kept
-        alone = _alone(homes, usable, off)
+        alone = _alone(homes, usable, off, sizes)
         single = far_off(np.where(wrong | alone, np.nan, sizes), _SINGLE, _FURTHER)
         # Not all that are far off have been set aside.
-        single &= ~_alone(homes, usable, off | single)
+        single &= ~_alone(homes, usable, off | single, sizes)
         once = single & (single.sum(axis=1, keepdims=True) == 1)
         # Those of several workers may be jumps of the function. In fewer groups nothing else finds wrong workers.
         if groups >= _GROUPS and once.sum() > 1:
@@ -177,16 +178,17 @@ def _compared(
     return single, outvoted
 
 
-def _alone(homes: np.ndarray, usable: np.ndarray, off: np.ndarray) -> np.ndarray:
+def _alone(homes: np.ndarray, usable: np.ndarray, off: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Answers (F, B) bool that are off, but that none nearby contradicts for sure.
 
-    Where all answers of a cell are off, the function is another there. Of two, either may be wrong.
+    Where all answers of a cell are off by similar ``sizes``, the function is another there. Of two, either may be wrong.
     """
     found = np.zeros_like(off)
     for home in range(homes.max() + 1):
         here = (homes == home) & usable
         count, right = here.sum(axis=0), (here & ~off).sum(axis=0)
-        found |= here & off & ((count < _CELL) | (right == 0))
+        least = np.where(here, sizes, np.inf).min(axis=0)
+        found |= here & off & ((count < _CELL) | ((right == 0) & ~(sizes > _SIMILAR * least)))
     return found
 
 
