@@ -98,7 +98,7 @@ def test_answers_that_are_off_are_alone_where_fewer_than_two_others_or_none_far_
     rng = np.random.default_rng(0)
     homes = rng.integers(0, 4, (12, 30))
     usable, off = rng.random((12, 30)) < 0.8, rng.random((12, 30)) < 0.6
-    sizes = 10.0 ** rng.uniform(0, 5, (12, 30))
+    sizes = 10.0 ** rng.integers(0, 6, (12, 30))
     found = judging._alone(homes, usable, off, sizes)
     for row, group in np.ndindex(found.shape):
         cell = (homes[:, group] == homes[row, group]) & usable[:, group]
