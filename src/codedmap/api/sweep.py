@@ -72,7 +72,7 @@ def sweep(
 
     Rows are computed as by `map` with ``on_error="record"``. Without ``deadline``, ``tolerance`` and ``stop`` every row
     is exact or FAILED. With one of these, rows without an answer are estimated, if all columns of the design are
-    numbers, or text of at most 20 kinds, and of no more than half as many as rows.
+    numbers, or text of at most 20 kinds, and at most half as many kinds as rows.
 
     Parameters
     ----------
