@@ -711,6 +711,15 @@ def test_a_call_that_is_abandoned_has_run_until_then():
 
 
 @pytest.mark.usefixtures("virtual_time")
+def test_calls_that_ran_too_long_have_timed_out_in_the_table_of_calls():
+    with Scripted(2, {0: [never()], 1: [never()]}) as engine:
+        options = {"call_timeout": 1.0, "hedge": None, "chunk": 1, "on_error": "record"}
+        result = cm.map(np.sin, np.arange(4.0), engine=engine, **options)
+    assert [call.outcome for call in result.calls].count("timed out") == 2
+    assert result.calls.count("abandoned") == 0
+
+
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize(
     ("inputs", "dtype", "end"),
     [(np.arange(2.0), float, 2.4), (["a", "b"], float, 3.0), (np.arange(2.0), complex, 2.7)],

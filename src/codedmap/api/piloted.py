@@ -93,7 +93,7 @@ class _Piloted(RowsJob):
         timed = [
             Timed(call.worker, len(call.rows), call.seconds, call.outcome in ("answered", "late"))
             for call in self.calls
-            if call.outcome in ("answered", "late", "abandoned") and len(call.rows)
+            if call.outcome in ("answered", "late", "abandoned", "timed out") and len(call.rows)
         ]
         return timed + [
             Timed(call.worker, call.groups, seconds, False) for call, seconds in self.waiting

@@ -74,6 +74,7 @@ class LiveJob:
         """Calls that have ended, and groups that were found; None: workers have joined or left."""
         self._over: set[Call | events.More] = set()
         """Those of which an event is still to be handled. `Future.done` takes a lock, which Ctrl-C might leave held."""
+        self._timed_out: set[Call] = set()
         self._notify: Callable[[], None] = lambda: None  # called after each event is put
         self._members: dict[int, Member] = {}
         self._futures: dict[int, Future[Any]] = {}  # those of calls in flight, by number
@@ -366,6 +367,7 @@ class LiveJob:
             case events.Abandon(call, at_once):
                 abandon = self.engine.abandon
                 if at_once:
+                    self._timed_out.add(call)
                     abandon = getattr(self.engine, "end", abandon)
                 abandon([self._futures[call.number]])
             case events.FailRows():
@@ -420,6 +422,8 @@ class LiveJob:
         return events.CallFailed(now, call.number, loss, self.busy)
 
     def _note(self, call: Call, seconds: float, outcome: str, host: str = "") -> None:
+        if outcome == "abandoned" and call in self._timed_out:
+            outcome = "timed out"
         self.calls.append(
             CallRecord(
                 *self.place(call),
