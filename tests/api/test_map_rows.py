@@ -864,6 +864,16 @@ def test_what_workers_print_reaches_the_caller(local, capsys):
     assert out.out.startswith("[worker ")
 
 
+def test_what_a_batch_printed_before_it_raised_reaches_the_caller_once(local, capsys):
+    def speaks(batch):
+        print("hello")
+        raise ValueError("after that")
+
+    with pytest.raises(RowFailed, match="after that"):
+        cm.map(speaks, X[:1], engine=local)
+    assert capsys.readouterr().out.count("] hello") == 1
+
+
 @pytest.mark.parametrize(
     "use",
     [

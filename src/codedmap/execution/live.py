@@ -404,8 +404,7 @@ class LiveJob:
             self.worker_seconds += reply.seconds
             if reply.done is not None:
                 call.end = call.begin + reply.done
-            for line in reply.output.splitlines():
-                show_line(f"[worker {call.worker}] {line}")
+            _show_output(call, reply.output)
             answer = self.answered(call, reply)
             if not isinstance(answer, BaseException):
                 began = self._begun(future, now)
@@ -416,6 +415,7 @@ class LiveJob:
                     now, call.number, reply.seconds, answer, self.busy, began, nbytes, reply.done
                 )
             error = answer
+        _show_output(call, vars(error).pop("_output", ""))
         loss = self.lost(call, error, _loss(call, error))
         self.crashed += loss is Loss.CRASHED
         self._note(call, max(0.0, now - call.started), loss.name.lower().replace("_", " "))
@@ -480,6 +480,11 @@ def _unwatched(callback: Callable[[], None]) -> None:
 def _unloaded(worker: int) -> int:
     """The ``load`` of an engine that does not say how many calls a worker has."""
     return 0
+
+
+def _show_output(call: Call, text: str) -> None:
+    for line in text.splitlines():
+        show_line(f"[worker {call.worker}] {line}")
 
 
 def _loss(call: Call, error: BaseException) -> Loss:

@@ -191,6 +191,10 @@ def _reply(compute: Callable[[], Computed], *, capture: bool) -> Reply:
     try:
         with OnlyHere(), _captured() if capture else contextlib.nullcontext() as output:
             values, raised, done = compute()
+    except BaseException as error:
+        if output is not None:
+            error._output = output.text()  # type: ignore[attr-defined]
+        raise
     finally:
         _running.depth -= 1
     seconds = time.perf_counter() - start
