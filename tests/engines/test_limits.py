@@ -33,6 +33,7 @@ def test_memory_is_a_number_of_bytes_or_a_size_with_a_unit(size, expected):
         ({"memory": "1..2 GB"}, "is not a size"),
         ({"memory": True}, "cannot need True of memory"),
         ({"gpu": -1}, "cannot need -1 of gpu"),
+        ({"gpu": -1, "licences": {"gpu": 1}}, "cannot need -1 of gpu"),
         ({"gpu": np.inf}, "cannot need inf of gpu"),
         ({"licences": 3}, "is not a mapping"),
         ({"licences": {"matlab": "two"}}, "cannot need 'two' of matlab"),
@@ -51,6 +52,8 @@ def test_what_is_needed_has_the_names_of_the_cluster():
 def test_local_refuses_what_it_does_not_count_and_memory_that_is_not_there():
     with pytest.raises(cm.InvalidArgument, match="Local counts no GPU and no matlab"):
         cm.engines.Local(2, limits=cm.Limits(gpu=1, licences={"matlab": 1}))
+    with pytest.raises(cm.InvalidArgument, match=r"limits='4 GB' must be codedmap\.Limits"):
+        cm.engines.Local(2, limits="4 GB")
     with pytest.raises(cm.EngineError, match=r"2 workers would need .* MB of memory each"):
         cm.engines.Local(2, limits=cm.Limits(memory="500 TB"))
 

@@ -26,7 +26,7 @@ from ..contracts.memory import size
 from ..errors import EngineError, InvalidArgument, NotStarted, WorkerCrashed, WorkerLost, many
 from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
 from .failure_domains import Domains, check_domains, domain_of
-from .limits import Limits
+from .limits import Limits, checked_limits
 from .queue_engine import Call
 from .transport.serve import forget, release, serve, versions
 
@@ -115,6 +115,7 @@ class Dask(ClusterEngine):
             "a worker's address, name or host",
             "its entry in client.scheduler_info()",
         )
+        self._limits = checked_limits(limits)
         self._client: Any = client
         if client.status == "connecting":  # in a task of Dask, another thread may have just made it
             with contextlib.suppress(TimeoutError):
@@ -128,7 +129,6 @@ class Dask(ClusterEngine):
         super().__init__(workers, grace, loop.asyncio_loop)
         self._topic = f"codedmap-{self.run}"
         self._domains = failure_domains
-        self._limits = limits or Limits()
         self.memory_limit: int | None = None
         self._least_memory: int | None = None  # the lowest limit of a worker, in bytes
         self._left: set[str] = set()  # addresses of workers

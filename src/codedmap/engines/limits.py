@@ -53,8 +53,8 @@ class Limits:
             raise InvalidArgument(
                 f'licences={self.licences!r} is not a mapping: give one such as {{"matlab": 1}}'
             )
-        needs: dict[str, Any] = {"gpu": self.gpu, "memory": self.memory or 0, **self.licences}
-        for what, need in needs.items():
+        needs: Any = [("gpu", self.gpu), ("memory", self.memory or 0), *self.licences.items()]
+        for what, need in needs:
             if not is_real(need) or not 0 <= need < float("inf"):
                 raise InvalidArgument(
                     f"a call cannot need {need!r} of {what}: give a number, at least 0"
@@ -70,6 +70,17 @@ class Limits:
     def bytes(self) -> int | None:
         """Bytes of memory; None: no limit."""
         return int(self.memory) if self.memory else None
+
+
+def checked_limits(limits: Any) -> Limits:
+    """The argument of an engine; raises `InvalidArgument` if it is neither `Limits` nor None."""
+    if limits is None:
+        return Limits()
+    if isinstance(limits, Limits):
+        return limits
+    raise InvalidArgument(
+        f'limits={limits!r} must be codedmap.Limits, such as Limits(memory="4 GB"), or None'
+    )
 
 
 def _bytes(size: str) -> int:

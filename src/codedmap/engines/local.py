@@ -26,7 +26,7 @@ from ..errors import (
     MissingMainGuard,
     WorkerCrashed,
 )
-from .limits import Limits
+from .limits import Limits, checked_limits
 from .local_worker import Worker, end_started_by
 from .loop import Loop
 from .process_limits import allow_open_files, check_process_limits, limit_memory
@@ -108,7 +108,8 @@ class Local(QueueEngine["_LocalQueue"]):
                 "Local needs a fork server, which Windows does not have: give engine=ThreadPoolExecutor(8), "
                 "ProcessPoolExecutor(8) or engines.Dask(client), say"
             )
-        if limits is not None and limits.resources:
+        limits = checked_limits(limits)
+        if limits.resources:
             raise InvalidArgument(
                 f"Local counts no {' and no '.join(limits.resources)}: start as many workers as may use one at a "
                 "time, or use Dask or Ray, which count them"
@@ -121,7 +122,7 @@ class Local(QueueEngine["_LocalQueue"]):
                 f"the working directory, where workers start, has been removed or cannot be entered ({error}): "
                 "change to another one"
             ) from error
-        self.memory_limit = None if limits is None else limits.bytes
+        self.memory_limit = limits.bytes
         allow_open_files(workers)
         check_process_limits(workers, self.memory_limit)
         super().__init__(grace, f"{segments_of(os.getpid())}{secrets.token_hex(4)}")

@@ -22,7 +22,7 @@ from ..contracts.engine import Member
 from ..errors import EngineError, InvalidArgument, WorkerCrashed
 from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
 from .failure_domains import Domains, check_domains, domain_of, spread
-from .limits import Limits
+from .limits import Limits, checked_limits
 from .queue_engine import Call
 from .transport.failure import Failure
 from .transport.parcel import Parcel
@@ -101,7 +101,7 @@ class Ray(ClusterEngine):
         count = None if workers is None else check_whole("workers", workers, 1)
         if not is_real(num_cpus) or not 0 <= num_cpus < float("inf"):
             raise InvalidArgument(f"num_cpus={num_cpus!r} must be a number, at least 0")
-        limits = limits or Limits()
+        limits = checked_limits(limits)
         needs = {"CPU": num_cpus, "memory": limits.bytes or 0, **limits.resources}
         check_domains(
             failure_domains, "a node's id, address or host name", "its entry in ray.nodes()"
