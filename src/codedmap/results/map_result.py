@@ -43,7 +43,7 @@ class MapResult(RowResult):
     seconds: float
     """Seconds from the call of `map` to the last row."""
     worker_seconds: float = 0.0
-    """Seconds of all calls together."""
+    """Seconds of all calls with an answer together."""
     calls: CallTable = field(default_factory=CallTable)
     """All calls; those that still ran when the job ended are "abandoned"."""
     answered: tuple[int, ...] = ()
