@@ -1408,6 +1408,7 @@ def test_known_answers_help_to_estimate_what_is_missing():
         ),
         ((np.zeros((5, 2)), np.full(5, np.nan)), None, "0 of 5 rows are finite.* known answers"),
         ((np.zeros((5, 2)), np.zeros(5)), cm.SplineCode(2, 4, 1), "which this code does not do"),
+        ((np.zeros((5, 2)), np.zeros(5)), cm.Replication(2, 4), "which this code does not do"),
     ],
 )
 def test_known_answers_that_do_not_fit_are_refused(known, code, said):

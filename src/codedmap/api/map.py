@@ -479,10 +479,11 @@ class Options:
         else:
             work, chunk = JobRows(_one_array(inputs, fn, objects=True)), None
         total = work.count if work.ended else None
-        if self.known is not None and (lazy or not pooled):
+        fills = pooled and getattr(code, "fill", "mean") is not None
+        if self.known is not None and (lazy or not fills):
             raise InvalidArgument(
                 "known= helps to estimate rows from all answers of a job in memory, which this code does not do: leave "
-                "it out, or take KernelCode"
+                'it out, or take KernelCode or a code with fill="mean"'
             )
         known = self._known(work.inputs.numbers, inputs)
         answers = None if total is None else code.workers * -(-total // code.tasks)

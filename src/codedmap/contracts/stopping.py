@@ -96,7 +96,7 @@ def is_rule(other: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Quorum(StoppingRule):
-    """Stop when this many workers have answered.
+    """Stop when this many workers have answered, and their answers can be decoded.
 
     Parameters
     ----------
