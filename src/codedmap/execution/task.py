@@ -193,7 +193,7 @@ def _reply(compute: Callable[[], Computed], *, capture: bool) -> Reply:
             values, raised, done = compute()
     except BaseException as error:
         if output is not None:
-            error._output = output.text()  # type: ignore[attr-defined]
+            vars(error)["_output"] = output.text()
         raise
     finally:
         _running.depth -= 1
