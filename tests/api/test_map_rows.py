@@ -965,6 +965,7 @@ def test_a_resident_function(local):
         ({"stop": cm.Deadline}, "is not a stopping rule"),
         ({"code": 3}, "is not a code"),
         ({"kwargs": [1]}, r"kwargs=\[1\] must be a mapping of names to values"),
+        ({"kwargs": {"rng": 1}, "seed": 1}, "kwargs has a value for 'rng', which seed gives"),
         ({"known": (np.ones(999),)}, r"^known is of type tuple, and must be a pair"),
         ({"engine": None, "code": cm.Uncoded(4)}, r"an engine is needed: .*Local\(workers=4\)"),
         ({"engine": 8}, "neither an engine nor an Executor"),

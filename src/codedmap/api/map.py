@@ -310,6 +310,10 @@ class Options:
             raise InvalidArgument(
                 f"kwargs={self.kwargs!r:.80} must be a mapping of names to values, such as {{'rtol': 1e-6}}"
             )
+        if self.seed is not None and "rng" in (self.kwargs or ()):
+            raise InvalidArgument(
+                "kwargs has a value for 'rng', which seed gives a generator for each row: leave out one of the two"
+            )
         if self.on_error not in ("raise", "record"):
             raise InvalidArgument(f'on_error={self.on_error!r} must be "raise" or "record"')
 
