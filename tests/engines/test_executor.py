@@ -52,6 +52,12 @@ def test_a_number_of_workers_that_is_none_is_refused(workers):
         FromExecutor(Recording(), workers)
 
 
+@pytest.mark.parametrize("executor", [3, ThreadPoolExecutor, cm.testing.Scripted(1)])
+def test_what_is_no_executor_is_refused(executor):
+    with pytest.raises(cm.errors.InvalidArgument, match="is not an executor: give one"):
+        FromExecutor(executor, 2)
+
+
 def test_functions_that_pickle_cannot_send_travel_to_a_process_pool(pool):
     engine, offset = FromExecutor(pool, 2), 3
     futures = [engine.submit(0, fn, 2) for fn in (lambda x: x * 10, lambda x: x + offset, abs)]

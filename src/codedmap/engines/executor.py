@@ -18,7 +18,7 @@ from typing import Any
 
 from ..contracts.arguments import check_whole
 from ..contracts.engine import Kept
-from ..errors import EngineError
+from ..errors import EngineError, InvalidArgument
 from .transport.parcel import Parcel, pack_copy, receive
 from .transport.serve import Terminated, open_function
 
@@ -44,9 +44,23 @@ class FromExecutor:
         The caller closes it.
     workers : int
         How many calls it runs at the same time.
+
+    Raises
+    ------
+    InvalidArgument
+        If this is no executor.
     """
 
     def __init__(self, executor: Executor, workers: int) -> None:
+        if (
+            isinstance(executor, type)
+            or hasattr(executor, "keep")
+            or not hasattr(executor, "submit")
+        ):
+            raise InvalidArgument(
+                f"executor={executor!r:.80} is not an executor: give one such as ProcessPoolExecutor({workers}), and "
+                "engines to map itself"
+            )
         self._executor = executor
         self.workers = check_whole("workers", workers, 1)
         """How many calls run at the same time, as stated."""
