@@ -79,8 +79,28 @@ def test_outputs_are_together_where_there_is_no_time_for_each():
     finite[np.arange(30), np.arange(30)] = False
     assert len(_groups(finite, 3.5, quick=False)) == 30
     assert len(_groups(finite, 2.5, quick=False)) == len(_groups(finite, math.inf, quick=True)) == 1
-    finite[:60] = np.eye(60, 30, dtype=bool)
-    assert len(_groups(finite, 0.0, quick=False)) == 30  # most would be lost
+    finite[:90] = np.tile(np.eye(30, dtype=bool), (3, 1))
+    assert len(_groups(finite, 0.0, quick=False)) == 1
+    finite[90:] = finite[:10]
+    assert len(_groups(finite, 0.0, quick=False)) == 30  # all rows would be lost
+
+
+def test_series_that_break_off_are_estimated_a_few_groups_at_a_time():
+    """Each of 140 times is finite in other rows than the next."""
+    times = np.random.default_rng(1).permutation(140)
+    finite = np.random.default_rng(0).permutation(160)[:, None] >= times
+    groups = _groups(finite, 0.4, quick=False)
+    assert len(groups) < 10
+    np.testing.assert_array_equal(np.sort(np.concatenate(groups)), np.arange(140))
+    for group in groups:
+        some = finite[:, group]
+        assert 2 * np.count_nonzero(some.all(axis=1)) > some.sum(axis=0).max()
+    series = np.where(finite, X[:, :1] + times, np.nan)
+    rows = np.arange(160)
+    (found,) = estimate_missing(
+        InputRows(X), rows[:120], rows[120:], lambda at: series[at], lambda: 0.4
+    )
+    assert np.abs(found.values - X[120:, :1] - times).max() < 1.0
 
 
 def test_other_threads_end_soon_after_ctrl_c(monkeypatch):

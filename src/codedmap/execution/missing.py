@@ -186,13 +186,25 @@ def _part(time_left: Callable[[], float], later: float) -> Callable[[], float]:
 def _groups(finite: np.ndarray, seconds: float, quick: bool) -> list[np.ndarray]:
     """Groups of outputs that are estimated together, from the rows in which all of them are finite, (n, q) bool.
 
-    A group is finite in the same rows. All outputs are one group if there is no time for so many and most rows are finite.
+    A group is finite in the same rows. If there is no time for so many, groups are joined, from those with most rows on,
+    as long as most of the rows of the first are finite in all.
     """
     groups = alike(finite)
     seconds = min(seconds, _QUICK) if quick else seconds
-    if seconds < _GROUP * len(groups) and finite.all(axis=1).mean() > 0.5:
-        return [np.arange(finite.shape[1])]
-    return groups
+    if seconds >= _GROUP * len(groups):
+        return groups
+    groups.sort(key=lambda group: -np.count_nonzero(finite[:, group[0]]))
+    joined: list[list[np.ndarray]] = []
+    shared, most = np.zeros(len(finite), dtype=bool), 0
+    for group in groups:
+        rows = finite[:, group[0]]
+        if 2 * (shared & rows).sum() > most:
+            joined[-1].append(group)
+            shared = shared & rows
+        else:
+            joined.append([group])
+            shared, most = rows, int(rows.sum())
+    return [np.sort(np.concatenate(parts)) for parts in joined]
 
 
 def alike(marks: np.ndarray) -> list[np.ndarray]:
