@@ -167,10 +167,27 @@ def test_a_classifier_is_tested_on_rows_whose_equals_it_has_not_seen(monkeypatch
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_few_lost_or_kept_rows_say_nothing(kept):
     points = np.arange(60.0)[:, None]
-    few, enough = ((points[:, 0] < count) != kept for count in (7, 8))
+    few, enough = ((points[:, 0] < count) != kept for count in (2, 3))
     assert dependence(points, few, ["a"], 0) is None
     assert dependence(points, enough, ["a"], 0) is not None
     assert dependence(points[:, :0], enough, [], 0) is None
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_the_few_slowest_rows_are_in_a_region(quick):
+    """A job that stops before its last rows loses those that take longest."""
+    rng = np.random.default_rng(0)
+    points = rng.random((300, 4))
+    lost = np.zeros(300, dtype=bool)
+    lost[np.argsort(points[:, 1])[-5:]] = True
+    said = dependence(points, lost, list("abcd"), 0, quick=quick)
+    assert said == "of the rows with b > 0.979 100% are lost, of the others 0%"
+    by_chance = [
+        dependence(points, rng.permutation(300) < count, list("abcd"), 0, quick=quick)
+        for count in range(1, 8)
+        for _ in range(20)
+    ]
+    assert by_chance == [None] * 140
 
 
 def test_of_very_many_inputs_those_that_decide_are_found_and_chance_is_not():

@@ -11,7 +11,7 @@ import numpy as np
 
 from .candidates import telling
 
-_FEWEST = 8  # lost rows, and kept ones, from which dependence is tested
+_FEWEST = 8  # lost rows, and kept ones, from which a classifier is tested
 _MOST = 4000  # rows that are looked at
 _FOLDS = 4  # parts of the rows, each classified by the others
 _TREES = 40  # of the classifier
@@ -36,7 +36,7 @@ def dependence(
     rows = np.sort(rng.permutation(len(points))[:_MOST])
     points, lost = points[rows], lost[rows]
     number, kept = int(lost.sum()), int((~lost).sum())
-    if min(number, kept) < _FEWEST or not points.shape[1]:
+    if not (number and kept and points.shape[1]):
         return None
     # Of very many inputs those that correlate with losses are looked at. By chance one of all others may do so.
     some = telling(points, lost.astype(float))
@@ -44,7 +44,8 @@ def dependence(
     ranks, values = _ranked(points[:, some])
     others = math.log(points.shape[1] / len(values))
     split = _split(ranks.astype(np.intp), lost, names, values, _CHANCE + others)
-    if quick or (split is None and not _predicted(points, lost, rng)):
+    few = quick or min(number, kept) < _FEWEST
+    if few or (split is None and not _predicted(points, lost, rng)):
         return split
     points = ranks
     from sklearn.tree import DecisionTreeClassifier  # noqa: PLC0415  a second to import
