@@ -320,8 +320,12 @@ class RowsJob(MapJob):
         if not all(np.isfinite(inputs.points(at)).all() for at in (answered, missing) if len(at)):
             return "inputs are NaN or infinite. Give numbers, or leave these rows out"
         finite = [np.isfinite(leaf.reshape(len(leaf), -1)).sum(axis=0) for leaf in columns]
-        if min(count.min(initial=_LEAST_ANSWERS) for count in finite) < _LEAST_ANSWERS:
-            return "answers are NaN or infinite. Let fn return numbers"
+        few = np.concatenate(finite) < _LEAST_ANSWERS
+        if few.any():
+            return (
+                f"answers are NaN or infinite: fewer than {_LEAST_ANSWERS} of {len(answered):,} rows are finite in {few.sum():,} of "
+                f"their {many(len(few), 'number')}, first in number {few.argmax()}. Let fn return numbers, or leave these out"
+            )
         return ""
 
     def _read(self, rows: np.ndarray) -> Any:
