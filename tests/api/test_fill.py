@@ -517,3 +517,13 @@ def test_tables_keep_their_dtype(dtype):
     series = cm.fill(X, pd.Series(lost[:, 0])).values
     assert series.dtype == array.values.dtype
     assert np.isfinite(series).all()
+
+
+def test_complex_columns_of_a_frame_are_two_outputs_each():
+    complete = WAVE * (1.0 + 0.5j)
+    answers = pd.DataFrame({"a": np.where(X[:, 0] > 0.8, np.nan, complete), "b": complete})
+    with pytest.warns(UserWarning, match=r"100% are lost"):
+        result = cm.fill(X, answers)
+    assert result.outputs == ("a.real", "a.imag", "b.real", "b.imag")
+    assert "a.imag" in str(result)
+    assert result.values["a"].dtype.kind == "c"

@@ -210,6 +210,8 @@ def _table(given: Any, name: str, letter: str) -> _Table:
             f"{name} of shape {array.shape} must have a row for each run, of one number or more"
         )
     rows = as_columns(array)
+    if array.dtype.kind == "c":
+        names = tuple(f"{one}.{part}" for one in names for part in ("real", "imag"))
     if not names:
         names = tuple(f"{letter}{k}" for k in range(rows.shape[1]))
         if len(names) == 1 and letter == "y":
