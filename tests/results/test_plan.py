@@ -60,7 +60,12 @@ def test_sentences_come_first_then_the_table_then_what_was_not_looked_at():
         ),
         (
             [replace(LATE, exact=1.0, error=0.0, errors=(0.0, 0.3)), EXACT],
-            "Exact with hedging: 4.4 s. Estimates at a deadline at 4.1 s: < 30 % error, 0.9 calls a row. Worth it.",
+            "Exact with hedging: 4.4 s. Estimates at a deadline at 4.1 s: < 30 % error, 0.9 calls a row. "
+            "Perhaps more than 5 %.",
+        ),
+        (
+            [replace(LATE, exact=1.0, error=0.0, errors=(0.0, 0.1)), EXACT],
+            "Exact with hedging: 4.4 s. Estimates at a deadline at 4.1 s: < 10 % error, 0.9 calls a row. Worth it.",
         ),
         (
             [EXACT, replace(CODED, error=0.04)],

@@ -176,7 +176,8 @@ class Plan(Shown):
 def cautious_error(row: PlanRow) -> float:
     """The error of a way, with some caution if it is uncertain."""
     if row.errors is not None:
-        return float(row.error ** (1.0 - _CAUTION) * row.errors[1] ** _CAUTION)
+        expected = row.error or _LEAST  # 0 where all rows are expected to be exact
+        return float(expected ** (1.0 - _CAUTION) * row.errors[1] ** _CAUTION)
     return row.error if row.exact == 1.0 else row.error * WIDE ** (_CAUTION / 2.0)
 
 
