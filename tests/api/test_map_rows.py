@@ -517,6 +517,33 @@ def test_what_workers_keep_for_a_job_that_failed_is_released_at_once(local):
         gc.enable()
 
 
+def test_an_answer_that_comes_after_its_job_does_not_wait_for_the_garbage_collector():
+    """A late answer was put where its job takes events, to which it referred."""
+    futures, go = [], threading.Event()
+
+    class Engine(cm.engines.FromExecutor):
+        def submit(self, worker, fn, payload):
+            future = super().submit(worker, fn, payload)
+            futures.append(weakref.ref(future))
+            return future
+
+    def waits(batch):
+        assert batch[0] != 3 or go.wait(60)
+        return batch
+
+    gc.disable()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            result = cm.map(
+                waits, np.arange(4.0), engine=Engine(pool, 2), chunk=1, stop=cm.Share(0.75)
+            )
+            go.set()
+        assert list(result.status == cm.Status.EXACT) == [True, True, True, False]
+        assert [future() for future in futures] == [None] * len(futures)
+    finally:
+        gc.enable()
+
+
 def test_a_timeout_in_the_first_call_of_a_worker_says_that_imports_count():
     naps = cm.itemwise(time.sleep)
     with cm.engines.Local(1) as engine:

@@ -380,11 +380,14 @@ class LiveJob:
     # Calls --------------------------------------------------------------------------------------------
 
     def _await(self, what: Call | events.More, future: Future[Any]) -> None:
-        queue, over, notify = self._events, self._over, self._notify
+        # A future keeps its callbacks: answers that nobody takes must not wait for the garbage collector.
+        found, over, notify = weakref.ref(self._events), self._over, self._notify
 
         def ended(future: Future[Any]) -> None:
             over.add(what)
-            queue.put((what, future))
+            queue = found()
+            if queue is not None:
+                queue.put((what, future))
             notify()
 
         future.add_done_callback(ended)
