@@ -1257,6 +1257,26 @@ def test_what_is_kept_is_forgotten_with_what_stands_for_it(shared):
     assert shared.submit(0, size_of_what_is_kept, None).result(ANSWER) == 0
 
 
+def test_much_that_is_kept_is_released_though_its_worker_has_no_further_call():
+    """It stayed in memory until the worker's next call, which may never come."""
+
+    def held():
+        return [Path(f"/proc/{worker}/maps").read_text().count("(deleted)") for worker in pids]
+
+    with Local(2) as engine:
+        pids = [engine.submit(worker, pid, None).result(ANSWER) for worker in range(2)]
+        before, much = held(), np.ones(1 << 18)
+        cm.map(cm.itemwise(lambda x: x * much[0]), np.ones(8), engine=engine, chunk=1)
+        assert eventually(lambda: held() == before)
+        kept, busy = engine.keep(0, much), engine.submit(1, nap, 0.3)
+        other = engine.keep(1, much)
+        assert engine.submit(0, np.sum, kept).result(ANSWER) == 1 << 18
+        assert held() > before
+        del kept, other
+        assert eventually(lambda: held() == before)
+        assert busy.result(ANSWER) == 0.3
+
+
 class OpensWith:
     def __init__(self, error):
         self.error = error

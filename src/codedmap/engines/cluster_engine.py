@@ -19,11 +19,10 @@ from ..contracts.arguments import check_whole, check_worker
 from ..contracts.engine import Kept, Member, Watched
 from ..errors import Abandoned, CodedmapError, EngineError, NotStarted, WorkerCrashed
 from .failure_domains import spread
-from .queue_engine import Answer, Call, CallQueue, QueueEngine, complete
+from .queue_engine import MUCH, Answer, Call, CallQueue, QueueEngine, complete
 from .transport.serve import Request, versions
 
 _LOOK = 0.2  # seconds between checks whether a call has begun, if there is no grace
-_MUCH = 1 << 20  # kept values of more bytes are released at once, and not with the next call
 _SAME = "install the same versions of Python and codedmap for the caller and for all workers"
 
 
@@ -74,7 +73,7 @@ class RemoteQueue(CallQueue):
     def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
         content = self._pack(value, None, keep)
         call = Call(Request(content, None, keep), Answer(self), uses)
-        if keep is not None and content.nbytes >= _MUCH:
+        if keep is not None and content.nbytes >= MUCH:
             release = self._cluster._release_kept, self, keep
             weakref.finalize(uses[0], self._cluster._soon, *release).atexit = False
         with self._lock:

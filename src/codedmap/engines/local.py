@@ -30,7 +30,7 @@ from .limits import Limits, checked_limits
 from .local_worker import Worker, end_started_by
 from .loop import Loop
 from .process_limits import allow_open_files, check_process_limits, limit_memory
-from .queue_engine import Answer, Call, CallQueue, QueueEngine, complete
+from .queue_engine import MUCH, Answer, Call, CallQueue, QueueEngine, complete
 from .transport.descendants import discard_all, discard_of, end_descendants, segments_of
 from .transport.parcel import Parcel, discard
 from .transport.serve import Request, serve
@@ -331,6 +331,8 @@ class _LocalQueue(CallQueue):
         try:
             content = self._pack(value, f"{name}-payload", keep)
             call = Call(Request(content, f"{name}-answer", keep), future, uses, engine=engine)
+            if keep is not None and content.nbytes >= MUCH:
+                weakref.finalize(uses[0], self._loop.do, self._release, keep).atexit = False
             with self._lock:
                 self.refuse_if_closed()
                 self._waiting.append(call)
@@ -358,6 +360,15 @@ class _LocalQueue(CallQueue):
             except Exception as error:  # such as MemoryError
                 self._running = None
                 self._loop.do(call.fail, error)
+
+    def _release(self, key: Hashable) -> None:
+        """Have a worker that has no other call release a kept value, which may take most of the memory, by an empty one."""
+        with self._lock:
+            self._forget.append(key)
+            if self.worker is not None and not self._waiting and not self._closed:
+                empty = Request(self._pack((bool, None), None, None), None)
+                self._waiting.append(Call(empty, Answer(self)))
+        self._advance()
 
     def _begin_again(self) -> None:
         """Send the call to a new worker: the old one has ended without receiving it."""

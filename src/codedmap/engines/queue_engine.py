@@ -30,6 +30,8 @@ from .transport.serve import KeptKey, Request
 
 _STANDARD = str(Path(os.__file__).parent)  # the standard library, whose modules are not edited
 _DEATHS = 3  # deaths in setup, or two for each worker if that is more, after which it has failed
+MUCH = 1 << 20
+"""Kept values of at least so many bytes are released at once, and not with the next call."""
 
 
 class _Condition(threading.Condition):
