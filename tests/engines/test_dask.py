@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
@@ -459,6 +461,15 @@ def test_what_a_function_holds_is_released_on_the_workers_when_its_job_has_ended
         result = cm.map(fails, np.arange(8.0), engine=engine, on_error="record")
         assert eventually(lambda: not any(client.run(count_kept).values()))
         assert len(result.failures) == 8
+
+
+def test_a_client_does_not_hold_engines_that_were_closed(client):
+    """Unsubscribed, it still referred to what handled their events: a service kept one engine for each of its jobs."""
+    with cm.engines.Dask(client) as engine:
+        assert cm.map(np.negative, np.arange(8.0), engine=engine).exact.all()
+    held = weakref.ref(engine)
+    del engine
+    assert eventually(lambda: gc.collect() >= 0 and held() is None)
 
 
 def count_paused(dask_scheduler):

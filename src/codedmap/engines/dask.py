@@ -322,6 +322,7 @@ class Dask(ClusterEngine):
             await asyncio.wait_for(asyncio.gather(*stopping, *ending), _SOON)
         with contextlib.suppress(Exception):
             self._client.unsubscribe_topic(self._topic)
+            self._client._event_handlers.pop(self._topic)  # it refers to this engine
             leaving = self._client.unregister_scheduler_plugin(self._topic)
             await asyncio.wait_for(leaving, _SOON)
         # If the scheduler forgot tasks that still run, their workers would count as free.
