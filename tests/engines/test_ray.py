@@ -44,6 +44,16 @@ def test_by_default_there_is_an_actor_for_each_cpu():
         assert len({engine.submit(worker, pid, None).result(ANSWER) for worker in range(2)}) == 2
 
 
+def test_engines_one_after_another_have_one_class_of_actors():
+    """Ray keeps every class of actors that it is given."""
+    from codedmap.engines.ray import Actor
+
+    for _ in range(2):
+        with cm.engines.Ray(1) as engine:
+            assert engine.submit(0, same, 3).result(ANSWER) == 3
+    assert len(Actor.__subclasses__()) == 1
+
+
 @pytest.mark.parametrize("workers", [None, 3, 7])
 def test_actors_that_reserve_nothing_are_placed_by_the_cpus_of_nodes(workers, monkeypatch):
     import ray
@@ -239,9 +249,10 @@ def test_workers_that_cannot_run_codedmap_are_an_error(tmp_path, monkeypatch):
         "class Worker:\n    def hello(self):\n        pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    import ray
     import unknown_there
 
-    monkeypatch.setattr("codedmap.engines.ray.Actor", unknown_there.Worker)
+    monkeypatch.setattr("codedmap.engines.ray._REMOTE", ray.remote(unknown_there.Worker))
     with pytest.raises(cm.EngineError, match=r"a Ray worker has not started .*unknown_there"):
         cm.engines.Ray(1)
 

@@ -122,7 +122,6 @@ class Ray(ClusterEngine):
         self.memory_limit = limits.bytes
         self._needs = {what: need for what, need in needs.items() if need}
         self._domains = failure_domains
-        self._actor: Any = ray.remote(Actor)  # once, because Ray keeps every such class
         self._started = 0  # actors
         self._handles: dict[str, Any] = {}  # of actors, by name
         self._nodes: dict[str, str] = {}  # on which actors are, by name
@@ -225,7 +224,7 @@ class Ray(ClusterEngine):
         # Not soft: Ray would then place some elsewhere though there is room, and neighbours together.
         on: Any = NodeAffinitySchedulingStrategy(node, soft=False)
         self._handles[name] = None  # so that `_kill` finds it if Ctrl-C interrupts the next line
-        self._handles[name] = handle = self._actor.options(
+        self._handles[name] = handle = _REMOTE.options(
             name=name,
             num_cpus=needs.pop("CPU", 0),
             num_gpus=needs.pop("GPU", 0),
@@ -378,6 +377,9 @@ class Actor:
     def release(self, key: Hashable) -> None:
         """Drop the value that is kept by a key."""
         release(key)
+
+
+_REMOTE: Any = ray.remote(Actor)  # once, because Ray keeps every such class
 
 
 def _by_cpus(nodes: Mapping[str, Any]) -> list[str]:
