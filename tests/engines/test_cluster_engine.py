@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -404,6 +406,21 @@ def test_closing_that_was_interrupted_is_done_when_it_is_called_again(monkeypatc
         pass
     assert engine.released == []
     assert not engine._thread.is_alive()
+
+
+def test_an_engine_that_nothing_refers_to_is_closed_when_its_calls_have_ended():
+    """Its actors, or what it had done to the cluster, stayed until the program ended."""
+    engine = Toys("a", "b")
+    thread, held, hold = engine._thread, weakref.ref(engine), engine.hold("a")
+    call = engine.submit(0, str, "")
+    del engine
+    gc.collect()
+    hold.set_result(None)
+    assert call.result(ANSWER) == "a"
+    del call, hold  # which refers to what waits for it
+    with pytest.warns(ResourceWarning, match="an engine of 2 toy workers was dropped, and never"):
+        assert eventually(lambda: gc.collect() >= 0 and held() is None)
+    assert eventually(lambda: not thread.is_alive())
 
 
 def test_who_watches_is_called_until_it_watches_no_more():

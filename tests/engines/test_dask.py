@@ -438,6 +438,7 @@ def test_a_job_whose_workers_have_left_ends_with_its_scheduler(tmp_path):
             assert eventually(lambda: not client.scheduler_info()["workers"])
         with client, pytest.raises(cm.EngineError, match="connection to the Dask scheduler"):
             job.result(ANSWER)
+        engine.close()
 
 
 def pause(at, dask_worker):

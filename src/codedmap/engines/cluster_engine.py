@@ -8,6 +8,7 @@ import contextlib
 import secrets
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
 from concurrent.futures import Future
@@ -142,7 +143,8 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         self.last_loss: BaseException | None = None
         """Why the last worker that has gone is not used any more."""
         self._doing: set[asyncio.Future[None]] = set()  # coroutines in the event loop
-        atexit.register(self.close)
+        self._at_exit = weakly(self.close)
+        atexit.register(self._at_exit)
 
     def members(self) -> Mapping[int, Member]:
         """The living workers by their numbers, which are never used again; `EngineError` if the cluster was lost."""
@@ -174,7 +176,19 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         finally:
             self._disconnect()
             self._released = True
-            atexit.unregister(self.close)
+            atexit.unregister(self._at_exit)
+
+    def __del__(self) -> None:
+        if getattr(self, "_released", True) or not self._ours():
+            return
+        warnings.warn(
+            f"an engine of {self.workers} {self.kind} workers was dropped, and never closed: use it in a with block",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
+        # Not here: this may be the event loop, for which `close` waits.
+        threading.Thread(target=self.close, daemon=True).start()
 
     def _drop(self, futures: Iterable[Future[Any]], grace: float | None) -> None:
         self._soon(super()._drop, list(futures), grace)
@@ -318,6 +332,18 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         """Call this in the event loop; does nothing if that has ended."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def weakly(method: Callable[..., object]) -> Callable[..., None]:
+    """A method of an engine, which it does not keep from being dropped."""
+    held: Any = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> None:
+        found = held()
+        if found is not None:
+            found(*arguments)
+
+    return call
 
 
 def check_versions(where: str, found: Any) -> None:

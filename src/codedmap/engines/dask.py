@@ -24,7 +24,7 @@ from distributed.scheduler import KilledWorker
 from ..contracts.engine import Member
 from ..contracts.memory import size
 from ..errors import EngineError, InvalidArgument, NotStarted, WorkerCrashed, WorkerLost, many
-from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
+from .cluster_engine import ClusterEngine, RemoteQueue, check_versions, weakly
 from .failure_domains import Domains, check_domains, domain_of
 from .limits import Limits, checked_limits
 from .queue_engine import Call
@@ -49,7 +49,8 @@ class Dask(ClusterEngine):
     * Calls run in Dask tasks. One named ``codedmap-call3-worker7-...`` runs the third call of worker 7 and those that
       follow, until there are no more or other tasks wait for the worker.
     * Functions travel by cloudpickle; what they import must be installed on the workers.
-    * Neither the client nor the cluster is closed with the engine.
+    * Neither the client nor the cluster is closed with the engine. An engine that nothing refers to any more, and that has
+      no call without an answer, is closed, with a ResourceWarning.
     * If ``client.cluster`` is a ``LocalCluster``, the default of ``distributed.deploy.lost-worker-timeout`` is 1 h from then
       on: with Dask's 15 s the cluster loses workers for ever that crash again and again.
     * A worker computes one call at a time, also if it has several threads; a warning says so.
@@ -162,7 +163,8 @@ class Dask(ClusterEngine):
     def _find(self) -> dict[str, Member]:
         """Watch for workers that join and leave, and find those that are there."""
         client = self._client
-        client.subscribe_topic(self._topic, lambda event: self._on_event(*event[1]))
+        heard = weakly(self._on_event)  # the client keeps it, also when it unsubscribes
+        client.subscribe_topic(self._topic, lambda event: heard(*event[1]))
         client.sync(self._known, 0)  # raises if the scheduler does not answer
         try:
             found_versions = client.run_on_scheduler(versions)
@@ -224,7 +226,7 @@ class Dask(ClusterEngine):
         except EngineError as error:
             self._lose(str(error))
         else:
-            self._loop.call_later(_LOOK, self._look)
+            self._loop.call_later(_LOOK, weakly(self._look))
 
     async def _known(self, count: int) -> dict[str, Any]:
         """So many of the scheduler's workers, -1: all. The client's own list may be out of date."""
@@ -322,7 +324,6 @@ class Dask(ClusterEngine):
             await asyncio.wait_for(asyncio.gather(*stopping, *ending), _SOON)
         with contextlib.suppress(Exception):
             self._client.unsubscribe_topic(self._topic)
-            self._client._event_handlers.pop(self._topic)  # it refers to this engine
             leaving = self._client.unregister_scheduler_plugin(self._topic)
             await asyncio.wait_for(leaving, _SOON)
         # If the scheduler forgot tasks that still run, their workers would count as free.

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.engine import Member
 from ..errors import EngineError, InvalidArgument, WorkerCrashed
-from .cluster_engine import ClusterEngine, RemoteQueue, check_versions
+from .cluster_engine import ClusterEngine, RemoteQueue, check_versions, weakly
 from .failure_domains import Domains, check_domains, domain_of, spread
 from .limits import Limits, checked_limits
 from .queue_engine import Call
@@ -50,7 +50,8 @@ class Ray(ClusterEngine):
       code, and another is started. Until then the call holds its worker.
     * Calls are named by their worker, ``codedmap-worker7-...``.
     * Functions travel by cloudpickle; what they import must be installed on the nodes.
-    * Closing the engine kills its actors, also busy ones. Ray keeps running.
+    * Closing the engine kills its actors, also busy ones. Ray keeps running. An engine that nothing refers to any more, and
+      that has no call without an answer, is closed, with a ResourceWarning.
 
     It has four limitations, which are those of Ray:
 
@@ -304,7 +305,7 @@ class Ray(ClusterEngine):
         if not self._is_open():
             self._lose(_SHUT)
             return
-        self._loop.call_later(_LOOK, self._look)
+        self._loop.call_later(_LOOK, weakly(self._look))
         alive = self._living_nodes()
         for name, node in tuple(self._nodes.items()):
             if node not in alive:
