@@ -1070,6 +1070,19 @@ def test_an_abandoned_call_ends_no_worker_that_opens_what_others_use(tmp_path):
         assert call.result(ANSWER) == before
 
 
+def test_a_worker_that_opens_what_an_abandoned_call_needs_goes_on(tmp_path):
+    """In a row of jobs with short deadlines no worker came to the end of what a function imports."""
+    with Local(1, grace=0.1) as engine:
+        before = engine.submit(0, pid, None).result(ANSWER)
+        call = engine.submit(0, pid, engine.keep(0, Opens(tmp_path)))
+        assert eventually(lambda: any(tmp_path.iterdir()))
+        engine.abandon([call])
+        assert isinstance(call.exception(ANSWER), cm.errors.Abandoned)
+        time.sleep(0.5)
+        (tmp_path / "go on").touch()
+        assert engine.submit(0, pid, None).result(ANSWER) == before
+
+
 def test_with_endless_grace_an_abandoned_call_is_never_ended():
     with Local(1, grace=float("inf")) as engine:
         slow = engine.submit(0, nap, 0.3)

@@ -35,6 +35,7 @@ from .transport.descendants import discard_all, discard_of, end_descendants, seg
 from .transport.parcel import Parcel, discard
 from .transport.serve import Request, serve
 
+_OPENING = 60.0  # seconds, at least, that a worker has to open a function for abandoned calls
 _IMPORTS = "<frozen importlib._bootstrap"  # where Python's own import statement runs
 
 
@@ -76,7 +77,8 @@ class Local(QueueEngine["_LocalQueue"]):
         Number of processes. By default the number of cores that this process may use, by its affinity and the CPU
         quotas of its control groups.
     grace : float
-        Seconds for which an abandoned call may still run before its process is ended.
+        Seconds for which an abandoned call may still run before its process is ended. A worker that still imports what
+        the function needs has 60 s at least.
     limits : Limits, optional
         What each call needs; only memory, which Linux limits.
 
@@ -175,7 +177,10 @@ class Local(QueueEngine["_LocalQueue"]):
                 )
 
     def _end_later(self, grace: float, queue: _LocalQueue, future: Future[Any]) -> None:
-        processes = self.processes
+        processes, call = self.processes, queue.running(future)
+        if call is not None and call.request.keep is not None:
+            # What a function imports serves the next job too, which would have to begin anew.
+            grace = max(grace, _OPENING)
         processes.loop.later(future, grace, partial(processes.end_soon, queue, future))
 
 
