@@ -315,7 +315,7 @@ class RowsJob(MapJob):
                 f"before the workers were gone. Start more{lost}"
                 if gone
                 else f"in {self.seconds:.2g} s, which includes the start of workers, and waiting for what else runs there. "
-                f"Allow more time, or give an engine that has started, and is free{lost}"
+                f"Allow more time, or give an engine that has started, is free, and has imported what fn needs (engine.setup){lost}"
             )
         if not all(np.isfinite(inputs.points(at)).all() for at in (answered, missing) if len(at)):
             return "inputs are NaN or infinite. Give numbers, or leave these rows out"
