@@ -181,14 +181,14 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
     def __del__(self) -> None:
         if getattr(self, "_released", True) or not self._ours():
             return
+        # Not here: this may be the event loop, for which `close` waits.
+        threading.Thread(target=self.close, daemon=True).start()
         warnings.warn(
             f"an engine of {self.workers} {self.kind} workers was dropped, and never closed: use it in a with block",
             ResourceWarning,
             source=self,
             stacklevel=2,
         )
-        # Not here: this may be the event loop, for which `close` waits.
-        threading.Thread(target=self.close, daemon=True).start()
 
     def _drop(self, futures: Iterable[Future[Any]], grace: float | None) -> None:
         self._soon(super()._drop, list(futures), grace)
