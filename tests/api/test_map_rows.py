@@ -901,6 +901,18 @@ def test_what_a_batch_printed_before_it_raised_reaches_the_caller_once(local, ca
     assert capsys.readouterr().out.count("] hello") == 1
 
 
+def test_attributes_of_an_exception_are_those_that_fn_gave_it(local):
+    def fails(batch):
+        error = ValueError("failed")
+        error._output = 5
+        raise error
+
+    for engine in (local, Scripted(1)):
+        with pytest.raises(RowFailed) as caught:
+            cm.map(fails, X[:1], engine=engine)
+        assert vars(caught.value.__cause__)["_output"] == 5
+
+
 @pytest.mark.parametrize(
     "use",
     [

@@ -25,7 +25,7 @@ from ..results.progress_bar import show_line
 from . import events
 from .events import Call, Decision, Event, Loss
 from .scheduler import Scheduler
-from .task import raised_by_fn
+from .task import OUTPUT, raised_by_fn
 
 T = TypeVar("T")
 
@@ -380,7 +380,7 @@ class LiveJob:
     # Calls --------------------------------------------------------------------------------------------
 
     def _await(self, what: Call | events.More, future: Future[Any]) -> None:
-        # A future keeps its callbacks: answers that nobody takes must not wait for the garbage collector.
+        # A future keeps its callbacks: answers that are not taken must not wait for the garbage collector.
         found, over, notify = weakref.ref(self._events), self._over, self._notify
 
         def ended(future: Future[Any]) -> None:
@@ -418,7 +418,7 @@ class LiveJob:
                     now, call.number, reply.seconds, answer, self.busy, began, nbytes, reply.done
                 )
             error = answer
-        _show_output(call, vars(error).pop("_output", ""))
+        _show_output(call, vars(error).pop(OUTPUT, ""))
         loss = self.lost(call, error, _loss(call, error))
         self.crashed += loss is Loss.CRASHED
         self._note(call, max(0.0, now - call.started), loss.name.lower().replace("_", " "))

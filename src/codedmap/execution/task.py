@@ -32,6 +32,8 @@ _SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.in
 _running = threading.local()  # its ``depth`` is above 0 in a thread that runs a call
 _STREAMS = "stdout", "stderr"
 _ENDS = KeyboardInterrupt, Terminated  # end the call; all else that ``fn`` raises costs its row
+OUTPUT = "_codedmap_output"
+"""The attribute of an exception that holds what its call has printed, on the way to the caller."""
 Computed = tuple[Any, dict[int, Failure], int | None]  # as in `Reply`: values, raised and done
 
 
@@ -193,7 +195,7 @@ def _reply(compute: Callable[[], Computed], *, capture: bool) -> Reply:
             values, raised, done = compute()
     except BaseException as error:
         if output is not None:
-            vars(error)["_output"] = output.text()
+            vars(error)[OUTPUT] = output.text()
         raise
     finally:
         _running.depth -= 1
