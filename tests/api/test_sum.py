@@ -35,6 +35,10 @@ def gradient(rows, weights):
     return rows.T @ (rows @ weights)
 
 
+async def asleep(rows):
+    return rows
+
+
 TRUE = gradient(X, W)
 
 
@@ -542,7 +546,9 @@ def test_a_half_precision_sum_is_told_in_single_precision():
     ("call", "why"),
     [
         (lambda e: cm.sum(gradient, X, args=(W,)), "need code= and engine="),
-        (lambda e: cm.sum(3, X, code=CODES[0], engine=e), "fn=3 must be a function"),
+        (lambda e: cm.sum(3, X, code=CODES[0], engine=e), "fn=3 cannot be called"),
+        (lambda e: cm.sum(asleep, X, code=CODES[0], engine=e), "fn is async"),
+        (lambda e: cm.sum(cm.engines.Resident(gradient, e), X, code=CODES[0], engine=e), "give fn itself"),
         (lambda e: cm.sum(gradient, X, args=W, code=CODES[0], engine=e), "must be a tuple"),
         (lambda e: cm.sum(gradient, X[:7], code=CODES[0], engine=e), "7 rows are too few for the 12"),
         (lambda e: cm.sum(gradient, (X, W), code=CODES[0], engine=e), "2 parts are too few"),

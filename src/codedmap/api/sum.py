@@ -26,6 +26,7 @@ from ..results.sum_result import SumResult
 from ..results.summary import undecoded
 from ..sums.decoder import SumDecoder
 from ..sums.shard import CombinedFunction, Shard
+from .map import check_fn
 
 _NARROW = 100.0  # the largest amplification with which single precision still leaves five digits
 
@@ -89,11 +90,12 @@ def sum(
         If the sum exceeds the range of its dtype; for integers and a code that multiplies, the range in
         which float64 holds all of them, also on a worker.
     """
-    if not callable(fn) or isinstance(fn, Resident):
+    if isinstance(fn, Resident):
         raise InvalidArgument(
-            f"fn={fn!r} must be a function: it is sent with every call, so put what is large and stays "
-            "the same into the parts"
+            "fn is resident, and sum sends it with every call: give fn itself, and put what is large and stays the same "
+            "into the parts"
         )
+    check_fn(fn)
     if not isinstance(args, (tuple, list)):
         raise InvalidArgument(
             f"args must be a tuple, as args=(weights,), not a {type(args).__name__}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,14 +57,14 @@ class FillResult(Shown):
             lines.append(f"  not lost at random: {self.losses}")
         return "\n".join(lines)
 
-    def plot(self, output: int | str = 0, axes: Sequence[Any] | None = None) -> Any:
+    def plot(self, output: int | str = 0, axes: Any = None) -> Any:
         """Draw an output against the inputs, as `MapResult.plot` does.
 
         Parameters
         ----------
         output : int or str
             Its number or name.
-        axes : sequence of matplotlib.axes.Axes, optional
+        axes : matplotlib.axes.Axes, or a sequence or array of them, optional
             One for each input that is drawn.
         """
         column = chosen(self.outputs, output)

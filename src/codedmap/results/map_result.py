@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,7 @@ class MapResult(RowResult):
         """
         return draw_timeline(self.calls, axes)
 
-    def plot(self, inputs: Any, output: int | str = 0, axes: Sequence[Any] | None = None) -> Any:
+    def plot(self, inputs: Any, output: int | str = 0, axes: Any = None) -> Any:
         """Draw an output against the inputs: what is exact, what is estimated, with standard errors, and where rows failed.
 
         Parameters
@@ -97,7 +97,7 @@ class MapResult(RowResult):
         output : int or str
             Its number, or its name: that of a key or field, followed by the index of an entry, such as "flow_2"; of an
             array "y", "y_0" and so on.
-        axes : sequence of matplotlib.axes.Axes, optional
+        axes : matplotlib.axes.Axes, or a sequence or array of them, optional
             One for each input that is drawn. By default those of a new figure, for the inputs with which the output
             varies most, at most six.
 

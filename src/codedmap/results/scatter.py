@@ -31,7 +31,7 @@ def draw_rows(
     output: int | str,
     *,
     status: np.ndarray,
-    axes: Sequence[Any] | None,
+    axes: Any,
 ) -> Any:
     """A figure with a panel for each of the inputs (m,) with which an output varies most; a panel shows the rows."""
     name = list(outputs)[chosen(outputs, output)]
@@ -49,6 +49,7 @@ def draw_rows(
     status = np.where((status <= Status.ESTIMATED) & ~np.isfinite(values), Status.MISSING, status)
     exact, estimated, failed, missing = (status == one for one in Status)
     order = _strongest([at for at, _ in positions.values()], values, exact)
+    axes = None if axes is None else np.ravel(np.asarray(axes, dtype=object)).tolist()
     shown = order[: _PANELS if axes is None else len(axes)]
     if axes is None:
         columns = min(_BESIDE, len(shown))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,14 +65,14 @@ class SweepResult(RowResult):
         """Draw the calls, as `MapResult.timeline` does."""
         return self.run.timeline(axes)
 
-    def plot(self, output: int | str = 0, axes: Sequence[Any] | None = None) -> Any:
+    def plot(self, output: int | str = 0, axes: Any = None) -> Any:
         """Draw an output against the inputs of the design, as `MapResult.plot` does.
 
         Parameters
         ----------
         output : int or str
             Its number, or its name in a frame, such as "flow", or "flow_2" for an entry of an array.
-        axes : sequence of matplotlib.axes.Axes, optional
+        axes : matplotlib.axes.Axes, or a sequence or array of them, optional
             One for each input that is drawn.
         """
         outputs, errors = entries_of(self.values), entries_of(self.stderr)
