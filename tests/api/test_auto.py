@@ -208,7 +208,7 @@ def test_a_plan_that_wants_most_rows_is_followed_as_well(share, slow, plans, mon
     assert [made.pilot.answered for made in plans][:4] == [20, 40, 80, 160]
 
 
-@pytest.mark.parametrize("slower", [20, 200])
+@pytest.mark.parametrize("slower", first(1, [20, 200]))
 def test_estimates_have_the_time_of_a_job_without_a_deadline(slow, slower, monkeypatch):
     fn, engine, _ = slow
     monkeypatch.setattr(ways, "_MOST", 2)

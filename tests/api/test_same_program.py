@@ -66,6 +66,7 @@ def test_the_expected_values_are_right(expected):
     assert np.allclose(SQUARE @ expected["solver"], np.ones(8), rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", first(1, ["Dask", "Ray"]))
 def test_a_cluster_gives_the_same_values(name, expected, request):
     if name == "Dask":

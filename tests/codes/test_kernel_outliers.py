@@ -430,9 +430,9 @@ def test_with_confirm_correct_raw_answers_lie_within_their_stated_errors(name):
     assert np.median(ratios) < 0.3
 
 
-@pytest.mark.parametrize("workers", [23, 25])
+@pytest.mark.parametrize("workers", first(1, [23, 25]))
 @pytest.mark.parametrize("wrong", [lambda a: -a, np.zeros_like, lambda a: a + 10.0 * NOISE])
-@pytest.mark.parametrize("kind", first(2, ["network", "waves", "pendulum"]))
+@pytest.mark.parametrize("kind", first(1, ["network", "waves", "pendulum"]))
 def test_a_byzantine_worker_among_few_that_compute_mixtures_is_found(workers, wrong, kind):
     """Of 23 workers three compute mixtures, which were not judged: estimates were off five times as much."""
     columns, make = FUNCTIONS[kind]

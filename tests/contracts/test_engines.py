@@ -298,6 +298,19 @@ ROWS = [
     ),
 ]
 
+SHARED = (
+    "a_worker_is_replaced_after_each_crash",
+    "what_was_kept_is_lost_in_a_crash_and_can_be_kept_again",
+    "healthy_workers_survive_what_happens_to_others",
+    "a_late_answer_of_an_earlier_wave_is_not_used_in_a_later_one",
+    "numbers_are_never_used_again_and_who_watches_is_called",
+    "who_watches_knows_of_a_death_before_the_calls_fail",
+    "a_call_that_waits_for_a_worker_that_dies_has_not_started",
+    "calls_to_a_worker_that_has_gone_fail_without_having_started",
+    "a_setup_that_ends_its_worker_costs_one_call_each_time",
+    "a_setup_that_no_worker_survives_ends_the_job",
+)
+"""Laws that `Dask` and `Ray` keep by what they share. Each of them starts a worker of Ray, which takes seconds."""
 LAWS: list[str] = []
 
 
@@ -307,12 +320,10 @@ def law(
     """Replay a test over the table, or some rows of it; a row that is excused says why."""
     name = test.__name__.removeprefix("test_")
     LAWS.append(name)
+    skipped = {row.name: [pytest.mark.skip(row.cannot[name])] for row in ROWS if name in row.cannot}
+    slow = {"Ray": [pytest.mark.slow]} if name in SHARED else {}
     rows = [
-        pytest.param(
-            row,
-            id=row.name,
-            marks=[pytest.mark.skip(row.cannot[name])] if name in row.cannot else [],
-        )
+        pytest.param(row, id=row.name, marks=skipped.get(row.name, slow.get(row.name, [])))
         for row in ROWS
         if which(row)
     ]

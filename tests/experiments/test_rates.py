@@ -70,6 +70,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert len(computed) == len(lost)
 
 
+@pytest.mark.slow
 def test_the_seed_decides(tmp_path: Path) -> None:
     one, same, other = (
         run(SMALLER, quick=True, seed=seed, root=tmp_path / name)

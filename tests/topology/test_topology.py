@@ -55,6 +55,7 @@ def test_the_plan_is_the_cheapest_without_a_time_limit_and_near_it_with_one(seed
     assert far.min() < 1e-6
 
 
+@pytest.mark.slow
 def test_units_of_cost_and_time_do_not_matter():
     cluster = small((4, 4), np.random.default_rng(3))
     known = enumerate_selections(cluster, ERROR)
