@@ -132,9 +132,11 @@ def test_help_may_not_be_lost(asked):
 def test_a_plan_that_cannot_be_printed_is_lost():
     asked = "plan output_jobs:square x.npy --workers 4 --stragglers 1 --tasks 3".split()
     assert program(*asked, out="closed").returncode == 0
-    run = program(*asked, out="full")
-    assert run.returncode == 2
-    assert "No space left" in run.stderr
+    for model in ("", 'print("imported")\n'):  # which a worker's start tries to print
+        Path("output_jobs.py").write_text(model + JOBS)
+        run = program(*asked, out="full")
+        assert run.returncode == 2
+        assert "No space left" in run.stderr
 
 
 # Names

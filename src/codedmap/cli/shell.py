@@ -130,11 +130,15 @@ def _output(required: bool) -> Iterator[None]:
 
 
 def _discard(stream: Any) -> None:
-    # Python would write the stream's buffer when the program ends, fail, and change the exit code.
+    """Empty a stream's buffer: Python would write it when the program ends, fail, and change the exit code."""
     with suppress(OSError, ValueError, AttributeError):  # there is no stream, or it is no file
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
+        number = stream.fileno()
+        kept, nowhere = os.dup(number), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        stream.flush()
+        os.dup2(kept, number)
         os.close(nowhere)
+        os.close(kept)
 
 
 class _Interrupted(BaseException):
