@@ -102,6 +102,29 @@ def test_few_answers_tell_which_inputs_matter():
     assert error(found.values, answers[15:]) < 0.1 * answers.std()
 
 
+@pytest.mark.parametrize(
+    ("fn", "bounds"),
+    [
+        (lambda total: np.maximum(0.0, total - 1.0), (0.0, np.inf)),
+        (lambda total: np.floor(np.maximum(0.0, 5.0 * total - 4.0)), (0.0, np.inf)),
+        (lambda total: (total > 1.0) * 1.0, (0.0, 1.0)),
+        (lambda total: 1.0 / (1.0 + np.exp(20.0 * (1.0 - total))), (-1e-4, 1.0 + 1e-4)),
+    ],
+    ids=["part of a plane", "counts", "0 and 1", "a share"],
+)
+def test_estimates_keep_to_bounds_that_many_answers_are_near_to(fn, bounds):
+    points = np.random.default_rng(0).random((300, 2))
+    found = estimates(points[:200], fn(points[:200].sum(axis=1, keepdims=True)), points[200:])
+    assert bounds[0] <= found.values.min() <= found.values.max() <= bounds[1]
+
+
+def test_estimates_are_beyond_such_bounds_where_that_is_certain():
+    points = np.linspace(-0.05, 1.0, 106)[:, None]
+    answers = points**3  # of those from 0 on many are near 0
+    found = estimates(points[5:], answers[5:], points[:5])
+    assert found.values[0, 0] < 0.5 * answers[0, 0] < 0.0
+
+
 @pytest.mark.parametrize("curve", [np.sin, lambda x: np.exp(x / 3.0)])
 def test_standard_errors_hold_where_the_end_of_a_grid_is_lost(curve):
     points = np.linspace(0.0, 6.0, 200)[:, None]

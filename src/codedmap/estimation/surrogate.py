@@ -38,6 +38,10 @@ _LEAST = 0.25  # variance of the mean of two, over their mean variance, at least
 _FEW = 4  # estimates as many as which count as equal when the differences of two are judged
 _LARGEST = 1e150  # ratio whose square is a number
 _ROUNDED = 8.0 * np.finfo(float).eps  # of the largest answer: copies differ so by rounding
+_BOUNDED = 20  # answers from which bounds of an output are looked for
+_NEAR_BOUND = 0.05  # share of the answers that are near a bound
+_FAR_NEARER = 0.05  # distance of these from the last of them, over that of the median
+_SURELY = 3.0  # standard errors by which an estimate is surely beyond a bound
 _NORMAL = 1.96  # 97.5 % quantile of the normal distribution
 _STDERR = 1e-9  # smallest standard error, in deviations of the output, or over a constant output
 
@@ -257,13 +261,15 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
         known.points[known.sample] * found.scales, targets - left, left_variance,
         known.wanted * found.scales, variance, by_place=known.places,
     )  # fmt: skip
+    stderr *= few
+    np.maximum(stderr, _STDERR, out=stderr)
+    if len(answers) >= _BOUNDED:
+        _pull_back(values, stderr, scaled, known.sample)
     left_out = _among(np.sqrt(found.squares(targets)), varied)
     methods = iter(found.names)
     values, stderr = _among(values, varied), _among(stderr, varied)
     values *= spread
     values += middle
-    stderr *= few
-    np.maximum(stderr, _STDERR, out=stderr)
     stderr *= spread
     np.maximum(stderr, np.finfo(float).eps * np.abs(middle), out=stderr)
     # What an input does that never varied is unknown: perhaps as much as all others do.
@@ -278,6 +284,25 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
         _numbers(unit, spread * left_out),
         tuple(next(methods) if one else "constant" for one in varied),
     )
+
+
+def _pull_back(
+    values: np.ndarray, stderr: np.ndarray, answers: np.ndarray, sample: np.ndarray
+) -> None:
+    """Pull estimates (m, q) beyond a bound of the answers (n, q) back to it, unless they are surely beyond.
+
+    Shares, counts and concentrations have bounds that many answers are near to. An output has one if a twentieth of a
+    ``sample`` of its answers is far nearer to the least, or the largest, than the median is. It is as far from that, and
+    nothing is beyond if these are equal.
+    """
+    some = answers[sample]
+    for sign, end in ((1.0, answers.min(axis=0)), (-1.0, answers.max(axis=0))):
+        tail = _NEAR_BOUND if sign > 0.0 else 1.0 - _NEAR_BOUND
+        near, middle = np.abs(np.quantile(some, [tail, 0.5], axis=0) - end)
+        for output in np.flatnonzero(near <= _FAR_NEARER * middle):
+            past = sign * (end[output] - values[:, output]) - near[output]
+            surely = _SURELY * stderr[:, output] if near[output] else np.inf
+            values[(past > 0.0) & (past < surely), output] = end[output] - sign * near[output]
 
 
 def _least(known: Points, outputs: int) -> float:
