@@ -762,6 +762,37 @@ def test_a_deadline_before_the_first_payload_names_the_rows_of_one():
     with Scripted(4, script) as engine, pytest.warns(UserWarning, match=message):
         result = cm.map(np.sin, np.ones(20), code=cm.Replication(2, 4), engine=engine, deadline=0.1)
     assert (result.status == cm.Status.MISSING).all()
+    message = "no payload, of 1 row each, was answered in 0.* s: allow more time$"
+    with Scripted(4, script) as engine, pytest.warns(UserWarning, match=message):
+        cm.map(np.sin, np.ones(2), code=cm.Replication(2, 4), engine=engine, deadline=0.1)
+
+
+def test_mixtures_fail_and_own_inputs_have_two_forms():
+    """The call raised, whatever was allowed, and said to wait longer though nothing ran any more."""
+    fn = cm.itemwise(lambda number: np.ones(1 + int(3 * number)))
+    X, code = np.random.default_rng(0).random(12), cm.SplineCode(2, 4, 1)
+    told = "6 rows are MISSING: .* it cannot be found which is right: let fn return one shape"
+    with Scripted(4) as engine, pytest.warns(UserWarning, match=told):
+        result = cm.map(fn, X, code=code, engine=engine, on_error="record")
+    assert result.outcome is cm.Outcome.NONE_RUNNING
+    assert np.bincount(result.status).tolist() == [0, 0, 6, 6]
+    assert result.rejected == ()
+    with Scripted(4) as engine, pytest.raises(cm.errors.RowFailed, match="answers of shapes"):
+        cm.map(fn, X, code=code, engine=engine)
+
+
+def test_an_error_counts_payloads_and_not_what_was_sent_besides():
+    script = {slot: [crash()] for slot in range(3)}
+    told = "1 of 4 workers answered, 3 failed, worker 0 first"
+    with Scripted(4, script) as engine, pytest.raises(cm.NotEnoughAnswers, match=told):
+        cm.map(
+            squares,
+            np.ones((4, 1)),
+            code=cm.SplineCode(2, 4, 1),
+            engine=engine,
+            stop=None,
+            retries=0,
+        )
 
 
 @pytest.mark.parametrize("size", [None, 2])

@@ -216,7 +216,7 @@ class CodedMap(MapJob):
         if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
             effort = "quick"
         result = self._result(self.decoded.fields(effort, time_left, ended=True))
-        if outcome is Outcome.EXACT:
+        if outcome in (Outcome.EXACT, Outcome.COMPLETE):
             if not _settled(result.status):
                 outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
             elif result.failures:  # before
@@ -225,10 +225,11 @@ class CodedMap(MapJob):
         self.warn_of_undecided(result.status)
         size = min(self._size or self.groups, self.groups)
         nothing = (result.status == Status.MISSING).all()
-        if outcome is Outcome.DEADLINE and nothing and size > 1:
+        if outcome is Outcome.DEADLINE and nothing:
+            smaller = "give as chunk= a number of rows that takes a small part of that, or "
             warn_caller(
-                f"no payload, of {many(size, 'row')} each, was answered in {self.seconds:.2g} s: give as chunk= a number of rows "
-                "that takes a small part of that, or allow more time"
+                f"no payload, of {many(size, 'row')} each, was answered in {self.seconds:.2g} s: "
+                f"{smaller if size > 1 else ''}allow more time"
             )
         return replace(result, outcome=outcome)
 
@@ -366,11 +367,17 @@ class CodedMap(MapJob):
         undecodable = reason is not None and not seen.decodable
         allowed = self._allows_missing(chunk, estimate, undecodable=undecodable)
         if reason is not None and not allowed:
+            every = frozenset(range(self.code.workers))  # tasks' own inputs have further slots
             raise self._first_failed(chunk) or undecoded(
                 NotEnoughAnswers(reason.problem, *reason.steps),
-                seen,
+                replace(
+                    seen,
+                    asked=seen.asked & every,
+                    answered=seen.answered & every,
+                    failed=seen.failed & every,
+                ),
                 outcome,
-                chunk.errors,
+                {slot: error for slot, error in chunk.errors.items() if slot in every},
                 'take what there is with on_error="record"',
                 given=self._given,
             )
@@ -538,6 +545,6 @@ def no_stderr(stop: StoppingRule, code: Code) -> InvalidArgument:
     """The error for a rule that asks for standard errors of a code that has none."""
     return InvalidArgument(
         f"the stopping rule {stop} asks for standard errors, and {type(code).__name__} has none: use a "
-        'code that has, such as Replication(..., fill="mean"), or stop by answers and time, as '
-        "Quorum(20) | Deadline(2) does"
+        'code that has, such as Replication(..., fill="mean"), or stop by answers and time instead, as '
+        f"Quorum({code.workers - code.stragglers}) | Deadline(2) does"
     )

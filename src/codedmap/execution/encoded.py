@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..coding.groups import cut
-from ..contracts.answers import Sheet, all_finite, as_array, matrix
+from ..contracts.answers import Sheet, TwoForms, all_finite, as_array, matrix
 from ..contracts.code import Code, Encoding, Estimate
 from ..contracts.inputs import check_finite
 from ..contracts.memory import check_memory
@@ -287,11 +287,13 @@ class EncodedRows:
         sheet, which, rejected = self._usable_sheet()
         sheet = self._filled(sheet, which)
         own = self._own_answers()
-        if not sheet and own:
+        if sheet or not own:
+            return self._joined(self._undecoded(sheet), sheet, which, rejected)
+        try:
             joint = of_own_answers(own, self.code.tasks, self.groups)
-            self._unmark_placeholders(joint)
-        else:
-            joint = self._undecoded(sheet)
+        except TwoForms:  # it is not known which is right: none is rejected
+            return self._in_rows(self._undecoded(sheet))
+        self._unmark_placeholders(joint)
         return self._joined(joint, sheet, which, rejected)
 
     def _undecoded(self, sheet: Sheet) -> Estimate:
@@ -415,6 +417,10 @@ class EncodedRows:
                     rejected |= {(slot, m) for m, out in ((first, wrong[0]), (n, wrong[1])) if out}
         # Answers that are left out keep their verdict.
         self._rejected = rejected | (self._rejected & self._received.left_out)
+        return self._in_rows(joint)
+
+    def _in_rows(self, joint: Estimate) -> Estimate:
+        """An estimate of tasks as one of the rows."""
         return Estimate(
             self._by_rows(joint.values),
             self._by_rows(joint.exact),
