@@ -39,7 +39,16 @@ def refused(match: str, fn=np.sin, inputs=X, code=None, engine=None, **more):
 
 
 def test_inputs_of_wrong_rank_or_size():
-    refused("a row per input.*single float", inputs=np.float64(3))
+    refused("and not a single value$", inputs=np.float64(3))
+    for code in (None, cm.SplineCode(3, 6, 1)):
+        for inputs, step in (
+            (3.0, "of type float$"),
+            (5, r"of type int: give range\(5\), say$"),
+            ({"a": X}, r"of type dict: give pandas.DataFrame\(inputs\), if these are columns$"),
+            ({1, 2}, r"of type set: give list\(inputs\)$"),
+        ):
+            with Scripted(6) as engine, pytest.raises(cm.InvalidArgument, match=step):
+                cm.map(np.sin, inputs, code=code, engine=engine)
     refused(r"shape \(0, 3\) are empty", inputs=np.ones((0, 3)))
     refused(r"shape \(4, 0\) are empty", inputs=np.ones((4, 0)))
 

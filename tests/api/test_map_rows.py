@@ -1165,6 +1165,17 @@ class Length:
         return len(self.magnitude)
 
 
+def test_masks_in_a_list_are_not_lost(pool):
+    """Rows of equal length were made an array of what the masks hide."""
+    rows = [np.ma.masked_less([1.0, number], 2.0) for number in range(4)]
+    result = cm.map(cm.itemwise(lambda row: float(row.sum() or 0.0)), rows, engine=pool)
+    assert result.values.tolist() == [0.0, 0.0, 2.0, 3.0]
+    with pytest.raises(
+        cm.InvalidArgument, match="2 of 2 numbers of an entry of the inputs are masked"
+    ):
+        cm.map(np.sin, rows, code=cm.Uncoded(2), engine=pool)
+
+
 def test_units_are_never_lost_silently(pool):
     """A metre and 100 centimetres were the answers 1.0 and 100.0."""
     for unit, quantities in (("m", np.ones(3).view(Metres)), ("km", Length(np.ones(3)))):
@@ -1666,7 +1677,9 @@ def test_known_answers_of_which_some_have_names_of_outputs_are_not_used():
 def test_known_inputs_by_name_have_the_order_of_the_columns(pool):
     frame = pd.DataFrame({"a": np.arange(4.0), "b": np.ones(4)})
     known = {"b": np.ones(4), "a": np.arange(4.0)}, np.arange(4.0)
-    with pytest.raises(cm.InvalidArgument, match="same columns in another order"):
+    with pytest.raises(
+        cm.InvalidArgument, match="another order, 'a' where the other has 'b': give"
+    ):
         cm.map(lambda d: d["a"], frame, engine=pool, known=known, stop=cm.Share(0.5))
 
 

@@ -141,7 +141,11 @@ def as_array(answer: Any) -> Any:
 
 
 def is_masked(given: Any) -> bool:
-    """Whether an array has masked entries, of records in any field, for which NumPy's function raises."""
+    """Whether an array, or one in a list, has masked entries, of records in any field, for which NumPy's function raises."""
+    if isinstance(given, list | tuple):
+        kinds = set(map(type, given))
+        some = any(issubclass(kind, list | tuple | np.ma.MaskedArray) for kind in kinds)
+        return some and any(map(is_masked, given))
     if isinstance(given, np.ma.MaskedArray) and given.dtype.names:
         return any(is_masked(given[name]) for name in given.dtype.names)
     return bool(np.ma.is_masked(given))
@@ -175,8 +179,8 @@ def unrounded(array: np.ndarray, given: Any) -> np.ndarray:
 
 
 def array_of_numbers(given: Any) -> np.ndarray | None:
-    """The array of a list of numbers, or of rows of them; None if it is ragged, or holds anything else, such as units."""
-    if has_text(given) or unit_of(given):
+    """The array of a list of numbers, or of rows of them; None if it is ragged, or holds anything else, such as units or masks."""
+    if has_text(given) or unit_of(given) or is_masked(given):
         return None
     try:
         array = np.asarray(given)

@@ -66,8 +66,10 @@ def check_columns(given: Any, known: Any, name: str = "inputs", other: str = "X0
         list(f if isinstance(f, dict) else getattr(f, "columns", ())) for f in (given, known)
     )
     if first != second and sorted(map(str, first)) == sorted(map(str, second)):
+        one, two = next(pair for pair in zip(first, second, strict=True) if pair[0] != pair[1])
         raise InvalidArgument(
-            f"{name} and {other} have the same columns in another order, {first} and {second}: give {other}[{name}.columns]"
+            f"{name} and {other} have the same columns in another order, {one!r} where the other has {two!r}: "
+            f"give {other}[{name}.columns]"
         )
 
 
@@ -114,12 +116,14 @@ def check_order(parts: Sequence[Any], what: str) -> None:
 def check_plain(
     inputs: Any, what: str = "the inputs", error: type[CodedmapError] = InvalidArgument
 ) -> None:
-    """Raise an error if the inputs are an array with masked entries, or have a unit, also in lists."""
+    """Raise an error if the inputs have masked entries, or a unit, also in lists."""
     if is_masked(inputs):
+        while isinstance(inputs, list | tuple):
+            inputs, what = next(filter(is_masked, inputs)), f"an entry of {what}"
         hidden = np.ascontiguousarray(np.ma.getmaskarray(inputs)).view(bool)  # of records by field
         raise error(
             f"{hidden.sum()} of {hidden.size} numbers of {what} are masked, and have no value to compute with: fill "
-            "them (with filled(0.0), say), or leave their rows out"
+            "them (with filled(0.0), say), or leave them out"
         )
     unit = unit_of(inputs)
     if unit:
@@ -141,13 +145,30 @@ def array_of(
         raise error(f"{what} cannot be made an array: {problem}. {step}") from reason
 
 
+def no_rows(given: Any) -> InvalidArgument:
+    """The error for inputs that are no rows."""
+    kind, step = f"of type {type(given).__name__}", ""
+    if getattr(given, "shape", None) == ():
+        kind = "a single value"
+    elif isinstance(given, dict):
+        step = ": give pandas.DataFrame(inputs), if these are columns"
+    elif hasattr(given, "keys"):  # a group of a Zarr or HDF5 file
+        step = ": give one of the arrays in it"
+    elif hasattr(given, "__iter__"):
+        step = ": give list(inputs)"
+    elif isinstance(given, int):
+        step = f": give range({given}), say"
+    return InvalidArgument(
+        "inputs must be an array, a list, a data frame, or a tuple of these with one for each argument of fn, and not "
+        f"{kind}{step}"
+    )
+
+
 def shaped_rows(inputs: Any) -> np.ndarray:
     """Inputs as an array of rows (m, *x), m >= 1, finite or not; raises `InvalidArgument` if they cannot be one."""
     rows = unrounded(array_of(inputs), inputs)
     if rows.ndim == 0:
-        raise InvalidArgument(
-            f"inputs must be an array with a row per input, but this is a single {type(inputs).__name__}"
-        )
+        raise no_rows(inputs)
     if rows.ndim > MOST_AXES:
         raise InvalidArgument(
             f"inputs have {rows.ndim} axes, and {MOST_AXES} are the most that can be cut into groups: put some "

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..contracts.answers import array_of_numbers
-from ..contracts.inputs import check_order, check_plain
+from ..contracts.inputs import check_order, check_plain, no_rows
 from ..errors import InvalidArgument
 from ..results.trees import as_numpy, as_objects
 
@@ -225,9 +225,7 @@ def _part(part: Any) -> Any:
     if isinstance(part, np.ndarray | memoryview) or hasattr(part, "__array__"):
         part = np.asarray(as_numpy(part))
     if getattr(part, "shape", None) == ():
-        raise InvalidArgument(
-            "inputs must be an array with a row per input, but this is a single value"
-        )
+        raise no_rows(part)
     if isinstance(part, np.ndarray):
         return part
     named = hasattr(part, "keys")  # a dict, or a group of a Zarr or HDF5 file
@@ -237,19 +235,7 @@ def _part(part: Any) -> Any:
         and not (named or isinstance(part, str | bytes))
     ):
         return _part([part[i] for i in range(len(part))])
-    hint = ""
-    if isinstance(part, dict):
-        hint = ", such as pandas.DataFrame(inputs) of a dict of columns"
-    elif named:
-        hint = ", such as one of the arrays in it"
-    elif hasattr(part, "__iter__"):
-        hint = ", such as list(inputs)"
-    elif isinstance(part, int):
-        hint = f", such as range({part})"
-    raise InvalidArgument(
-        f"inputs must be an array, a list, a data frame, or a tuple of these with one for each argument of fn, and not "
-        f"of type {type(part).__name__}{hint}"
-    )
+    raise no_rows(part)
 
 
 def _form(part: Any) -> list[Any]:
