@@ -548,7 +548,7 @@ def test_a_timeout_in_the_first_call_of_a_worker_says_that_imports_count():
     naps = cm.itemwise(time.sleep)
     with cm.engines.Local(1) as engine:
         result = cm.map(naps, [60.0, 0.0], engine=engine, on_error="record", call_timeout=1.0)
-    says = "where imports by fn as it runs, and for data frames, count: allow more time, or import in engine.setup"
+    says = "in which imports that fn makes, and those of data frames, count: allow more time, or import in engine.setup"
     assert says in str(result.failures[0])
     naps = cm.itemwise(time.sleep)
     with cm.engines.Local(1) as engine:
@@ -556,6 +556,9 @@ def test_a_timeout_in_the_first_call_of_a_worker_says_that_imports_count():
             naps, [0.0, 60.0], engine=engine, on_error="record", call_timeout=1.0, chunk=1
         )
     assert "see what keeps worker 0" in str(result.failures[1])
+    with ProcessPoolExecutor(1) as executor:  # has no setup
+        result = cm.map(naps, [2.0], engine=executor, on_error="record", call_timeout=0.1)
+    assert "see what keeps worker 0" in str(result.failures[0])
 
 
 def test_an_argument_that_a_model_refuses_is_not_said_to_need_itemwise(pool):
@@ -564,6 +567,12 @@ def test_an_argument_that_a_model_refuses_is_not_said_to_need_itemwise(pool):
 
     with pytest.raises(RowFailed, match=r"cast them\. Correct fn or this input, or go on"):
         cm.map(model, X, engine=pool)
+
+
+def test_nor_is_a_crash():
+    told = r"script says\. Correct fn or this input, or go on"
+    with Scripted(1, {0: [crash()]}) as engine, pytest.raises(RowFailed, match=told):
+        cm.map(np.sin, X[:1], engine=engine, retries=0)
 
 
 def _slowly():

@@ -211,7 +211,10 @@ def test_without_grace_the_scheduler_knows_of_a_straggler_after_the_engine_has_b
 
 def test_only_workers_that_have_what_a_call_needs_are_used(client, tmp_path):
     needs = cm.Limits(memory="1 GB", licences={"matlab": 2})
-    with pytest.raises(cm.EngineError, match="no worker of the Dask cluster has what Limits"):
+    step = (
+        "start some with it, by `dask worker --resources matlab=2 --memory-limit 1000000000`, say"
+    )
+    with pytest.raises(cm.EngineError, match=step):
         cm.engines.Dask(client, limits=needs)
     options = ("--resources", "matlab=2", "--memory-limit", "2GB", "--no-nanny")
     with dask_workers(tmp_path, client.scheduler.address, 1, *options):

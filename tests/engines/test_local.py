@@ -97,7 +97,9 @@ def test_an_idle_worker_that_was_killed_costs_no_answer():
         assert engine.submit(0, same, kept).result(ANSWER) == "value"
         kill_and_wait(victim)
         assert engine.submit(0, pid, None).result(ANSWER) != victim
-        assert isinstance(engine.submit(0, same, kept).exception(ANSWER), cm.errors.KeptLost)
+        lost = engine.submit(0, same, kept).exception(ANSWER)
+        assert isinstance(lost, cm.errors.KeptLost)
+        assert str(lost) == "<Kept on worker 0, lost> died with its worker: keep it again"
 
 
 def test_a_worker_that_is_killed_just_before_its_call_costs_at_most_that():
@@ -1138,7 +1140,7 @@ def test_workers_end_with_the_last_reference_to_their_engine(use, tmp_path):
         gc.collect()
         return children() == before and threads() <= running
 
-    with pytest.warns(ResourceWarning, match="2 worker processes was dropped"):
+    with pytest.warns(ResourceWarning, match="an engine of 2 workers was dropped"):
         assert eventually(ended, SOON)
     del held
 

@@ -516,16 +516,20 @@ def test_so_many_workers_that_they_cannot_have_their_files_are_refused(tmp_path)
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
         try: cm.engines.Local(20)
         except cm.EngineError as error: print(error)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (36, 36))
+        try: cm.engines.Local(1)
+        except cm.EngineError as error: print(error)
         print(threading.active_count())
         """,
     )
-    message, count = run.out.splitlines()
+    message, of_one, count = run.out.splitlines()
     assert message.startswith(
         "20 workers would need 132 open files, 5 each and 32 besides, and this process"
     )
     assert "may open 100, of which " in message
     assert "`ulimit -n " in message
     assert re.search(r"or use at most 1[0-3] workers", message)
+    assert of_one.endswith("before it is started)")
     assert (count, run.err) == ("1", "")
 
 
@@ -595,7 +599,7 @@ def test_a_system_that_publishes_no_limits_allows_any_number(system, files):
 
 def test_nor_more_than_a_user_may_have_or_memory_holds(system, monkeypatch):
     system()
-    monkeypatch.setattr(process_limits, "free_memory", lambda: 100 << 20)
+    monkeypatch.setattr(process_limits, "free_memory", lambda: 100_000_000)
     process_limits.check_process_limits(25)
     with pytest.raises(cm.EngineError, match=r"4 MB of memory each, and 100 MB are free: use at"):
         process_limits.check_process_limits(26)

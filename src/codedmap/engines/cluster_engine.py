@@ -18,7 +18,7 @@ from typing import Any
 
 from ..contracts.arguments import check_whole, check_worker
 from ..contracts.engine import Kept, Member, Watched
-from ..errors import Abandoned, CodedmapError, EngineError, NotStarted, WorkerCrashed
+from ..errors import Abandoned, CodedmapError, EngineError, NotStarted, WorkerCrashed, many
 from .failure_domains import spread
 from .queue_engine import MUCH, Answer, Call, CallQueue, QueueEngine, complete
 from .transport.serve import Request, versions
@@ -184,7 +184,7 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         # Not here: this may be the event loop, for which `close` waits.
         threading.Thread(target=self.close, daemon=True).start()
         warnings.warn(
-            f"an engine of {self.workers} {self.kind} workers was dropped, and never closed: use it in a with block",
+            f"an engine of {many(self.workers, f'{self.kind} worker')} was dropped, and never closed: use it in a with block",
             ResourceWarning,
             source=self,
             stacklevel=2,

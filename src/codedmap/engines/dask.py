@@ -180,9 +180,13 @@ class Dask(ClusterEngine):
             )
         found = {address: info for address, info in found.items() if self._has_needed(info)}
         if not found:
+            needs = [f"{what}={need:g}" for what, need in self._limits.resources.items()]
+            options = [f" --resources {','.join(needs)}"] if needs else []
+            if self._limits.bytes:
+                options.append(f" --memory-limit {self._limits.bytes}")
             raise EngineError(
-                f"no worker of the Dask cluster has what {self._limits} asks for: start some with it, such as "
-                "`dask worker --resources GPU=1 --memory-limit 4GB`"
+                f"no worker of the Dask cluster has what {self._limits} asks for: start some with it, by "
+                f"`dask worker{''.join(options)}`, say"
             )
         known = [info["memory_limit"] for info in found.values() if info["memory_limit"]]
         self._least_memory = min(known, default=None)

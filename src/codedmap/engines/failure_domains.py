@@ -20,7 +20,7 @@ def check_domains(domains: Domains | None, keys: str, entry: str) -> None:
     """Raise `InvalidArgument` if these are neither a mapping nor a function nor None."""
     if not (domains is None or callable(domains) or isinstance(domains, Mapping)):
         raise InvalidArgument(
-            f"failure_domains={domains!r} must be a mapping from {keys}, or a function of {entry}"
+            f"failure_domains={domains!r:.80} must be a mapping from {keys}, or a function of {entry}"
         )
 
 

@@ -79,7 +79,7 @@ def checked_limits(limits: Any) -> Limits:
     if isinstance(limits, Limits):
         return limits
     raise InvalidArgument(
-        f'limits={limits!r} must be codedmap.Limits, such as Limits(memory="4 GB"), or None'
+        f'limits={limits!r:.80} must be codedmap.Limits, such as Limits(memory="4 GB"), or None'
     )
 
 

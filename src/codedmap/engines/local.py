@@ -25,6 +25,7 @@ from ..errors import (
     InvalidArgument,
     MissingMainGuard,
     WorkerCrashed,
+    many,
 )
 from .limits import Limits, checked_limits
 from .local_worker import Worker, end_started_by
@@ -151,7 +152,7 @@ class Local(QueueEngine["_LocalQueue"]):
         if processes is not None and not processes.closing and self._ours():
             processes.loop.do(processes.close)
             warnings.warn(
-                f"an engine of {self.workers} worker processes was dropped, and never closed: use it, or the Pool that "
+                f"an engine of {many(self.workers, 'worker')} was dropped, and never closed: use it, or the Pool that "
                 "made it, in a with block",
                 ResourceWarning,
                 source=self,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from ..contracts.memory import free_memory, group_limits
+from ..contracts.memory import free_memory, group_limits, size
 from ..errors import EngineError, many
 
 resource: ModuleType | None
@@ -23,7 +23,7 @@ _FILES = 5  # open files for a worker: four while it lives, and one for an answe
 _OTHER_FILES = 32  # files that are open for a moment only, such as payloads being written
 _UNKNOWN_FILES = 64  # files that are assumed to be open if their number cannot be read
 _THREADS = 2  # threads of a worker: its own, and one that watches the caller
-_MEMORY = 4 << 20  # bytes of a worker before it has loaded anything
+_MEMORY = 4_000_000  # bytes of a worker before it has loaded anything
 
 
 def allow_open_files(workers: int) -> None:
@@ -49,8 +49,8 @@ def allow_open_files(workers: int) -> None:
         raise EngineError(
             f"{many(workers, 'worker')} would need {_FILES * workers + _OTHER_FILES} open files, {_FILES} each and "
             f"{_OTHER_FILES} besides, and this process may open {allowed}, of which {opened} are in use: allow "
-            f"more (`ulimit -n {least}` before it is started), or use "
-            + (f"at most {many(fewer, 'worker')}" if fewer > 0 else "fewer workers")
+            f"more (`ulimit -n {least}` before it is started)"
+            + (f", or use at most {many(fewer, 'worker')}" if fewer > 0 else "")
         )
 
 
@@ -112,4 +112,4 @@ def _capacities(memory: int = _MEMORY) -> Iterator[tuple[int, str]]:
             yield soft // _THREADS, f"{each}each user may have {soft} (`ulimit -u`)"
     free = free_memory()
     if free is not None:
-        yield free // memory, f"{memory >> 20:,} MB of memory each, and {free >> 20:,} MB are free"
+        yield free // memory, f"{size(memory)} of memory each, and {size(free)} are free"

@@ -171,8 +171,8 @@ class CallQueue:
                     call = self._waiting.popleft()
                 if not (call.future.running() or call.future.set_running_or_notify_cancel()):
                     call.discard()
-                elif any(kept.lost for kept in call.uses):
-                    error = KeptLost(f"{call.uses!r} died with its worker: keep it again")
+                elif lost := [kept for kept in call.uses if kept.lost]:
+                    error = KeptLost(f"{lost[0]!r} died with its worker: keep it again")
                     self._engine._soon(call.fail, error)
                 else:
                     self._running, request = call, call.request

@@ -20,9 +20,9 @@ from ..engines.queue_engine import QueueEngine
 from ..engines.transport.failure import Failure
 from ..errors import (
     CallTimeout,
+    CodedmapError,
     EngineError,
     InvalidAnswer,
-    InvalidArgument,
     NotEnoughAnswers,
     RowFailed,
     WorkerCrashed,
@@ -517,11 +517,11 @@ class RowsJob(MapJob):
                 return error
             return self._errors[call.number]
         if loss is Loss.TIMED_OUT:
-            first = call.number in self._with_fn
+            first = call.number in self._with_fn and hasattr(self.engine, "setup")
             return CallTimeout(
                 f"still running after call_timeout={self.scheduler.job.call_timeout:g} s"
                 + (
-                    f" in the first call of worker {call.worker}, where imports by fn as it runs, and for data frames, count"
+                    f" in the first call of worker {call.worker}, in which imports that fn makes, and those of data frames, count"
                     if first
                     else ""
                 )
@@ -555,7 +555,7 @@ def row_failed(
     """The error that names a row which failed in this call, or the rows ``together``; ``given``: see `given_as`."""
     which = "one of these inputs (with retries=1 it is found which)" if together else "this input"
     step = f"Correct fn or {which}" + batches_made_from(given, [error])
-    if not itemwise and not isinstance(error, InvalidArgument):  # such as of an OnnxModel
+    if not itemwise and not isinstance(error, CodedmapError):  # these say themselves what to do
         step += ", lift a function of one input with codedmap.itemwise(fn)"
     if isinstance(error, ValueError) and "read-only" in short(error):
         step = "fn writes into its input: let it work on a copy (batch = batch.copy())"

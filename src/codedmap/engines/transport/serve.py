@@ -28,6 +28,11 @@ from .parcel import Parcel, Received, pack, receive
 if sys.platform == "linux":
     from multiprocessing import forkserver
 
+_IMPORT = (
+    "install what this imports where the workers run, in the same version, make a new engine if sys.path was changed "
+    "since this one was made, or have it travel by value: define it in the main script, or call "
+    "cloudpickle.register_pickle_by_value(module)"
+)
 _PR_SET_PDEATHSIG = 1  # an option of Linux's prctl: a signal to this process when its parent ends
 REPLY = b"codedmap"
 """How a reply begins, which tells it from what a function writes to a wrong file."""
@@ -248,10 +253,7 @@ def open_function(content: Received, where: str) -> Any:
         raise
     except Exception as error:
         raise EngineError(
-            f"{where}, on {socket.gethostname()}, cannot open fn, or what else is kept there ({type(error).__name__}: {error}): "
-            "install what this imports where the workers run, in the same version, make a new engine if sys.path was "
-            "changed since this one was made, or have it travel by value: define it in the main script, or call "
-            "cloudpickle.register_pickle_by_value(module)"
+            f"{where}, on {socket.gethostname()}, cannot open fn, or what else is kept there ({type(error).__name__}: {error}): {_IMPORT}"
         ) from error
 
 
@@ -260,9 +262,7 @@ def _open(content: Received) -> Any:
         return content.unpack()
     except (ImportError, AttributeError) as error:  # pickled by a name that is not known here
         raise CannotSend(
-            f"a worker cannot open what it was sent ({type(error).__name__}: {error}): install the "
-            "module where the workers run, in the same version, or define the function in the main "
-            "script, from where it travels by value"
+            f"a worker cannot open what it was sent ({type(error).__name__}: {error}): {_IMPORT}"
         ) from error
 
 
