@@ -198,6 +198,7 @@ def test_arguments_that_are_no_code_function_engine_or_possible_rule():
     refused("neither an engine nor an Executor", engine="local")
     refused("neither an engine nor an Executor", engine=cm.engines.Local)
     refused("is not a stopping rule", stop=5)
+    refused(r"has none: .* time instead, as Quorum\(5\) \| Deadline\(2\) does", tolerance=0.1)
     refused("is not a stopping rule", stop=cm.Quorum)
     refused("cannot be mixed.*or use a code that copies", inputs=[[1.0, 2.0], [3.0]])
     refused(r"Quorum\(7\) would not stop even when all 6", stop=cm.Quorum(7))
@@ -235,7 +236,10 @@ def test_arguments_that_are_no_code_function_engine_or_possible_rule():
         (lambda: cm.LagrangeCode(5, 20, 2, 2, tolerance=0), "tolerance=0"),
         (lambda: cm.Quorum("a"), "answers='a'"),
         (lambda: cm.SplineCode(2, 4, 1, decoder_smoothing=None), "decoder_smoothing=None"),
-        (lambda: cm.SplineCode(2, 4, 1, clip=[0, 1]), "low < high"),
+        (lambda: cm.SplineCode(2, 4, 1, clip=[0, 1]), r"clip=\[0, 1\] must be a tuple"),
+        (lambda: cm.Replication(2, 3, confirm=2), "confirm=2 must be 1, the copies that 3 workers"),
+        (lambda: cm.SplineCode(list(range(10**5)), 4, 1), r"^tasks=\[0, 1.{75} must be a whole"),
+        (lambda: cm.Deadline(np.arange(10**5).tolist()), r"^Deadline\(\[0, 1.{75}\) must be"),
         (lambda: cm.Replication(2, 4, confirm=1.5), "confirm=1.5"),
         (lambda: cm.engines.Local(2, grace="a"), "grace='a'"),
         (lambda: cm.engines.Local(0), "workers=0"),
@@ -253,6 +257,20 @@ def test_inputs_beyond_the_clip():
     refused(
         r"reach from 1 to 1, beyond clip=\(0.0, 0.5\)", code=cm.SplineCode(3, 6, 1, clip=(0.0, 0.5))
     )
+
+
+def test_the_parts_of_complex_inputs_keep_their_precision():
+    """The step was a view as float64, of which two numbers of complex64 are one."""
+    inputs, code = (
+        np.full((3, 2, 1), 0.5 + 0.25j, np.complex64),
+        cm.SplineCode(3, 6, 1, clip=(0, 1)),
+    )
+    with pytest.raises(
+        cm.InvalidArgument, match=r"of their own \(inputs.view\(inputs.real.dtype\)"
+    ):
+        code.encode(inputs)
+    payloads = code.encode(inputs.view(inputs.real.dtype)).payloads
+    np.testing.assert_allclose(payloads, np.broadcast_to([0.5, 0.25], (6, 2, 2)), atol=1e-6)
 
 
 def test_payloads_stay_within_the_clip():

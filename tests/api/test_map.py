@@ -574,7 +574,10 @@ def test_a_resident_function_is_sent_once_and_again_after_a_crash():
         cm.map(fn, inputs(6), engine=engine, chunk=1)
         cm.map(fn, inputs(6), engine=engine, chunk=1)
         assert sum(map(len, engine._kept.values())) == 4 + 4, "for codes, and for rows"
-    with Scripted(4) as other, pytest.raises(cm.InvalidArgument, match="another engine"):
+    with (
+        Scripted(4) as other,
+        pytest.raises(cm.InvalidArgument, match=r"another engine.*engine=fn\.engine"),
+    ):
         cm.map(fn, inputs(6), code=code, engine=other)
 
 

@@ -513,6 +513,10 @@ def test_a_code_of_ones_own(lost):
 def test_a_polar_code_needs_a_power_of_two():
     with pytest.raises(cm.InvalidArgument, match=r"workers=12 is not a power of two.*use 8 or 16"):
         cm.codes.PolarCode(6, 12)
+    with pytest.raises(
+        cm.InvalidArgument, match=r"use 8, or an MDSCode"
+    ):  # 4 are fewer than the tasks
+        cm.codes.PolarCode(5, 7)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_one_worker_fewer_is_refused(stragglers):
 
 @pytest.mark.parametrize("tolerance", [0.0, 1.0, "tight"])
 def test_a_tolerance_lies_between_0_and_1(tolerance):
-    with pytest.raises(InvalidArgument, match="must be between 0 and 1"):
+    with pytest.raises(InvalidArgument, match="must be above 0 and below 1"):
         LagrangeCode(2, 4, 0, degree=1, tolerance=tolerance)
 
 

@@ -650,7 +650,7 @@ def test_a_stream_shows_rows_become_exact_by_hedges():
         (lambda: cm.Hedge(after=cm.Quorum), "a stopping rule such as Quorum"),
         (lambda: cm.Hedge(after=cm.Quorum(2) & cm.Tolerance(0.1)), "by a Quorum"),
         (lambda: cm.Hedge(after=1.0, budget=0), "budget=0 must be a whole number of at least 1"),
-        (lambda: cm.Hedge(after=1.0, budget=0.1), "budget=0.1"),
+        (lambda: cm.Hedge(after=1.0, budget=0.1), "^Hedge with after: budget=0.1 must be a whole"),
         (lambda: cm.Hedge(budget=0), "budget=0.*a share of extra calls"),
         (lambda: cm.Hedge(budget=np.inf), "a share of extra calls"),
         (lambda: cm.Hedge(budget="few"), "a share of extra calls"),
@@ -674,6 +674,13 @@ def test_hedge_must_be_a_hedge():
 def test_a_rule_that_holds_only_in_the_end_is_refused(after):
     with Scripted(4) as engine, pytest.raises(cm.InvalidArgument, match="would send nothing"):
         cm.map(affine, inputs(8), code=cm.Uncoded(4), engine=engine, hedge=cm.Hedge(after=after))
+
+
+def test_no_rule_is_suggested_that_one_payload_cannot_meet():
+    hedge = cm.Hedge(after=cm.Quorum(1))
+    told = "of 1 payload is answered. Say when in seconds$"
+    with Scripted(1) as engine, pytest.raises(cm.InvalidArgument, match=told):
+        cm.map(affine, inputs(8), code=cm.Uncoded(1), engine=engine, hedge=hedge)
 
 
 def test_a_hedge_is_a_value():

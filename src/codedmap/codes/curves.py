@@ -28,7 +28,7 @@ class CurveCode(LinearCode):
             pair = isinstance(self.clip, tuple) and len(self.clip) == 2
             if not pair or not all(map(is_real, self.clip)) or not self.clip[0] < self.clip[1]:
                 raise InvalidArgument(
-                    f"clip={self.clip!r} must be a pair (low, high) with low < high"
+                    f"clip={self.clip!r} must be a tuple (low, high) of numbers, with low < high"
                 )
         if self.order is not None and not (isinstance(self.order, str) and self.order == "path"):
             raise InvalidArgument(
@@ -50,7 +50,7 @@ class CurveCode(LinearCode):
         if inputs.dtype.kind == "c":
             raise InvalidArgument(
                 f"clip={self.clip} bounds real numbers, but the inputs are of dtype {inputs.dtype}: leave clip "
-                "out, or give real and imaginary parts as numbers of their own (inputs.view(float))"
+                "out, or give real and imaginary parts as numbers of their own (inputs.view(inputs.real.dtype))"
             )
         low, high = inputs.min(), inputs.max()
         if low < self.clip[0] or high > self.clip[1]:  # a raw payload would differ from its input

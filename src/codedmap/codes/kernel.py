@@ -301,8 +301,8 @@ class _Decoding:
             found = find(single & ~wrong, needed)
         if found is None and not answered.all():
             raise NotEnoughAnswers(
-                f"all {len(self._slots)} answers were left out because their answers are not finite or contradict each other, so "
-                f"nothing can stand in for {int((~answered).sum())} lost ones",
+                f"the answers of {many(len(self._slots), 'worker')} were left out, because they are not finite or contradict each "
+                f"other, so nothing can stand in for {many(int((~answered).sum()), 'lost row')}",
                 WAIT,
             )
         if found is not None:
@@ -310,7 +310,9 @@ class _Decoding:
             spread = root_mean_square(errors)
             if values.dtype.kind not in "fc" and needed.any():
                 if cast_values(values[answered], np.dtype(np.float64)) is None:
-                    raise cannot_fill(values.dtype, ROUNDED, f"{int((~answered).sum())} lost ones")
+                    raise cannot_fill(
+                        values.dtype, ROUNDED, many(int((~answered).sum()), "lost row")
+                    )
                 values = values.astype(np.float64)
             stderr[~exact & ~needed] = left_out
             # Copies that differ by less than the error of the estimate are better than the estimate.

@@ -15,7 +15,7 @@ from ..coding.precision import Precision
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.code import check_budget
 from ..contracts.memory import check_room
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 from .linear import LinearCode
 
 _MOST = 1_000  # answers, at most, among which outliers are looked for, by a matrix of this size
@@ -67,12 +67,12 @@ class LagrangeCode(LinearCode):
         check_budget(self.tasks, self.workers, self.stragglers)
         check_whole("degree", self.degree, 1)
         if not is_real(self.tolerance) or not 0.0 < self.tolerance < 1.0:
-            raise InvalidArgument(f"tolerance={self.tolerance!r} must be between 0 and 1")
+            raise InvalidArgument(f"tolerance={self.tolerance!r} must be above 0 and below 1")
         if self.workers - self.stragglers < self.threshold:
             raise InvalidArgument(
                 f"a polynomial of degree {self.degree} over {self.tasks} tasks needs "
-                f"(K - 1)·degree + 1 = {self.threshold} answers, but {self.workers} workers with "
-                f"{self.stragglers} stragglers promise only {self.workers - self.stragglers}: "
+                f"(K - 1)·degree + 1 = {self.threshold} answers, but {many(self.workers, 'worker')} with "
+                f"{many(self.stragglers, 'straggler')} promise only {self.workers - self.stragglers}: "
                 f"use at least {self.threshold + self.stragglers} workers, or fewer tasks"
             )
 

@@ -21,7 +21,7 @@ from ..contracts.matrix_code import (
 from ..contracts.memory import check_room
 from ..detection.contradictions import exact_outliers
 from ..detection.outliers import coarsened, find_outliers
-from ..errors import WAIT, NotEnoughAnswers
+from ..errors import WAIT, NotEnoughAnswers, many
 
 _DOUBLE = np.dtype(np.float64)
 _MOST = 500  # answers, at most, among which all wrong ones that can be identified are searched: a few seconds
@@ -102,7 +102,7 @@ class MDSCode:
 
     def _shortfall(self, answered: frozenset[int], dtype: np.dtype[Any]) -> str | None:
         if len(answered) < self.tasks:
-            return f"{len(answered)} usable answers, and {self.tasks} are needed"
+            return f"{many(len(answered), 'usable answer')}, and {self.tasks} are needed"
         growth, *_ = self._inverse(sorted(answered))
         if growth * rounding(dtype) <= rounding(dtype) ** 0.5:
             return None

@@ -12,7 +12,7 @@ import scipy
 
 from ..contracts.arguments import check_whole
 from ..contracts.matrix_code import Decoded, check_consistent, check_matrix_budget, stacked
-from ..errors import WAIT, InvalidArgument, NotEnoughAnswers
+from ..errors import WAIT, InvalidArgument, NotEnoughAnswers, many
 
 _DOUBLE = np.dtype(np.float64)
 _EQUAL = 1e-9  # difference below which two shares are equal up to rounding
@@ -67,10 +67,11 @@ class PolarCode:
         check_whole("seed", self.seed, 0)
         check_matrix_budget(self.tasks, self.workers)
         if self.workers & (self.workers - 1):
-            below = 1 << (self.workers.bit_length() - 1)
+            above = 1 << self.workers.bit_length()
+            below = f"{above // 2} or " if above // 2 >= self.tasks else ""
             raise InvalidArgument(
-                f"workers={self.workers} is not a power of two, as a polar code needs: use {below} or "
-                f"{2 * below}, or an MDSCode, which takes any number"
+                f"workers={self.workers} is not a power of two, as a polar code needs: use {below}{above}, "
+                "or an MDSCode, which takes any number"
             )
 
     @property
@@ -110,7 +111,7 @@ class PolarCode:
         """The products of K blocks, (K, *y), by successive cancellation."""
         if not self.decodable(frozenset(answers)):
             raise NotEnoughAnswers(
-                f"the sequential decoder does not get through from {len(answers)} usable answers (it "
+                f"the sequential decoder does not get through from {many(len(answers), 'usable answer')} (it "
                 f"needs at least {self.tasks}, and usually a tenth more)",
                 WAIT,
             )

@@ -61,8 +61,9 @@ class Replication:
             raise InvalidArgument(f'fill={self.fill!r} is unknown: choose None or "mean"')
         copies = self.workers // self.tasks
         if check_whole("confirm", self.confirm, 0) not in range(1, copies + 1):
+            allowed = f"between 1 and {copies}" if copies > 1 else "1"
             raise InvalidArgument(
-                f"confirm={self.confirm!r} must be between 1 and {copies}, the copies that "
+                f"confirm={self.confirm!r} must be {allowed}, the copies that "
                 f"{self.workers} workers hold of each of {self.tasks} tasks"
             )
 

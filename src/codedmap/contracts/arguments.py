@@ -18,7 +18,7 @@ def check_whole(name: str, value: Any, least: int) -> int:
     # To Python durations of NumPy are whole numbers.
     other = isinstance(value, bool | np.timedelta64) or not isinstance(value, Integral)
     if other or value < least:
-        raise InvalidArgument(f"{name}={value!r} must be a whole number of at least {least}")
+        raise InvalidArgument(f"{name}={value!r:.80} must be a whole number of at least {least}")
     if isinstance(value, np.integer) and not isinstance(value, np.int64):
         # Codes keep the given number, and arithmetic with it would overflow.
         raise InvalidArgument(
@@ -41,7 +41,7 @@ def check_number(name: str, value: Any, least: float = 0.0, *, above: bool = Fal
     """The value as a float; raises `InvalidArgument` unless it is finite and at least (or above) this."""
     if not is_real(value) or not least <= value < np.inf or (above and value == least):
         bound = f"{'above' if above else 'of at least'} {least:g}"
-        raise InvalidArgument(f"{name}={value!r} must be a finite number {bound}")
+        raise InvalidArgument(f"{name}={value!r:.80} must be a finite number {bound}")
     return float(value)
 
 

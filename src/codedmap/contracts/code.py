@@ -111,7 +111,7 @@ def check_mixable(inputs: np.ndarray, mixing: str, copying: str) -> None:
     if inputs.dtype.kind not in "fc":
         raise InvalidArgument(
             f"inputs of dtype {inputs.dtype} cannot be mixed, as {mixing}: cast them "
-            "(inputs.astype(np.float32)) if they are quantities, put the code behind the model's "
+            "(np.asarray(inputs, np.float32)) if they are quantities, put the code behind the model's "
             f"embedding layer if they are tokens, or use a code that copies ({copying})"
         )
 
@@ -131,7 +131,7 @@ def no_code(given: Any, instead: str, name: str = "code") -> InvalidArgument:
     kinds = {"map": Code, "sum": SumCode, "CodedMatrix": MatrixCode}
     use = next((use for use, kind in kinds.items() if isinstance(given, kind)), None)
     what = "not a code" if use is None else f"a code for codedmap.{use}"
-    return InvalidArgument(f"{name}={given!r} is {what}: give {instead}")
+    return InvalidArgument(f"{name}={given!r:.80} is {what}: give {instead}")
 
 
 def check_budget(tasks: int, workers: int, stragglers: int) -> None:

@@ -147,12 +147,12 @@ def no_engine(given: Any, workers: int = 8) -> InvalidArgument:
     """The error for an ``engine`` argument that is not an engine, which names one with so many workers."""
     known = engine_for(given)
     if known is not None:
-        return InvalidArgument(f"engine={given!r} is not an engine: give {known}")
+        return InvalidArgument(f"engine={given!r:.80} is not an engine: give {known}")
     if given is None:
         return InvalidArgument(
             f"an engine is needed: give one, such as engine=codedmap.engines.Local(workers={workers})"
         )
     return InvalidArgument(
-        f"engine={given!r} is neither an engine nor an Executor: give one such as codedmap.engines.Local(workers={workers}), or "
+        f"engine={given!r:.80} is neither an engine nor an Executor: give one such as codedmap.engines.Local(workers={workers}), or "
         f"codedmap.engines.FromExecutor(executor, workers={workers})"
     )

@@ -83,7 +83,7 @@ def check_matrix_budget(tasks: int, workers: int) -> None:
     check_whole("workers", workers, 1)
     if tasks > workers:
         raise InvalidArgument(
-            f"{tasks} tasks need at least as many workers, but there are {workers}: cut the matrix into "
+            f"{tasks} tasks need at least as many workers, and not {workers}: cut the matrix into "
             f"at most {many(workers, 'block')}, fewer if some workers may be lost"
         )
     check_counts(workers, tasks)

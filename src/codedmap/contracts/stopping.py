@@ -131,7 +131,7 @@ class Deadline(StoppingRule):
     def __post_init__(self) -> None:
         if not is_real(self.seconds) or not self.seconds > 0:
             raise InvalidArgument(
-                f"Deadline({self.seconds!r}) must be more than 0 seconds, as a number"
+                f"Deadline({self.seconds!r:.80}) must be more than 0 seconds, as a number"
             )
 
     def verdict(self, seen: Progress) -> Outcome | None:
@@ -223,7 +223,7 @@ class Share(StoppingRule):
 
     def __post_init__(self) -> None:
         if not is_real(self.share) or not 0 < self.share <= 1:
-            raise InvalidArgument(f"Share({self.share!r}) must be more than 0 and at most 1")
+            raise InvalidArgument(f"Share({self.share!r:.80}) must be more than 0 and at most 1")
 
     def verdict(self, seen: Progress) -> Outcome | None:
         enough = seen.rows > 0 and seen.done >= self.share * seen.rows

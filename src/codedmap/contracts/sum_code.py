@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 from .arguments import check_whole
 from .memory import check_counts
 
@@ -73,8 +73,8 @@ def check_sum_budget(workers: int, stragglers: int, reduction: int = 1) -> None:
     if stragglers + reduction > workers:
         slices = f" and answers of 1/{reduction} of the sum" if reduction > 1 else ""
         raise InvalidArgument(
-            f"{stragglers} stragglers{slices} need at least {stragglers + reduction} workers, since "
-            f"each part is held by so many, but there are {workers}: use more workers, or fewer "
+            f"for {many(stragglers, 'straggler')}{slices} at least {stragglers + reduction} workers are needed, since "
+            f"each part is held by so many, and not {workers}: use more workers, or fewer "
             "stragglers" + (", or a smaller reduction" if reduction > 1 else "")
         )
     check_counts(workers)

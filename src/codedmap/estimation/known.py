@@ -91,7 +91,7 @@ class Known:
         if numbers != self.inputs.shape[1]:
             raise InvalidArgument(
                 f"inputs of {many(numbers, 'number')} each do not fit the {len(self)} known ones of "
-                f"{self.inputs.shape[1]}: they must be of the same function"
+                f"{self.inputs.shape[1]}: give known inputs that are like the inputs, or leave known out"
             )
 
     def check_answers(self, columns: int) -> None:
@@ -99,7 +99,7 @@ class Known:
         if columns != self.answers.shape[1]:
             raise InvalidAnswer(
                 f"answers of {many(columns, 'number')} each do not fit the {len(self)} known ones of "
-                f"{self.answers.shape[1]}: known answers must be of the function that is mapped"
+                f"{self.answers.shape[1]}: give answers of the function that is mapped, or leave known out"
             )
 
     def answers_for(self, outputs: Sequence[str]) -> np.ndarray | None:
@@ -109,7 +109,8 @@ class Known:
         if sorted(outputs) == sorted(self.names):
             return self.answers[:, [self.names.index(name) for name in outputs]]
         warn_caller(
-            f"known answers are called {', '.join(self.names)}, and those of fn {', '.join(outputs)}: they are not used"
+            f"known answers are called {', '.join(self.names)}, and those of fn {', '.join(outputs)}: they are not used. "
+            "Give them the same names, or leave known out"
         )
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from typing import Any
 
+from ..contracts.code import Code
 from ..contracts.engine import no_engine
 from ..contracts.stopping import (
     Decodable,
@@ -30,7 +31,9 @@ def checked_engine(engine: Any, fn: Any, workers: int = 8) -> Engine:
     if isinstance(engine, type) or not isinstance(engine, Engine):
         raise no_engine(engine, workers)
     if isinstance(fn, Resident) and fn.engine is not engine:
-        raise InvalidArgument("fn is resident on another engine than the one given")
+        raise InvalidArgument(
+            "fn is resident on another engine than the one given: give engine=fn.engine"
+        )
     if engine.workers < 1 and not hasattr(engine, "members"):  # others may be about to join
         raise InvalidArgument(f"engine={engine!r} has no workers: start some")
     if isinstance(engine, QueueEngine):
@@ -57,8 +60,7 @@ def check_unnamed(rule: StoppingRule) -> None:
     tolerance = tolerance_of(rule)
     if tolerance is not None and tolerance.outputs:
         raise InvalidArgument(
-            f"{tolerance} names outputs, and with a code a tolerance is one number, for all of them: give the smallest, "
-            "or leave out the code"
+            f"{tolerance} names outputs, and with a code a tolerance is one number, for all of them: give the smallest"
         )
 
 
@@ -66,14 +68,17 @@ def checked_rule(stop: StoppingRule | None, code: Any) -> StoppingRule:
     """The stopping rule of a job with a code; raises `InvalidArgument` if it does not suit the code, or never stops."""
     if stop is None:
         return Quorum(code.workers - code.stragglers) & Decodable()
+    usual = f"Quorum({code.workers - code.stragglers})"
     if not is_rule(stop):
-        raise InvalidArgument(f"stop={stop!r} is not a stopping rule: give one such as Quorum(20)")
+        raise InvalidArgument(f"stop={stop!r:.80} is not a stopping rule: give one such as {usual}")
     check_unnamed(stop)
     if asks_stderr(stop) and not getattr(code, "has_stderr", True):
         raise no_stderr(stop, code)
     everyone = frozenset(range(code.workers))
     ending = best_case(everyone, everyone, frozenset(), 0.0, True)
-    instead = f"give Quorum({code.workers - code.stragglers}) or Deadline(2), or leave out the code"
+    instead = f"give {usual} or Deadline(2)"
+    if isinstance(code, Code):  # and not one for a sum or a matrix
+        instead += ", or leave out the code"
     if any(isinstance(part, Slower) for part in parts_of(stop)):
         raise InvalidArgument(
             f"{stop} compares the times of rows, which a code computes together: {instead}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..contracts.arguments import check_whole, is_real
 from ..contracts.stopping import StoppingRule, asks_stderr, best_case
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 
 _SHARE = 0.05  # most hedges by default, as a share of the other calls
 
@@ -62,7 +62,7 @@ class Hedge:
             object.__setattr__(self, "budget", float(budget))
             return
         if self.budget is not None:
-            check_whole("budget", self.budget, 1)
+            check_whole("Hedge with after: budget", self.budget, 1)
         after: Any = self.after
         if is_real(after) and 0 <= after < math.inf:
             object.__setattr__(self, "after", float(after))
@@ -81,7 +81,7 @@ def checked_hedge(hedge: Any) -> Hedge | None:
     """The argument of an entry point; raises `InvalidArgument` if it is neither a `Hedge` nor None."""
     if hedge is None or isinstance(hedge, Hedge):
         return hedge
-    raise InvalidArgument(f"hedge={hedge!r} must be a codedmap.Hedge, such as Hedge(), or None")
+    raise InvalidArgument(f"hedge={hedge!r:.80} must be a codedmap.Hedge, such as Hedge(), or None")
 
 
 def check_begins(hedge: Hedge, slots: int) -> None:
@@ -92,6 +92,7 @@ def check_begins(hedge: Hedge, slots: int) -> None:
     asked = frozenset(range(slots))
     if rule.verdict(best_case(asked, asked - {0}, frozenset(), math.inf, True)) is None:
         raise InvalidArgument(
-            f"Hedge(after={rule}) would send nothing: the rule does not hold before all {slots} payloads are answered. "
-            f"Say when in seconds, or by a rule such as Quorum({max(1, slots - 1)})"
+            f"Hedge(after={rule}) would send nothing: the rule does not hold before the last of {many(slots, 'payload')} is "
+            "answered. Say when in seconds"
+            + (f", or by a rule such as Quorum({slots - 1})" if slots > 1 else "")
         )

@@ -268,7 +268,8 @@ def warn_of_losses(
 def warn_other_answers(known: int, given: int) -> None:
     """Warn that ``known`` answers have another number of numbers a row than ``given`` ones, those of ``fn``."""
     warn_caller(
-        f"known answers have {many(known, 'number')} a row, and those of fn {given}: they are not used"
+        f"known answers have {many(known, 'number')} a row, and those of fn {given}: they are not used. Give answers "
+        "of this fn, or leave known out"
     )
 
 
