@@ -118,11 +118,12 @@ def check_plain(
 ) -> None:
     """Raise an error if the inputs have masked entries, or a unit, also in lists."""
     if is_masked(inputs):
-        while isinstance(inputs, list | tuple):
-            inputs, what = next(filter(is_masked, inputs)), f"an entry of {what}"
-        hidden = np.ascontiguousarray(np.ma.getmaskarray(inputs)).view(bool)  # of records by field
+        count = "some"
+        if isinstance(inputs, np.ma.MaskedArray):
+            hidden = np.ascontiguousarray(np.ma.getmaskarray(inputs)).view(bool)  # records by field
+            count = f"{hidden.sum()} of {hidden.size}"
         raise error(
-            f"{hidden.sum()} of {hidden.size} numbers of {what} are masked, and have no value to compute with: fill "
+            f"{count} numbers of {what} are masked, and have no value to compute with: fill "
             "them (with filled(0.0), say), or leave them out"
         )
     unit = unit_of(inputs)
@@ -145,8 +146,8 @@ def array_of(
         raise error(f"{what} cannot be made an array: {problem}. {step}") from reason
 
 
-def no_rows(given: Any) -> InvalidArgument:
-    """The error for inputs that are no rows."""
+def no_rows(given: Any, *, several: bool = False) -> InvalidArgument:
+    """The error for inputs, or one of ``several``, that are no rows."""
     kind, step = f"of type {type(given).__name__}", ""
     if getattr(given, "shape", None) == ():
         kind = "a single value"
@@ -156,6 +157,8 @@ def no_rows(given: Any) -> InvalidArgument:
         step = ": give one of the arrays in it"
     elif hasattr(given, "__iter__"):
         step = ": give list(inputs)"
+    elif several:
+        step = ": give list(inputs), if the tuple has the inputs of one argument"
     elif isinstance(given, int):
         step = f": give range({given}), say"
     return InvalidArgument(

@@ -59,7 +59,7 @@ class InputRows:
         self.several = isinstance(inputs, tuple) and not hasattr(inputs, "_fields")
         """Whether ``fn`` takes several arguments."""
         given = inputs if self.several else (inputs,)
-        self._parts = [_part(part) for part in given]
+        self._parts = [_part(part, several=self.several) for part in given]
         self._batched = [  # the parts of which batches are made
             original
             if items and isinstance(original, list | range) and getattr(part, "ndim", 0) == 1
@@ -208,7 +208,7 @@ def _is_real(kind: str) -> bool:
     return bool(_REAL.fullmatch(kind.lower()))
 
 
-def _part(part: Any) -> Any:
+def _part(part: Any, *, several: bool = False) -> Any:
     if isinstance(part, RowSource):
         return part
     if isinstance(part, list):
@@ -235,7 +235,7 @@ def _part(part: Any) -> Any:
         and not (named or isinstance(part, str | bytes))
     ):
         return _part([part[i] for i in range(len(part))])
-    raise no_rows(part)
+    raise no_rows(part, several=several)
 
 
 def _form(part: Any) -> list[Any]:

@@ -559,6 +559,8 @@ def row_failed(
         step += ", lift a function of one input with codedmap.itemwise(fn)"
     if isinstance(error, ValueError) and "read-only" in short(error):
         step = "fn writes into its input: let it work on a copy (batch = batch.copy())"
+    if isinstance(error, TypeError) and "keyword argument 'rng'" in short(error):
+        step = "With a seed fn gets the keyword rng: let it take that, or leave the seed out"
     failed = RowFailed(
         f"{together or f'row {row}'} failed on worker {call.worker} with {short(error).rstrip('.')}. {step}, or {otherwise}",
         row=row,
