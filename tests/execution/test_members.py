@@ -344,6 +344,19 @@ def test_workers_that_could_not_be_called_have_failed(monkeypatch):
     assert all(isinstance(error, NotStarted) for error in result.failed.values())
 
 
+def test_that_workers_have_left_is_the_first_step_of_an_error(monkeypatch):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    engine = Changing([None] * 2)
+
+    def fn(batch):
+        for worker in tuple(engine.members()):
+            engine.leave(worker)
+        return batch
+
+    with pytest.raises(NotEnoughAnswers, match=r"NotStarted.* among them\. See why workers ended"):
+        cm.map(fn, np.ones(4), code=cm.Uncoded(2), engine=engine)
+
+
 def engine_again() -> Changing:
     engine = Changing([None] * 4)
     engine.before_call = lambda worker: (

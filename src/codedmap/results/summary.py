@@ -11,7 +11,16 @@ import numpy as np
 
 from ..contracts.arguments import is_real
 from ..contracts.stopping import Outcome, Progress
-from ..errors import WAIT, Abandoned, CodedmapError, EngineError, WorkerCrashed, either, many
+from ..errors import (
+    WAIT,
+    Abandoned,
+    CodedmapError,
+    EngineError,
+    NotStarted,
+    WorkerCrashed,
+    either,
+    many,
+)
 from .status import Status
 
 _LONG = 500  # characters of an exception that are repeated, at most
@@ -163,7 +172,7 @@ def _remedy(error: BaseException, raised: str) -> str:
         )
     if isinstance(error, Abandoned):
         return "leave the engine open, and its calls uncancelled, until all are done"
-    if isinstance(error, WorkerCrashed):
+    if isinstance(error, WorkerCrashed | NotStarted):
         return "see why workers ended (memory, preemption, a crash in fn)"
     return "" if isinstance(error, CodedmapError) else raised
 
