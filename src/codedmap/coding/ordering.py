@@ -28,7 +28,7 @@ def squared_distances(points: np.ndarray) -> np.ndarray:
     groups, tasks, columns = points.shape
     check_room(
         2 * 8 * groups * tasks**2,
-        f"distances between {tasks} tasks, in {groups} group(s),",
+        f"distances between {tasks} tasks (number of groups: {groups:,})",
         "Use fewer tasks, or a code that does not look at them, such as SplineCode without order",
     )
     squared = np.zeros((groups, tasks, tasks))
