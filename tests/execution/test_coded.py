@@ -782,17 +782,10 @@ def test_mixtures_fail_and_own_inputs_have_two_forms():
 
 
 def test_an_error_counts_payloads_and_not_what_was_sent_besides():
-    script = {slot: [crash()] for slot in range(3)}
-    told = "1 of 4 workers answered, 3 failed, worker 0 first"
-    with Scripted(4, script) as engine, pytest.raises(cm.NotEnoughAnswers, match=told):
-        cm.map(
-            squares,
-            np.ones((4, 1)),
-            code=cm.SplineCode(2, 4, 1),
-            engine=engine,
-            stop=None,
-            retries=0,
-        )
+    script, code = dict.fromkeys(range(7), crash()), cm.SplineCode(4, 8, 2)
+    told = r"\d of 8 workers answered, \d failed, worker 0 first"
+    with Scripted(8, script) as engine, pytest.raises(cm.NotEnoughAnswers, match=told):
+        cm.map(squares, np.ones((40, 2)), code=code, engine=engine)
 
 
 @pytest.mark.parametrize("size", [None, 2])
