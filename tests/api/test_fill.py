@@ -350,6 +350,7 @@ DATES = np.full(80, "2026-01-01", "M8[D]")
         ((WITHOUT, Y), r"2 of 240 entries of X are NaN or infinite \(the first is x1 of row 5\)"),
         ((np.ma.array(X, mask=X > 0.9), Y), "of 240 numbers of X are masked"),
         ((X, ["a"] * 80), "y has no numbers; its dtype is"),
+        (([[10**400]] * 80, Y), "X has no numbers; its dtype is object"),
         ((X, DATES), "y has no numbers.*: give numbers, such as the days since the first$"),
         ((DATES, Y), "X has no numbers.*: give numbers, such as the days since the first$"),
         ((X, {"s": [1.0] * 80}), r"y is a dict, and has no rows: give pandas.DataFrame\(y\)"),
@@ -385,9 +386,11 @@ def test_bad_input_is_one_clear_error(arguments, said):
         ({"seed": -1}, "seed=-1 must be a whole number of at least 0"),
         ({"seed": "a"}, "seed='a' must be a whole number"),
         ({"known": X}, "must be a pair"),
-        ({"known": (X, Y[:, 0])}, "known answers have 1 number a row, and the others 2"),
-        ({"known": (X[:, :2], Y)}, "the known inputs have 2 numbers a row"),
-        ({"known": (X[:5], Y)}, "known X0 has 5 rows and y0 80"),
+        ({"known": (X, Y[:, 0])}, "the known y0 has 1 number a row, and y 2: give"),
+        ({"known": (X[:, :2], Y)}, "the known X0 has 2 numbers a row, and X 3: give"),
+        ({"known": (X[:5], Y)}, "^X0 has 5 rows and y0 80"),
+        ({"known": (X, {"a": 1})}, r"y0 is a dict, and has no rows: give pandas.DataFrame\(y0\)"),
+        ({"known": (X, [["a"]] * 80)}, "^y0 has no numbers; its dtype is <U1: give numbers$"),
     ],
 )
 def test_bad_options_are_one_clear_error(options, said):

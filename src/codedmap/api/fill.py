@@ -86,13 +86,13 @@ def fill(
     10
     """
     seed = check_whole("seed", seed, 0)
-    inputs, answers = _inputs(X, "X"), _answers(y)
+    inputs, answers = _inputs(X, "X"), _answers(y, "y")
     rows = len(inputs.flat)
     _check_rows(rows, answers, "X", "y")
     if reordered(X, y):
         raise InvalidArgument(
             "X and y have the same index in another order, and row k of y has to be that of row k of X: give "
-            "y.reindex(X.index)"
+            "y.reindex(X.index), or y.to_numpy() if it is"
         )
     points, flat, lost = inputs.flat, answers.flat, answers.lost
     excluded = np.zeros(rows, dtype=bool) if failed is None else _failed(failed, lost)
@@ -229,11 +229,11 @@ def _numbers(given: Any, name: str) -> np.ndarray:
             raise TypeError
         absent = np.array([type(entry).__name__ == "NAType" for entry in array.flat], dtype=bool)
         return np.where(absent.reshape(array.shape), np.nan, array).astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         step = "give numbers"
         if array.dtype.kind in "Mm":
             step += ", such as the days since the first"
-        if array.dtype.kind in "OUST" and not name.endswith("y"):
+        if array.dtype.kind in "OUST" and not name.endswith(("y", "y0")):
             step += ", which text and categories become by pandas.get_dummies(X) or polars.DataFrame.to_dummies(), and dates as days"
         raise InvalidArgument(
             f"{name} has no numbers; its dtype is {array.dtype}: {step}"
@@ -253,10 +253,10 @@ def _inputs(given: Any, name: str) -> _Table:
     return inputs
 
 
-def _answers(given: Any) -> _Table:
+def _answers(given: Any, name: str) -> _Table:
     if np.ma.isMaskedArray(given) and given.dtype.kind in "biu":
         given = given.astype(np.float64)
-    return _table(given, "y", "y")
+    return _table(given, name, "y")
 
 
 def _check_rows(rows: int, answers: _Table, first: str, second: str) -> None:
@@ -271,13 +271,14 @@ def _known(known: Any, inputs: _Table, answers: _Table) -> tuple[np.ndarray, np.
     given, values = known_pair(known)
     check_columns(inputs.given, given, "X", "X0")
     check_columns(answers.given, values, "y", "y0")
-    more, more_answers = _inputs(given, "known X0"), _answers(values)
-    _check_rows(len(more.flat), more_answers, "known X0", "y0")
-    for kind, known_table, table in (("inputs", more, inputs), ("answers", more_answers, answers)):
+    more, more_answers = _inputs(given, "X0"), _answers(values, "y0")
+    _check_rows(len(more.flat), more_answers, "X0", "y0")
+    for name, known_table, table in (("X", more, inputs), ("y", more_answers, answers)):
         width, other_width = known_table.flat.shape[1], table.flat.shape[1]
         if width != other_width:
             raise InvalidArgument(
-                f"the known {kind} have {many(width, 'number')} a row, and the others {other_width}"
+                f"the known {name}0 has {many(width, 'number')} a row, and {name} {other_width}: give one that is like "
+                f"{name}, or leave known out"
             )
     return more.flat, more_answers.flat
 
@@ -359,7 +360,9 @@ def _failed(failed: Any, lost: np.ndarray) -> np.ndarray:
         raise InvalidArgument(f"failed must be {rows} of True and False, or numbers of rows")
     outside = given[(given < 0) | (given >= rows)]
     if outside.size:
-        raise InvalidArgument(f"failed names row {outside[0]} of {rows} rows, counted from 0")
+        raise InvalidArgument(
+            f"failed names row {outside[0]} of {many(rows, 'row')}, counted from 0"
+        )
     found = np.isin(np.arange(rows), given)
     answered = np.flatnonzero(found & ~lost.any(axis=1))
     if len(answered):
