@@ -208,7 +208,7 @@ def test_no_time_for_one_iteration():
         ),
         (
             lambda: two(links=[cm.topology.Link("a", "b"), cm.topology.Link("i", "a")]),
-            r"no link .* \(j\)",
+            r"1 information node without a link .* \(j\)",
         ),
         (lambda: two(learning=[]), "without a learning node"),
         (
@@ -218,7 +218,10 @@ def test_no_time_for_one_iteration():
         (lambda: two(learning=np.array(3.0)), r"array\(3.\) must be a sequence of LearningNode"),
         (lambda: two(links=np.array(None)), "must be a sequence of Link"),
         (lambda: two(information=["i"]), "holds 'i', instead of InformationNode"),
-        (lambda: two(information=[cm.topology.InformationNode("a", 1)]), "more than one node: a"),
+        (
+            lambda: two(information=[cm.topology.InformationNode("a", 1)]),
+            r"more than one node has each of 1 name \(a\): rename",
+        ),
         (lambda: two(error=0.1), "error=0.1 must be an ErrorModel"),
         (
             lambda: two(information=[], links=[cm.topology.Link("a", "b")]),

@@ -19,7 +19,7 @@ from ..contracts.matrix_code import Decoded, MatrixCode
 from ..contracts.memory import check_room, size
 from ..contracts.stopping import Decodable, StoppingRule
 from ..engines import Engine
-from ..errors import WAIT, CannotSend, InvalidArgument, NotEnoughAnswers
+from ..errors import WAIT, CannotSend, InvalidArgument, NotEnoughAnswers, many
 from ..execution.checked import checked_rule, engine_of_slots
 from ..execution.placed import Placed
 from ..execution.task import Measured
@@ -232,15 +232,15 @@ class _CopiesCode:
         lacking = self._unconfirmed(frozenset(answers))
         if lacking:
             raise NotEnoughAnswers(
-                f"{len(lacking)} of {self.tasks} blocks (the first is {lacking[0]}) have fewer than "
-                f"{self._encoding.confirm} usable answers",
+                f"{len(lacking)} of {many(self.tasks, 'block')} (the first is {lacking[0]}) without "
+                f"{many(self._encoding.confirm, 'usable answer')}",
                 WAIT,
             )
         estimate = self._encoding.decode({slot: answer[None] for slot, answer in answers.items()})
         disputed = np.flatnonzero(~estimate.exact[:, 0])
         if len(disputed):
             raise NotEnoughAnswers(
-                f"copies of {len(disputed)} blocks (the first is {disputed[0]}) gave different answers, and no "
+                f"copies of {many(len(disputed), 'block')} (the first is {disputed[0]}) gave different answers, and no "
                 "majority shows which is right",
                 WAIT,
                 "use more copies",
@@ -293,8 +293,8 @@ def _operator_or_number(x: Any) -> bool:
 
 def _as_array(columns: Any, what: str) -> np.ndarray:
     if sparse.issparse(columns):
-        raise InvalidArgument(f"{what}: what is multiplied is sparse: use its toarray()")
-    return array_of(columns, f"{what}: what is multiplied")
+        raise InvalidArgument(f"what is multiplied in {what} is sparse: use its toarray()")
+    return array_of(columns, f"what is multiplied in {what}")
 
 
 def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
@@ -307,7 +307,7 @@ def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
         )
     if array.dtype.kind not in "biufc":
         raise InvalidArgument(
-            f"{what}: what is multiplied has dtype {array.dtype}, but must be numbers"
+            f"what is multiplied in {what} has dtype {array.dtype}, but must be numbers"
         )
     if array.dtype.kind in "fc" and not all_finite(array):
         bad = ~np.isfinite(array)
@@ -319,7 +319,11 @@ def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
 
 
 def _check_symmetric(array: Any) -> None:
-    difference = abs(array - array.T).max() if array.shape[0] == array.shape[1] else np.inf
+    if array.shape[0] != array.shape[1]:
+        raise InvalidArgument(
+            f"a matrix of shape {array.shape} is not symmetric: leave symmetric=True out"
+        )
+    difference = abs(array - array.T).max()
     if difference > np.finfo(array.dtype).eps * 8 * abs(array).max():
         raise InvalidArgument(
             f"the matrix of shape {array.shape} differs from its transpose by up to {difference:.3g}: symmetrise it, (M + M.T) / 2, "

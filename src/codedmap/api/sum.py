@@ -98,7 +98,7 @@ def sum(
     check_fn(fn)
     if not isinstance(args, (tuple, list)):
         raise InvalidArgument(
-            f"args must be a tuple, as args=(weights,), not a {type(args).__name__}"
+            f"args is of type {type(args).__name__}, and must be a tuple, as args=(weights,)"
         )
     shards = _coded_parts(parts, code, engine)
     rule = checked_rule(Decodable() if stop is None else stop, shards.code)
@@ -278,14 +278,14 @@ def _cut(parts: Any, count: int) -> list[tuple[Any, ...]]:
     if not is_array:
         if isinstance(parts, (str, bytes, Mapping)) or not isinstance(parts, Iterable):
             raise InvalidArgument(
-                f"parts must be an array or a sequence of parts, not a {type(parts).__name__}"
+                f"parts of type {type(parts).__name__} cannot be cut: give an array or a sequence of parts"
             )
         parts = list(parts)
     length = (parts.shape[0] if parts.shape else 0) if is_array else len(parts)
     if length < count:
         raise InvalidArgument(
-            f"{length} {'rows' if is_array else 'parts'} are too few for the {count} workers of the code, "
-            "each of which needs one: cut them finer, or use fewer workers. Arrays that belong "
+            f"{many(length, 'row' if is_array else 'part')} for the {count} workers of the code, each of which needs "
+            "one: cut them finer, or use fewer workers. Arrays that belong "
             "together are cut together: list(zip(np.array_split(X, N), np.array_split(y, N)))"
         )
     ends = [length * number // count for number in range(count + 1)]

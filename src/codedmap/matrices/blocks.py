@@ -47,7 +47,7 @@ class CodedBlocks:
         """Whether the blocks are sparse."""
         self.rows = -(-matrix.shape[0] // code.tasks)
         """b, rows of a block."""
-        self._checksums = [self._checksum(task) for task in range(code.tasks)]
+        self._checksums: list[int] = []
 
     def nbytes(self) -> int:
         """Bytes of all coded blocks; a lower bound for sparse ones, unless entries cancel.
@@ -84,6 +84,7 @@ class CodedBlocks:
 
     def encoded(self) -> Iterator[CodedBlock]:
         """The coded block of each worker."""
+        self._checksums = [self._checksum(task) for task in range(self.code.tasks)]
         if hasattr(self.code, "coded") and not self.sparse:
             stack = np.stack([self._padded(task) for task in range(self.code.tasks)])
             yield from map(CodedBlock, self.code.coded(stack))
@@ -147,8 +148,8 @@ def checked_matrix(matrix: Any) -> Any:
     )
     if array.ndim != 2:
         raise InvalidArgument(
-            f"matrix must have two dimensions, but its shape is {array.shape}: reshape it, or for "
-            "several matrices stack their rows"
+            f"matrix is of type {type(matrix).__name__} and shape {array.shape}, and must be an array of two dimensions: "
+            "reshape it, or for several matrices stack their rows"
         )
     if 0 in array.shape:
         raise InvalidArgument(

@@ -130,7 +130,7 @@ def undecoded(
         steps.append(WAIT)
     if seen.answered:
         own = [step for step in reason.steps if step != WAIT]
-        steps += own or ["allow more stragglers"] * bool(seen.running or failures)
+        steps += own or ["take a code that allows more stragglers"] * bool(seen.running or failures)
         steps += more
     text = either(list(dict.fromkeys(steps)), ";")
     made = type(reason)(

@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 
 from ..contracts.arguments import set_numbers
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, many
 
 _MOST = 1e15  # iterations: larger numbers are not exact in floating point, and count as infinite
 
@@ -208,7 +208,7 @@ class Cluster:
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise InvalidArgument(
-                f"{len(twice)} names belong to more than one node: {joined(twice)}"
+                f"more than one node has each of {many(len(twice), 'name')} ({joined(twice)}): rename all but one"
             )
 
     def _check_links(self) -> None:
@@ -251,8 +251,8 @@ class Cluster:
         alone = [node.name for node in self.information if node.name not in linked]
         if alone:
             raise InvalidArgument(
-                f"{len(alone)} information nodes have no link to a learning node ({joined(alone)}): add one, "
-                "or leave them out"
+                f"{many(len(alone), 'information node')} without a link to a learning node ({joined(alone)}): add one "
+                "for each, or leave it out"
             )
 
 

@@ -130,16 +130,16 @@ class AMSGrad:
         """
         if not callable(gradient):
             raise InvalidArgument(
-                f"gradient={gradient!r} must be a function of a part, the weights and args"
+                f"gradient={gradient!r:.80} must be a function of a part, the weights and args"
             )
         if not isinstance(parts, CodedParts):
             raise InvalidArgument(
-                f"parts must be placed once, as CodedParts(parts, code=..., engine=...), not be a "
-                f"{type(parts).__name__}: every step uses them"
+                f"parts of type {type(parts).__name__} are not placed, and every step uses them: give "
+                "CodedParts(parts, code=..., engine=...)"
             )
         if not isinstance(args, (tuple, list)):
             raise InvalidArgument(
-                f"args must be a tuple, as args=(number,), not a {type(args).__name__}"
+                f"args is of type {type(args).__name__}, and must be a tuple, as args=(number,)"
             )
         result = coded_sum(self._summed(gradient), parts, args=(self.weights, *args), stop=stop)
         mean = self._gradient_of(result.value) / len(parts)
@@ -176,7 +176,7 @@ class AMSGrad:
     def _rate_of(self, number: int) -> float:
         """α_t of a step, counted from 1."""
         rate = self._rate(number) if callable(self._rate) else self._rate
-        return check_number(f"step {number}: learning rate", rate, above=True)
+        return check_number(f"step {number}: learning_rate", rate, above=True)
 
     @property
     def _next_rate(self) -> float:
@@ -188,7 +188,7 @@ class AMSGrad:
         if bad:
             raise InvalidAnswer(
                 f"{bad} of {flat.size} numbers of the gradient are NaN or infinite in "
-                f"{flat.dtype}: no step can be made with it"
+                f"{flat.dtype}: leave this step out, or scale the loss down"
             )
         return flat
 
@@ -262,7 +262,9 @@ def _checked_start(weights: Any) -> np.ndarray:
 def _check_betas(betas: Any, dtype: np.dtype[Any]) -> None:
     decays = betas if isinstance(betas, tuple) and len(betas) == 2 else (math.nan,)
     if not all(is_real(beta) and 0 <= beta < 1 for beta in decays):
-        raise InvalidArgument(f"betas={betas!r} must be two numbers of at least 0 and below 1")
+        raise InvalidArgument(
+            f"betas={betas!r} must be a tuple of two numbers of at least 0 and below 1"
+        )
     if max(map(dtype.type, decays)) == 1:
         raise InvalidArgument(
             f"betas={betas!r} are 1 in {dtype}, so that new gradients would have no weight: use smaller "
