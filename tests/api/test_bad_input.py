@@ -70,8 +70,8 @@ def test_inputs_of_wrong_rank_or_size():
         (xarray.Dataset({"a": ("n", X[:, 0])}), r"xarray.Dataset: give inputs.to_dataframe\(\)"),
         (sparse.csr_array(X), r"scipy.csr_array: give inputs.toarray\(\)"),
         (np.array(["a"], np.dtypes.StringDType()), r"StringDType: give inputs.astype\(object\)"),
-        (zip(X, X, strict=True), r"the iterator gave a tuple.*give list\(inputs\)"),
-        (enumerate(X), r"the iterator gave a tuple.*give list\(inputs\)"),
+        (zip(X, X, strict=True), r"the iterator gave an object of type tuple.*give list\(inputs\)"),
+        (enumerate(X), r"the iterator gave an object of type tuple.*give list\(inputs\)"),
     ],
 )
 def test_inputs_that_are_like_rows_and_are_none(inputs, step):

@@ -713,6 +713,7 @@ def test_an_output_that_was_removed_and_is_another_job_s_is_not_written_to(suffi
         ({"out": "out.csv"}, "must end in .npy, .zarr, .parquet"),
         ({"out": "nowhere/out.npy"}, "there is no folder nowhere"),
         ({"out": 3}, "neither a path ending in"),
+        ({"out": list(range(999))}, "^out=.{80} is neither a path ending in"),
         ({"out": np.empty((10, 3))}, "room for 10 rows, and there are 200"),
         ({"out": np.empty((200, 3)), "resume": True}, "cannot be resumed: give a path"),
         ({"out": np.broadcast_to(0.0, (200, 3))}, "cannot be written to: give a copy"),

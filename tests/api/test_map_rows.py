@@ -1020,6 +1020,7 @@ def test_a_resident_function(local):
         ({"stop": cm.Deadline}, "is not a stopping rule"),
         ({"code": 3}, "is not a code"),
         ({"kwargs": [1]}, r"kwargs=\[1\] must be a mapping of names to values"),
+        ({"kwargs": {1: 2}}, r"kwargs=\{1: 2\} must be a mapping of names to values"),
         ({"kwargs": {"rng": 1}, "seed": 1}, "kwargs has a value for 'rng', which seed gives"),
         ({"known": (np.ones(999),)}, r"^known is of type tuple, and must be a pair"),
         ({"engine": None, "code": cm.Uncoded(4)}, r"an engine is needed: .*Local\(workers=4\)"),
@@ -1123,7 +1124,7 @@ def test_records_with_fields_in_another_order_fail_alone(lift, chunk):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ((x for x in range(3)), r"the iterator gave a int, .*list\(inputs\)"),
+        ((x for x in range(3)), r"the iterator gave an object of type int, .*list\(inputs\)"),
         (iter([]), "empty"),
         ([], "empty"),
         (np.empty((0, 3)), "empty"),

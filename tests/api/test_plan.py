@@ -390,7 +390,7 @@ def test_codes_of_ones_own():
         ({"codes": "kernel"}, "is not a code"),
         ({"codes": []}, "is empty"),
         ({"codes": [3]}, "is not a code"),
-        ({"codes": [cm.KernelCode(8, 9, 1)]}, "the plan is for 8"),
+        ({"codes": [cm.KernelCode(8, 9, 1)]}, "the plan is for 8: give workers=9, or leave"),
         ({"engine": 3}, "neither an engine nor an Executor"),
         ({"fn": 3}, "cannot be called"),
         ({"sample": X[:0]}, "empty"),

@@ -640,6 +640,7 @@ def test_a_design_that_cannot_be_computed_is_refused(sweep, design, message):
     ("fn", "options", "message"),
     [
         (product, {"kwargs": {"a": 1}}, "'a' is a column"),
+        (product, {"kwargs": {"a": 1, "b": 2}}, "'a', 'b' are columns of the design, and given"),
         (product, {"kwargs": 3}, "kwargs=3 must be a mapping"),
         (product, {"kwargs": {"c": 1}}, "unexpected keyword argument 'c'"),
         (product, {"seed": 1}, "unexpected keyword argument 'rng'"),
@@ -865,7 +866,9 @@ def test_sobol_indices_of_other_samples_and_of_gaps_are_refused(sweep):
         return x
 
     result = sweep(gappy, (PROBLEM, sample))
-    with pytest.raises(NotEnoughAnswers, match=r"of 192 rows failed and 0 are missing.*fill"):
+    with pytest.raises(
+        NotEnoughAnswers, match=r"of 192 rows failed and 0 are missing.*fill\(X, y\).values"
+    ):
         result.sobol()
     with pytest.raises(NotEnoughAnswers, match="y is not finite in 192 rows"):
         sweep(lambda x, z: NAN, (PROBLEM, sample)).sobol()

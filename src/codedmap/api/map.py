@@ -306,7 +306,8 @@ class Options:
                 raise InvalidArgument(f'chunk={self.chunk!r} must be a number of rows or "all"')
         elif self.chunk is not None:
             object.__setattr__(self, "chunk", check_whole("chunk", self.chunk, 1))
-        if self.kwargs is not None and not isinstance(self.kwargs, Mapping):
+        named = isinstance(self.kwargs, Mapping) and all(isinstance(n, str) for n in self.kwargs)
+        if self.kwargs is not None and not named:
             raise InvalidArgument(
                 f"kwargs={self.kwargs!r:.80} must be a mapping of names to values, such as {{'rtol': 1e-6}}"
             )

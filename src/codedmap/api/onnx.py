@@ -119,7 +119,7 @@ class OnnxModel:
             )
         except Exception as error:  # the runtime's exceptions have no common base
             raise InvalidArgument(
-                f"{self._name} cannot be opened as an ONNX model: {error}"
+                f"{self._name} cannot be opened as an ONNX model ({error}): export it again, or update onnxruntime"
             ) from error
         if len(session.get_inputs()) != 1:
             names = ", ".join(node.name for node in session.get_inputs())

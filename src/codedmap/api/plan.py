@@ -133,7 +133,8 @@ def plan(
         for name, code in compared or ():
             if code.workers > workers:
                 raise InvalidArgument(
-                    f"{name} has {many(code.workers, 'worker')}, but the plan is for {workers}"
+                    f"{name} has {many(code.workers, 'worker')}, but the plan is for {workers}: give workers={code.workers}, "
+                    "or leave this code out"
                 )
         question = Question(
             rows=rows or inputs.rows, workers=workers, error=error, deadline=deadline, tasks=tasks,

@@ -18,7 +18,14 @@ from ..contracts.arguments import check_whole
 from ..engines import Engine, Resident
 from ..engines.executor import Inline
 from ..engines.transport.parcel import PickledOnce
-from ..errors import EngineError, InvalidArgument, NotEnoughAnswers, RowFailed, WorkerLost
+from ..errors import (
+    CannotSend,
+    EngineError,
+    InvalidArgument,
+    NotEnoughAnswers,
+    RowFailed,
+    WorkerLost,
+)
 from ..execution.hedge import Hedge
 from ..execution.task import itemwise, own_copy
 from ..results.map_result import MapResult
@@ -221,7 +228,7 @@ class Pool:
         self._close(cancel=error is not None)
 
     def __reduce__(self) -> Any:
-        raise TypeError(
+        raise CannotSend(
             "a Pool cannot be pickled, as it would be to send it to a worker: the function that a worker computes must "
             "not hold one"
         )

@@ -420,8 +420,8 @@ def check_call(takes: inspect.Signature, columns: Sequence[str], fixed: Sequence
     twice = [name for name in fixed if name in columns]
     if twice:
         raise InvalidArgument(
-            f"{_listed(twice)} is a column of the design, and is given for all rows too (kwargs, or rng by seed): leave "
-            "out one of them"
+            f"{_listed(twice)} {'are columns' if len(twice) > 1 else 'is a column'} of the design, and given for all rows too "
+            "(kwargs, or rng by seed): leave out one of the two"
         )
     try:
         takes.bind(**dict.fromkeys((*columns, *fixed)))

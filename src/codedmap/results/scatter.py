@@ -137,5 +137,5 @@ def chosen(outputs: Iterable[str], output: int | str) -> int:
         return int(output) % len(names)
     raise InvalidArgument(
         f"output={output!r} is not an output; the outputs are {', '.join(names[:12]) or 'none'}"
-        f"{f' and {len(names) - 12:,} more' if len(names) > 12 else ''}: give one of these names, or a number"
+        f"{f' and {len(names) - 12:,} more' if len(names) > 12 else ''}: give one of these names, or its number from 0"
     )

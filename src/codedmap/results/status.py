@@ -84,8 +84,9 @@ class RowResult(Shown):
         failed, missing = ((self.status == one).sum() for one in (Status.FAILED, Status.MISSING))
         if failed or missing:
             first = np.argmax(self.status >= Status.FAILED)
+            steps = ["see failures"] * bool(failed) + ["allow more time"] * bool(missing)
             raise NotEnoughAnswers(
-                f"{failed} of {len(self.status)} rows failed and {missing} are missing (the first is row {first}): "
-                "see failures and status, or allow more time"
+                f"{failed} of {len(self.status)} rows failed and {missing} are missing (the first is row {first})",
+                *steps,
             ) from next(iter(self.failures.values()), None)
         return self

@@ -157,8 +157,8 @@ class SweepResult(RowResult):
         if any(lost):
             raise NotEnoughAnswers(
                 f"{lost[0]:,} of {len(self.status):,} rows failed and {lost[1]:,} are missing, and Sobol indices need all: "
-                "estimate them from the others by codedmap.fill(X, y), and give SALib what it returns, or have rows that "
-                "are late estimated, by sweep(..., deadline=)"
+                "estimate them from the others by codedmap.fill(X, y).values, which SALib takes, or have rows that are "
+                "late estimated, by sweep(..., deadline=)"
             )
         stderr = entries_of(self.stderr)
         for name, output in entries_of(self.values).items():

@@ -151,7 +151,7 @@ class ParquetOutput(Output):
         except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
             raise InvalidAnswer(
                 f"fn returned {name} of dtype {column.dtype}, with values that Parquet cannot hold ({error}): return real "
-                "numbers, times or text"
+                "numbers (integers of at most 64 bits), times or text"
             ) from error
 
     def check(self, runs: Runs, record: Mapping[str, Any]) -> bool:

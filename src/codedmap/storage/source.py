@@ -406,14 +406,14 @@ def _checked(batch: Any, first: np.ndarray | None) -> np.ndarray:
     array = None if hasattr(batch, "columns") or isinstance(batch, tuple) else np.array(batch)
     if array is None or array.ndim == 0 or array.dtype.hasobject:
         raise InvalidArgument(
-            f"the iterator gave a {type(batch).__name__}, and it must give batches, each an array of rows: for "
+            f"the iterator gave an object of type {type(batch).__name__}, and it must give batches, each an array of rows: for "
             "one of single inputs give list(inputs), or batch them with numpy.stack; of a data frame give "
             "frame.to_numpy()"
         )
     if first is not None and (array.dtype, array.shape[1:]) != (first.dtype, first.shape[1:]):
         raise InvalidArgument(
             f"the iterator gave rows of shape {array.shape[1:]} and dtype {array.dtype} after others of shape "
-            f"{first.shape[1:]} and dtype {first.dtype}: all must be alike, so let it give each batch by "
+            f"{first.shape[1:]} and dtype {first.dtype}: let it give rows of one shape, and each batch by "
             "batch.astype(dtype), of text with room for the longest, such as 'U100'"
         )
     return array

@@ -47,7 +47,7 @@ def store_for(
     if not isinstance(out, str | Path):
         if not (hasattr(out, "__setitem__") and hasattr(out, "shape")):
             raise InvalidArgument(
-                f"out={out!r} is neither a path ending in {', '.join(_OUTPUTS)} nor an array with a row for each input"
+                f"out={out!r:.80} is neither a path ending in {', '.join(_OUTPUTS)} nor an array with a row for each input"
             )
         if resume:
             raise InvalidArgument(
@@ -88,7 +88,7 @@ def check_begun(
     journal: Path,
     *,
     resume: bool,
-    anew: str = "remove it and its outputs to begin anew",
+    anew: str = "",
 ) -> None:
     """Raise `InvalidArgument` if there is an earlier output that is not to be, or cannot be, resumed."""
     existing = [path for path in outputs if os.path.lexists(path)]
@@ -98,6 +98,8 @@ def check_begun(
             "another name, or remove it"
         )
     if os.path.lexists(journal) and not resume:
+        removed = ", ".join(path.name for path in (journal, *existing))
+        anew = anew or f"remove {removed} to begin anew"
         raise InvalidArgument(
             f"{journal} is the journal of a job that was begun before: go on with it by resume=True, or {anew}"
         )
