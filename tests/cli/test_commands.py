@@ -410,12 +410,14 @@ def test_inputs_that_cannot_be_read(folder, scripted):
         ("objects.npz", "Python objects, and unpickling those could run any code: save"),
         ("empty.npz", "holds 0 arrays"),
         ("two.npz", r"holds 2 arrays \(first, second\): choose one of these with --key"),
-        ("cut.npy", "cannot be read: ValueError"),
-        ("cut.npz", "cannot be read: BadZipFile"),
+        ("cut.npy", r"cannot be read \(ValueError.*: write it again with numpy.save"),
+        ("cut.npz", r"cannot be read \(BadZipFile.*: write it again with numpy.save"),
     ]:
         assert_matches(message, refused(*words(inputs=inputs)))
     message = refused(*words(inputs="two.npz"), "--key", "third")
     assert "holds 2 arrays (first, second): choose one of these" in message
+    np.savez("one.npz", first=np.ones(3))
+    assert "holds 1 array (first): choose" in refused(*words(inputs="one.npz"), "--key", "third")
     assert "--key is for .npz files" in refused(*words(), "--key", "first")
     assert not scripted
 
@@ -440,11 +442,11 @@ def test_models_that_cannot_be_used(folder, scripted):
     for model, message in [
         ("model", "names no function: write file.py:function"),
         (":square", "names no function: write file.py:function"),
-        ("nowhere:f", "No module named 'nowhere'"),
+        ("nowhere:f", "No module named 'nowhere'; write file.py:function"),
         ("no_jobs.py:square", "there is no file"),
         ("no_jobs:square", "write file.py:function"),
-        ("bad_import:f", "importing 'bad_import'.*ModuleNotFoundError: .*'no_such_thing'"),
-        ("bad_exit:f", "importing 'bad_exit'.*SystemExit: 7"),
+        ("bad_import:f", "importing 'bad_import'.*: .*'no_such_thing'; --traceback shows"),
+        ("bad_exit:f", "importing 'bad_exit'.*SystemExit: 7; --traceback shows where"),
         ("cli_jobs:cube", r"module 'cli_jobs' \(.*cli_jobs.py\) has no 'cube'"),
         ("cli_jobs:THREE", "fn=3 cannot be called: give a function"),
     ]:
@@ -458,7 +460,7 @@ def test_outputs_that_cannot_be_written(folder, scripted):
     line = words()[:-1]
     assert "exists" in refused(*line, "there.npz")
     assert Path("there.npz").read_text() == "precious"
-    assert "exists" in refused(*line, "folder.npz", "--force")
+    assert "is a directory: choose another name" in refused(*line, "folder.npz", "--force")
     assert "no directory nowhere, create it" in refused(*line, "nowhere/out.npz")
     assert "name ending in .npz and leave out --resume, or one in .npy" in refused(*line, "out.txt")
     assert not scripted

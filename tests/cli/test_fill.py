@@ -92,6 +92,14 @@ def test_a_text_of_few_kinds_is_an_input_and_its_losses_are_named_by_it(folder):
     assert max(map(abs, off)) < 0.1
 
 
+def test_a_note_says_what_to_change_in_the_table(folder):
+    runs = Path("runs.csv").read_text()
+    Path("runs.csv").write_text(runs.replace(",,,n,", ",-9999,0,n,"))
+    note = filled("--inputs", "a,b", "--outputs", "y")[0]
+    assert "leave them empty, with the status FAILED" in note
+    assert "failed=" not in note
+
+
 def test_columns_are_filled_one_after_another(folder):
     lost = {3: "FAILED", 5: "MISSING", 9: "MISSING"}
     with Path("runs.csv").open("w", newline="") as file:

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import codedmap
 from codedmap.cli import cli
+from codedmap.cli.shell import _OPTIONS, with_options
 
 from ..processes import started
 from ..repeats import first
@@ -318,3 +320,12 @@ def test_a_working_directory_that_has_been_removed_is_said(folder):
     )
     said = "codedmap: error: the working directory: No such file or directory: give another path\n"
     assert (run.returncode, run.stderr) == (2, said)
+
+
+def test_messages_name_options_and_every_text_that_they_replace_is_one_of_the_library():
+    rooms = [p for p in Path(codedmap.__file__).parent.rglob("*.py") if p.parent.name != "cli"]
+    lines = "".join(path.read_text("utf-8") for path in rooms)
+    library = re.sub(r'"\s+f?"', "", lines)  # texts of several lines
+    for said, option in _OPTIONS:
+        assert said in library
+        assert with_options(f"a {said} b") == f"a {option} b"

@@ -188,6 +188,9 @@ def test_existing_files_are_refused(scripted, name):
     assert name in message
     assert "remove" in message
     assert not scripted
+    if name == "out.npy.journal":
+        Path("out.status.npy").write_text("of the same job\n")
+        assert "remove out.npy.journal, out.status.npy to begin anew" in refused(*words())
     if name != "out.npy.journal":
         assert "no journal out.npy.journal" in refused(*words(), "--resume")
         assert "--force is for .npz outputs" in refused(*words(), "--force")
@@ -203,7 +206,10 @@ def test_a_file_that_is_no_journal(scripted):
 
 def test_a_run_that_is_finished(scripted):
     ran(*words())
-    assert "go on with it by --resume, or remove it" in refused(*words())
+    assert (
+        "go on with it by --resume, or remove out.npy.journal, out.npy, out.status.npy"
+        in refused(*words())
+    )
     before = contents()
     assert (
         "120 exact; every row was exact\n  calls      no calls: every row was there already"
@@ -217,7 +223,7 @@ def test_invalid_inputs_and_outputs_are_refused(scripted):
     np.save("none.npy", np.ones((0, 3)))
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-8])
     assert "unpickling those could run any code" in refused(*words(inputs="objects.npy"))
-    assert "cannot be read: ValueError" in refused(*words(inputs="cut.npy"))
+    assert "cannot be read (ValueError" in refused(*words(inputs="cut.npy"))
     assert "there is no folder nowhere" in refused(*words()[:-3], "nowhere/out.npy")
     assert not scripted
     assert "empty" in refused(*words(inputs="none.npy"))

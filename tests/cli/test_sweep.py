@@ -592,7 +592,10 @@ def test_directories_of_runs_that_an_interruption_ended_are_removed(folder, monk
         (None, "No such file"),
         ("", "has no rows"),
         ("a,b\n", "has no rows"),
-        ("b\n1\n", "by name it is given 'b': missing a required .*argument: 'a'"),
+        (
+            "b\n1\n",
+            "by name it is given 'b': missing a required .*: 'a'. Add, rename or leave out columns, or ",
+        ),
         ("a,b\n1,2\n1\n", "line 3 has 1 entry, and the first 2"),
         ("a,b\n1,2\n,2\n", "column 'a' of the design has no value in 1 of 2 rows .* row 1"),
         ("a,b\n1,nan\n1,2\n", "column 'b' of the design has no value in 1 of 2 rows .* row 0"),
@@ -656,7 +659,7 @@ def test_lines_of_json_that_cannot_be_used_are_refused(folder, scripted, lines, 
         (echo("{a:.2q}"), "a value cannot be written in"),
         ([*words(None), "--command", ""], "the command is empty"),
         ([*words(None), "--command", "./none {a}"], "there is no program"),
-        ([*echo("{a}"), "--read", "x.npy"], "read='x.npy'"),
+        ([*echo("{a}"), "--read", "x.npy"], "--read x.npy must be stdout.json"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_runs(folder, scripted, line, says):

@@ -31,7 +31,9 @@ def rows_in(path: Path, key: str | None, *, mapped: bool = False) -> np.ndarray:
         except cm.InvalidArgument:
             raise
         except Exception as error:  # a damaged file may raise anything
-            problem = f"cannot be read: {type(error).__name__}: {error}"
+            problem = (
+                f"cannot be read ({type(error).__name__}: {error}): write it again with numpy.save"
+            )
             if "allow_pickle" in str(error) or "Python objects" in str(error):
                 problem = (
                     "holds Python objects, and unpickling those could run any code: save an array of numbers or text (a "
@@ -47,7 +49,7 @@ def _chosen(path: Path, keys: list[str], key: str | None) -> str:
     found = [name for name in keys if key in (None, name)]
     if len(found) != 1:
         raise cm.InvalidArgument(
-            f"{path} holds {len(keys)} arrays ({', '.join(keys)}): choose one of these with --key NAME"
+            f"{path} holds {len(keys)} array{'s' * (len(keys) != 1)} ({', '.join(keys)}): choose one of these with --key NAME"
         )
     return found[0]
 
@@ -70,7 +72,9 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
     try:
         with suppress(FileNotFoundError):
             path.lstat()
-            if path.is_dir() or not force:
+            if path.is_dir():
+                raise cm.InvalidArgument(f"{name} {path} is a directory: choose another name")
+            if not force:
                 raise cm.InvalidArgument(
                     f"{name} {path} exists: choose another name, or replace a file with --force"
                 )
@@ -105,8 +109,8 @@ def archive_of(result: cm.MapResult, code: cm.contracts.Code | None) -> dict[str
     """The arrays of an .npz output; raises `InvalidAnswer` if the answers are not one array of numbers or text."""
     if not isinstance(result.values, np.ndarray) or result.values.dtype.hasobject:
         raise cm.InvalidAnswer(
-            "answers are Python objects, which a file cannot hold safely, or have several parts: return numbers or text in "
-            "one array"
+            "answers are Python objects, which a .npz file cannot hold safely, or have several parts: return numbers or text "
+            "in one array, or give an output ending in .parquet"
         )
     arrays: dict[str, Any] = {"values": result.values, "exact": result.exact}
     if result.stderr is not None:

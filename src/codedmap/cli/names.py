@@ -123,9 +123,15 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[Any], Any]:
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:
+        absent = isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name))
+        step = (
+            "write file.py:function or package.module:function"
+            if absent
+            else "--traceback shows where"
+        )
         raise cm.InvalidArgument(
-            f"importing {module!r} for MODEL {name!r} from {here} or Python's path raised {type(error).__name__}: {error}; write "
-            "file.py:function or package.module:function"
+            f"importing {module!r} for MODEL {name!r} from {here} or Python's path raised {type(error).__name__}: {error}; "
+            f"{step}"
         ) from error
     try:
         fn = attrgetter(attribute)(found)

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from .shell import print_error
+from .shell import print_error, with_options
 
 COUNT = click.IntRange(1)
 PATH = click.Path(path_type=Path)
@@ -67,7 +67,7 @@ class Options:
         """Print warnings as notes."""
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = lambda message, *_: self.note(str(message))
+            warnings.showwarning = lambda message, *_: self.note(with_options(str(message)))
             yield
 
 

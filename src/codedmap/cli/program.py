@@ -72,7 +72,7 @@ class Program:
             Path(self.read).suffix not in _FILES or Path(self.read).is_absolute()
         ):
             raise InvalidArgument(
-                f"read={self.read!r} must be stdout.json, stdout, or the path of a file ending in {', '.join(_FILES)}, "
+                f"--read {self.read} must be stdout.json, stdout, or the path of a file ending in {', '.join(_FILES)}, "
                 "relative to the directory of a run"
             )
         object.__setattr__(self, "runs", self.runs.absolute())
@@ -151,7 +151,7 @@ def _split(template: str) -> list[str]:
         words = shlex.split(template)
     except ValueError as error:
         raise InvalidArgument(
-            f"the command {template!r} cannot be split into words ({error})"
+            f"the command {template!r} cannot be split into words ({error}): quote as in a shell"
         ) from error
     if not words:
         raise InvalidArgument(

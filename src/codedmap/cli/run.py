@@ -17,7 +17,7 @@ from .engines import engine_named
 from .files import archive_of, check_apart, rows_in, written
 from .names import CODES, HEDGES, RULES, in_python, model_named, summary_of
 from .options import COUNT, PATH, SharedOptions, duration, flag, option, parameters
-from .shell import EPILOG, Command, print_error, print_result
+from .shell import EPILOG, Command, print_error, print_result, with_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def run(**options: Any) -> int:
     if not given.quiet:
         print_result(f"{result}\n  output     {given.out}", required=False)
     if stored and not given.partial:
-        _check_none_missing(result)
+        _check_none_missing(result, "allow more time with --resume; the output keeps what there is")
     return _exit_code(given, result)
 
 
@@ -162,7 +162,7 @@ def _run_at_once(options: RunOptions) -> cm.MapResult:
     with written("output", options.out, options.force) as write:
         result = _mapped(options, rows_in(options.inputs, options.key))
         if not options.partial:
-            _check_none_missing(result)
+            _check_none_missing(result, "allow more time, or write what there is with --partial")
         arrays = archive_of(result, result.code)
         write(lambda file: np.savez(file, **arrays))
     return result
@@ -171,9 +171,7 @@ def _run_at_once(options: RunOptions) -> cm.MapResult:
 def _run_stored(options: RunOptions) -> cm.MapResult:
     """Write answers as they come; what is done can be resumed."""
     if options.force:
-        raise cm.InvalidArgument(
-            f"--force is for .npz outputs: remove {options.out} and its journal to begin anew"
-        )
+        raise cm.InvalidArgument("--force is for .npz outputs: leave it out")
     _, journal = output_at(options.out, resume=options.resume)
     if options.resume and not journal.exists():
         options.note(
@@ -184,8 +182,7 @@ def _run_stored(options: RunOptions) -> cm.MapResult:
         return _mapped(options, rows, out=options.out, resume=options.resume)
     except BaseException as error:
         for note in getattr(error, "__notes__", ()):  # how to go on with the run
-            text = note.replace("the same call with resume=True", "the same command with --resume")
-            print_error(f"codedmap: {text}")
+            print_error(f"codedmap: {with_options(note)}")
         raise
 
 
@@ -215,12 +212,11 @@ def _exit_code(options: RunOptions, result: cm.MapResult) -> int:
     return int(unknown or ended or result.outcome is cm.Outcome.UNSATISFIABLE)
 
 
-def _check_none_missing(result: cm.MapResult) -> None:
+def _check_none_missing(result: cm.MapResult, step: str) -> None:
     missing = result.status >= cm.Status.FAILED
     if missing.any():
         raise cm.NotEnoughAnswers(
-            f"{missing.sum():,} of {len(missing):,} rows have no answer because {result.outcome.value}: allow more "
-            "time, or write what there is with --partial"
+            f"{missing.sum():,} of {len(missing):,} rows have no answer because {result.outcome.value}: {step}"
         )
 
 

@@ -45,8 +45,19 @@ Unless the exit code is 0, no .npz output is left, except with --partial; a .npy
 rows that are done.
 """
 """Exit codes, for the help of a command."""
-# The library's errors name its arguments; these are the options for them.
-_OPTIONS = (('on_error="record"', "--partial"), ("resume=True", "--resume"))
+_OPTIONS = (
+    ('on_error="record"', "--partial"),
+    ("the same call with resume=True", "the same command with --resume"),
+    ("resume=True", "--resume"),
+    (" give what is the same for all rows as kwargs,", ""),
+    ("make them NaN, and name the runs in failed=", "leave them empty, with the status FAILED"),
+    ("as chunk= a number", "as --chunk a number"),
+    ("a larger budget=", "a larger --budget"),
+    ("call_timeout=", "--timeout "),
+    (", or give an array as out= that holds all", ""),
+    ("; with seed= each run of a row draws the same", ""),
+)
+"""What the library's messages say of its arguments, and what takes its place here."""
 
 
 class Command(click.Command):
@@ -79,9 +90,7 @@ class Commands(Command, click.Group):
             if isinstance(error, click.UsageError) and error.ctx is not None:
                 message += f" (see '{error.ctx.command_path} --help')"
         except cm.CodedmapError as error:
-            message = str(error)
-            for argument, option in _OPTIONS:
-                message = message.replace(argument, option)
+            message = with_options(str(error))
             code = next(code for kinds, code in _EXIT_CODES if isinstance(error, kinds))
         except OSError as error:  # the file system refuses a name; os.getcwd has none
             if error.filename is None and not isinstance(error, FileNotFoundError):
@@ -94,10 +103,17 @@ class Commands(Command, click.Group):
         raise SystemExit(code)
 
 
+def with_options(message: str) -> str:
+    """A message of the library that names the options of the commands instead of its arguments."""
+    for argument, option in _OPTIONS:
+        message = message.replace(argument, option)
+    return message
+
+
 def print_result(text: str, *, required: bool = True) -> None:
     """Print on standard output; a failure is an `InvalidArgument`, or only a note unless ``required``."""
     with _output(required):
-        click.echo(text)
+        click.echo(with_options(text))
 
 
 def flush_output() -> None:
