@@ -542,6 +542,15 @@ def test_a_half_precision_sum_is_told_in_single_precision():
     assert float(result.value) == 360_000
 
 
+def test_to_call_again_is_no_step_where_fn_gave_what_cannot_be_added():
+    code = cm.codes.FractionalRepetition(6, 2)  # three workers compute the part that has no sum
+    raises = pytest.raises(cm.NotEnoughAnswers, match=r"3 failed.*repair fn.*stragglers=2\)$")
+    with cm.testing.Scripted(6) as engine, raises:
+        cm.sum(
+            lambda rows: np.where(rows < 1, np.nan, rows), np.arange(6.0), code=code, engine=engine
+        )
+
+
 @pytest.mark.parametrize(
     ("call", "why"),
     [

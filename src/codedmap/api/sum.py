@@ -16,7 +16,14 @@ from ..contracts.memory import check_room, size
 from ..contracts.stopping import Decodable, Outcome, Progress, StoppingRule
 from ..contracts.sum_code import SumCode
 from ..engines import Engine, Kept, Local, Resident
-from ..errors import CannotSend, CodedmapError, InvalidArgument, NotEnoughAnswers, many
+from ..errors import (
+    CannotSend,
+    CodedmapError,
+    InvalidAnswer,
+    InvalidArgument,
+    NotEnoughAnswers,
+    many,
+)
 from ..execution.checked import checked_rule, engine_of_slots
 from ..execution.live import LiveJob
 from ..execution.placed import Placed, PlacedJob
@@ -252,8 +259,9 @@ class _SumJob(PlacedJob[SumResult]):
             f"{len(rejected)} with what cannot be used or contradicts the others (worker {worker}: {why})"
             for worker, why in list(rejected.items())[:1]
         ]
-        again = "call again (parts that were lost are sent again)"
-        return undecoded(reason, seen, outcome, self._failures, again, unusable=unusable)
+        wrong = any(isinstance(error, InvalidAnswer) for error in self._failures.values())
+        again = [] if wrong else ["call again (parts that were lost are sent again)"]
+        return undecoded(reason, seen, outcome, self._failures, *again, unusable=unusable)
 
 
 def _coded_parts(parts: Any, code: SumCode | None, engine: Engine | Executor | None) -> CodedParts:

@@ -16,6 +16,7 @@ from ..errors import (
     Abandoned,
     CodedmapError,
     EngineError,
+    InvalidAnswer,
     NotStarted,
     WorkerCrashed,
     either,
@@ -130,7 +131,9 @@ def undecoded(
         steps.append(WAIT)
     if seen.answered:
         own = [step for step in reason.steps if step != WAIT]
-        steps += own or ["take a code that allows more stragglers"] * bool(seen.running or failures)
+        # A wrong answer is one on every worker.
+        lost = any(not isinstance(error, InvalidAnswer) for error in failures.values())
+        steps += own or ["take a code that allows more stragglers"] * bool(seen.running or lost)
         steps += more
     text = either(list(dict.fromkeys(steps)), ";")
     made = type(reason)(

@@ -253,7 +253,9 @@ def leaf_rows(leaf: Any, rows: int) -> np.ndarray:
             "a function of one input is lifted by codedmap.itemwise(fn)"
         )
     if array.ndim > MOST_AXES:
-        raise InvalidAnswer(f"fn returned an array of {array.ndim} axes: at most {MOST_AXES}")
+        raise InvalidAnswer(
+            f"fn returned an array of {array.ndim} axes: return at most {MOST_AXES}, as by answer.reshape(len(answer), -1)"
+        )
     return array
 
 

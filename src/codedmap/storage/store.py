@@ -305,8 +305,11 @@ class Store(Closing):
             for each in (self._output.form or form, form)
         )
         if shapes != found:
+            was, now = (
+                each["values"] if {*each} == {"values"} else each for each in (shapes, found)
+            )
             raise InvalidAnswer(
-                f"fn returned rows of shape {shapes} for some inputs and of shape {found} for others: return the same "
+                f"fn returned rows of shape {was} for some inputs and of shape {now} for others: return the same "
                 "shape and the same keys for every row"
             )
 
