@@ -55,6 +55,10 @@ _OPTIONS = (
     ("a larger budget=", "a larger --budget"),
     ("call_timeout=", "--timeout "),
     (", or give an array as out= that holds all", ""),
+    (
+        ", or give an engine that has started, is free, and has imported what fn needs (engine.setup)",
+        "",
+    ),
     ("; with seed= each run of a row draws the same", ""),
 )
 """What the library's messages say of its arguments, and what takes its place here."""

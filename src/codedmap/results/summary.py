@@ -16,7 +16,6 @@ from ..errors import (
     Abandoned,
     CodedmapError,
     EngineError,
-    InvalidAnswer,
     NotStarted,
     WorkerCrashed,
     either,
@@ -131,9 +130,8 @@ def undecoded(
         steps.append(WAIT)
     if seen.answered:
         own = [step for step in reason.steps if step != WAIT]
-        # A wrong answer is one on every worker.
-        lost = any(not isinstance(error, InvalidAnswer) for error in failures.values())
-        steps += own or ["take a code that allows more stragglers"] * bool(seen.running or lost)
+        # Not where all that failed are answers that cannot be used: other workers give the same.
+        steps += own or ["take a code that allows more stragglers"] * bool(seen.running or steps)
         steps += more
     text = either(list(dict.fromkeys(steps)), ";")
     made = type(reason)(
