@@ -112,6 +112,10 @@ Script = Mapping[int, "Act | Sequence[Act]"]
 
 def _acts(script: Script, engine: Engine) -> dict[int, Iterator[Act]]:
     """The acts of each worker's calls, in order; raises `InvalidArgument` for a script that cannot be followed."""
+    if not isinstance(script, Mapping):
+        raise InvalidArgument(
+            f"script={script!r:.80} must be a mapping from workers to acts, such as {{0: codedmap.testing.crash()}}"
+        )
     for worker, acts in script.items():
         if not hasattr(engine, "members"):  # workers that have not joined yet may have acts
             check_worker(worker, engine.workers)

@@ -496,7 +496,7 @@ def test_parts_of_unequal_values_are_an_error_that_names_both():
     with Scripted(3) as engine:
         code = cm.codes.FractionalRepetition(3, 2)
         with pytest.raises(
-            cm.NotEnoughAnswers, match=r"\(20, 5\) for part 0 and \(21, 5\) for part 2"
+            cm.NotEnoughAnswers, match=r"\(20, 5\) in part 0 and \(21, 5\) in part 2"
         ):
             cm.sum(lambda rows: rows, X, code=code, engine=engine)
 

@@ -57,6 +57,7 @@ def test_a_slot_that_the_engine_does_not_have_is_refused(slot):
             lambda: Scripted(3, {0: [Act(), 2.0]}),
             r"script of worker 0 has 2\.0, which is not an act",
         ),
+        (lambda: Scripted(3, [never()]), r"script=\[Act.* must be a mapping from workers to acts"),
         (lambda: Scripted(3, {0: never}), r"script of worker 0 has <function never"),
         (lambda: late(-1), r"seconds=-1 must be a number of at least 0"),
         (lambda: crash(float("nan")), r"seconds=nan must be"),

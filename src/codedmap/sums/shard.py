@@ -97,8 +97,8 @@ class CombinedFunction:
                 first = first or (part, value.shape)
                 if value.shape != first[1]:
                     raise InvalidAnswer(
-                        f"on worker {shard.worker} fn gave shape {first[1]} for part {first[0]} "
-                        f"and {value.shape} for part {part}: all parts must give one shape to be added"
+                        f"on worker {shard.worker} fn gave shape {first[1]} in part {first[0]} "
+                        f"and {value.shape} in part {part}: return one shape for all, so that they can be added"
                     )
                 yield value, row
 
