@@ -392,6 +392,16 @@ def test_where_copies_agree_a_standard_error_is_that_of_the_value_returned():
     assert off[~again].min() > 1e-14
 
 
+def test_copies_of_all_answers_change_no_estimate():
+    """The inputs as they are were preferred to their logarithms: copies made both seem free of errors."""
+    points = 10.0 ** np.random.default_rng(0).uniform(-3.0, 3.0, size=(60, 2))
+    answers = points[:, :1] / points.sum(axis=1, keepdims=True)
+    known, given = points[:48], answers[:48]
+    alone = estimates(known, given, points[48:]).values
+    copied = estimates(np.tile(known, (2, 1)), np.tile(given, (2, 1)), points[48:]).values
+    np.testing.assert_allclose(copied, alone, rtol=0.0, atol=1e-6)
+
+
 def test_few_answers_that_differ_from_all_others_may_not_be_among_those_that_choose():
     points = np.random.default_rng(0).uniform(size=(420, 2))
     answers = np.zeros((400, 1))

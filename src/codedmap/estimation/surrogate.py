@@ -101,23 +101,25 @@ def estimates(
             thorough=thorough, each=each, outputs=outputs, other=other,
         )  # fmt: skip
 
-    def made(known: Points) -> Estimates:
-        if not repeated:
-            return _estimates(known, answers)
-        return _of_repeats(known, answers, which, _at(some, wanted))
+    def made(answers: np.ndarray) -> Estimates:
+        nonlocal kept
+        seconds = time_left()
+        twice = thorough and begun.space.has_other and len(some) <= EXACT
+        if not twice or seconds < 2.0 * seconds_to_be_thorough(len(some), len(wanted), outputs):
+            return _estimates(begun, answers)
+        kept = 0.5 * seconds if seconds < math.inf else 0.0
+        found = _estimates(begun, answers)
+        kept = 0.0
+        return mean_of(found, _estimates(known(other=True), answers), len(some))
 
     # The matrices are too small for several threads to help, and waiting for each other costs them most. What is
     # imported later brings a BLAS of its own, which would have them.
     import_what_is_used()
     with one_thread:
-        begun, seconds = known(), time_left()
-        twice = thorough and begun.space.has_other and len(some) <= EXACT
-        if not twice or seconds < 2.0 * seconds_to_be_thorough(len(some), len(wanted), outputs):
-            return made(begun)
-        kept = 0.5 * seconds if seconds < math.inf else 0.0
-        found = made(begun)
-        kept = 0.0
-        return mean_of(found, made(known(other=True)), len(some))
+        begun = known()
+        if not repeated:
+            return made(answers)
+        return _of_repeats(made, answers, which, _at(some, wanted))
 
 
 def _digests(points: np.ndarray) -> list[bytes]:
@@ -165,8 +167,10 @@ def mean_of(one: Estimates, other: Estimates, answers: int) -> Estimates:
     )
 
 
-def _of_repeats(known: Points, answers: np.ndarray, which: np.ndarray, at: np.ndarray) -> Estimates:
-    """Estimates from the means of answers (n, q) to equal points, so that what is left out is not known from a copy.
+def _of_repeats(
+    made: Callable[[np.ndarray], Estimates], answers: np.ndarray, which: np.ndarray, at: np.ndarray
+) -> Estimates:
+    """Estimates ``made`` from the means of answers (n, q) to equal points, so that what is left out is not known from a copy.
 
     ``which`` (n,) of the known, distinct points each answer is to; and ``at`` (m,) which a wanted point equals, -1 if none.
     """
@@ -176,7 +180,7 @@ def _of_repeats(known: Points, answers: np.ndarray, which: np.ndarray, at: np.nd
     means = np.add.reduceat(scaled[order], begins, axis=0) / counts
     off, repeats = scaled - means[which], len(answers) - len(counts)
     noise = (off**2).sum(axis=0) / repeats
-    found = _estimates(known, means * unit)
+    found = made(means * unit)
     values, errors, left_out = found.values / unit, found.stderr / unit, found.left_out / unit
     # The next repeat may differ, though none did: one in so many, by as much as estimates are off.
     usual = np.maximum(left_out, errors.min(axis=0))
