@@ -402,6 +402,15 @@ def test_copies_of_all_answers_change_no_estimate():
     np.testing.assert_allclose(copied, alone, rtol=0.0, atol=1e-6)
 
 
+def test_the_next_label_may_be_wrong_where_none_was():
+    """Trees knew each level that was left out, and standard errors were a millionth of the error at the next jump."""
+    points = np.random.default_rng([1, 90]).random((150, 5))
+    levels = np.floor(3.0 * points[:, :1])
+    found = estimates(points[:90], levels[:90], points[90:])
+    assert found.left_out[0] < 0.01
+    assert np.sqrt((((found.values - levels[90:]) / found.stderr) ** 2).mean()) < 3.0
+
+
 def test_few_answers_that_differ_from_all_others_may_not_be_among_those_that_choose():
     points = np.random.default_rng(0).uniform(size=(420, 2))
     answers = np.zeros((400, 1))

@@ -15,7 +15,7 @@ from .points import Points
 from .space import decomposed
 
 OUTPUTS = 8  # principal components, at most; and outputs that are estimated one by one instead
-_ALONE = 24  # outputs up to which those that components describe poorly are estimated alone
+ALONE = 24  # outputs up to which those that components describe poorly are estimated alone
 _SHARED = 4  # kernels of components that outputs may have
 
 
@@ -59,7 +59,7 @@ def poor_alone(known: Points, scaled: np.ndarray, zeros: np.ndarray, whole: Cand
     targets = scaled[known.sample]
     squares = whole.squares(targets)
     poor = np.flatnonzero(squares > POOR**2)
-    many = scaled.shape[1] > _ALONE or len(scaled) > EXACT_QUICKLY
+    many = scaled.shape[1] > ALONE or len(scaled) > EXACT_QUICKLY
     if many or not len(poor) or known.time_left() < ENOUGH * len(poor):
         return whole
     found = beside(each_alone(known, scaled[:, poor], len(poor), zeros[poor]))

@@ -21,7 +21,7 @@ import scipy
 
 from .calibration import calibrated
 from .candidates import FEWEST, FLOPS, beside, by_mean
-from .components import OUTPUTS, by_components, poor_alone, seconds_for_rest
+from .components import ALONE, OUTPUTS, by_components, poor_alone, seconds_for_rest
 from .conditioning import EXACT_QUICKLY, NEAR
 from .models import EACH_SURELY, degrees_of_freedom
 from .one_kernel import jointly
@@ -43,6 +43,7 @@ _NEAR_BOUND = 0.05  # share of the answers that are near a bound
 _FAR_NEARER = 0.05  # distance of these from the last of them, over that of the median
 _SURELY = 3.0  # standard errors by which an estimate is surely beyond a bound
 _NORMAL = 1.96  # 97.5 % quantile of the normal distribution
+_LABEL = 20  # answers for each different value from which these are labels
 _STDERR = 1e-9  # smallest standard error, in deviations of the output, or over a constant output
 
 
@@ -274,6 +275,11 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     values, stderr = _among(values, varied), _among(stderr, varied)
     values *= spread
     values += middle
+    if outputs <= ALONE:
+        # Labels do not show how near they are to a change: if none is wrong the next may be, one in so many.
+        ranked = np.sort(answers, axis=0)
+        labels = _LABEL * ((ranked[1:] != ranked[:-1]).sum(axis=0) + 1) <= len(answers)
+        stderr[:, labels] = np.maximum(stderr[:, labels], (len(answers) + 1.0) ** -0.5)
     stderr *= spread
     np.maximum(stderr, np.finfo(float).eps * np.abs(middle), out=stderr)
     # What an input does that never varied is unknown: perhaps as much as all others do.
