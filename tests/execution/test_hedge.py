@@ -291,6 +291,27 @@ def test_no_rule_takes_a_failed_call_for_final_that_is_to_be_sent_again(stop):
     assert result.calls.count("retry") >= 2
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        cm.Replication(3, 6, fill="mean"),
+        cm.KernelCode(3, 6, 1),
+        cm.KernelCode(3, 6, 0, spread=0, confirm=2),
+    ],
+    ids=repr,
+)
+def test_late_calls_that_a_tolerance_waits_for_are_hedged(code):
+    """The answers so far could be decoded, which was taken for good enough: the job waited for ever."""
+    X = inputs(9)
+    with Scripted(6, {2: never(), 5: [never()]}) as engine:
+        stop = cm.Tolerance(0.0) | cm.Deadline(60)
+        result = cm.map(affine, X, code=code, engine=engine, stop=stop)
+    assert result.outcome is not Outcome.DEADLINE
+    assert 0 < result.hedges <= 4
+    assert result.exact.all()
+    np.testing.assert_array_equal(result.values, affine(X))
+
+
 def test_a_copy_that_fails_is_no_loss_while_another_runs():
     with Scripted(6, {1: crash(), 4: late(0.2)}) as engine:
         result = cm.map(

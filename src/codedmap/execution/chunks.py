@@ -520,10 +520,13 @@ class ChunkScheduler(Scheduler):
         soon = Progress(seen.asked - late, seen.answered, seen.failed, now, seen.decodable)
         if self._can_satisfy(chunk, soon) and chunk.refused != soon.answered | soon.running:
             best = replace(self._best_case(chunk, soon), asked=seen.asked)
-            if self.job.rule.verdict(best) is not None:
+            if self.job.rule.verdict(best) is None:
+                # The rule waits for all calls that run, as `Everyone` does.
+                again = self._send_again(chunk, sorted(late), budget, now, enough=False)
+                return sooner(wake, again)
+            # Where only late calls run, standard errors are too large, as a `Tolerance` says.
+            if soon.running or self.job.rule.verdict(seen) is not None:
                 return wake
-            # The rule waits for all calls that run, as `Everyone` does.
-            return sooner(wake, self._send_again(chunk, sorted(late), budget, now, enough=False))
         if self._all_own(chunk.answered) and chunk.refused != seen.answered:
             return self._call_due(chunk, now)
         if self.hedges >= budget:
