@@ -312,6 +312,17 @@ def test_an_answer_that_is_not_confirmed_is_missing():
     assert np.isnan(result.values[~exact]).all()
 
 
+@pytest.mark.parametrize("lost", [crash(), fail(OSError("disk full"))])
+def test_without_a_rule_of_ones_own_answers_that_cannot_be_confirmed_are_an_error(lost):
+    """Each row was answered once, and the result had rows that were FAILED or MISSING."""
+    X, options = np.ones((9, 2)), {"code": cm.Replication(3, 6, confirm=2), "retries": 0}
+    refused = pytest.raises(cm.NotEnoughAnswers, match=r"no call was left.* more than could still")
+    with Scripted(6, {0: lost}) as engine, refused:
+        cm.map(squares, X, engine=engine, **options)
+    with Scripted(6, {0: lost}) as engine:
+        assert cm.map(squares, X, engine=engine, on_error="record", **options).exact.sum() == 6
+
+
 def test_a_stream_of_chunks_gives_what_is_finished():
     with Scripted(2, {0: [late(0.0), late(0.2)]}) as engine:
         results = cm.stream(

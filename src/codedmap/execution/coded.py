@@ -345,10 +345,11 @@ class CodedMap(MapJob):
         unused = frozenset(slot for slot in seen.answered if not encoded.usable(slot))
         replaced = bool(unused) and outcome is not Outcome.DEADLINE
         # Rows whose own inputs are answered need not be exact: answers may differ, or rows have raised.
-        early = False
+        early = unknown = False
         if outcome is Outcome.EXACT and estimate is not None and not estimate.exact.all():
-            settled = _settled(chunk.judged(estimate)[1])
-            early = not settled or bool(seen.running & encoded.task_of.keys())
+            status = chunk.judged(estimate)[1]
+            early = not _settled(status) or bool(seen.running & encoded.task_of.keys())
+            unknown = bool((status >= Status.FAILED).any())
         if replaced or (not final and (estimate is None or early)):
             rejected = frozenset(encoded.rejected_workers)
             now = self.seconds
@@ -358,7 +359,8 @@ class CodedMap(MapJob):
             if isinstance(reason, TwoForms):
                 self._undecided.append((chunk.rows, reason))
         elif not estimate.exact.all() and (
-            outcome is Outcome.UNSATISFIABLE
+            unknown
+            or outcome is Outcome.UNSATISFIABLE
             or (outcome is Outcome.NONE_RUNNING and rule.wake_after(seen) is None)
         ):
             reason = NotEnoughAnswers(
@@ -376,7 +378,7 @@ class CodedMap(MapJob):
                     answered=seen.answered & every,
                     failed=seen.failed & every,
                 ),
-                outcome,
+                Outcome.NONE_RUNNING if unknown else outcome,
                 {slot: error for slot, error in chunk.errors.items() if slot in every},
                 'take what there is with on_error="record"',
                 given=self._given,
