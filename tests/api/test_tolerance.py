@@ -268,6 +268,19 @@ def test_tolerances_of_outputs_that_are_not_there_are_refused(fn, tolerance, mes
         cm.map(fn, SQUARE[:100], engine=pool, tolerance=tolerance)
 
 
+def test_the_first_answer_shows_whether_a_named_output_is_there():
+    calls = []
+
+    def height(batch):
+        calls.append(len(batch))
+        return {"height": hill(batch)[:, 0]}
+
+    message = "'hight', and the outputs have the names height"
+    with Scripted(1) as engine, pytest.raises(cm.InvalidArgument, match=message):
+        cm.map(height, SQUARE[:15], engine=engine, tolerance={"hight": 0.1}, chunk=1)
+    assert len(calls) <= 2  # the next may have begun
+
+
 @pytest.mark.parametrize("code", ["auto", cm.KernelCode(5, 6, 1)])
 def test_with_a_code_a_tolerance_is_of_all_outputs(code):
     with Scripted(6) as engine, pytest.raises(cm.InvalidArgument, match="is one number, for all"):

@@ -63,19 +63,23 @@ class Estimates(NamedTuple):
         """The largest standard error; with the tolerances of ``outputs``, as a multiple of the output's tolerance."""
         if outputs is None:
             return max(float(leaf.max()) for leaf in leaves(self.stderr))
-        names = list(self.stderr) if isinstance(self.stderr, dict) else None
-        for name in outputs:
-            if names is None or name not in names:
-                had = "no names" if names is None else f"the names {', '.join(map(str, names))}"
-                raise InvalidArgument(
-                    f"Tolerance names the output {name!r}, and the outputs have {had}: "
-                    + ("give one number" if names is None else "correct it")
-                )
         return max(
             float(leaf.max()) / most
             for name, most in outputs.items()
             for leaf in leaves(self.stderr[name])
         )
+
+
+def check_named(outputs: Mapping[str, float], answers: Any) -> None:
+    """Raise `InvalidArgument` if a `Tolerance` names outputs that these answers do not have."""
+    names = list(answers) if isinstance(answers, dict) else None
+    for name in outputs:
+        if names is None or name not in names:
+            had = "no names" if names is None else f"the names {', '.join(map(str, names))}"
+            raise InvalidArgument(
+                f"Tolerance names the output {name!r}, and the outputs have {had}: "
+                + ("give one number" if names is None else "correct it")
+            )
 
 
 def estimate_missing(

@@ -52,6 +52,7 @@ from .missing import (
     COMPUTING,
     Effort,
     Estimates,
+    check_named,
     estimate_missing,
     time_for_estimates,
     warn_of_losses,
@@ -128,8 +129,8 @@ class RowsJob(MapJob):
         status: np.ndarray | None = None,
     ) -> None:
         self._deadline = deadline
-        self._sized = deadline is None or inputs.numbers is None
-        """Whether time for estimates was reserved, which takes a first answer, or none is needed."""
+        self._seen = job.stop is None or inputs.numbers is None
+        """Whether the first answer was looked at, or need not be: no row is estimated."""
         self._known = known
         self._tasks, self._stop, self._store, self._record = tasks, job.stop, store, record
         # If a job stopped early with its last rows missing, every estimate would extrapolate.
@@ -165,14 +166,17 @@ class RowsJob(MapJob):
 
     def happened(self) -> None:
         super().happened()
-        if not self._sized and self._deadline is not None and self.counts[0]:
-            self._sized = True
-            self._leave_time(self._deadline)
+        if not self._seen and self.counts[0]:
+            self._seen = True
+            first = self._read(np.flatnonzero(self._rows.status == Status.EXACT)[:1])
+            if self._tolerance is not None and self._tolerance.outputs is not None:
+                check_named(self._tolerance.outputs, first)
+            if self._deadline is not None:
+                self._leave_time(self._deadline, leaves(first))
 
-    def _leave_time(self, deadline: float) -> None:
+    def _leave_time(self, deadline: float, answer: list[Any]) -> None:
         """Stop earlier if inputs and answers are so many numbers that the time reserved for estimates is too short."""
         status = self._rows.status
-        answer = leaves(self._read(np.flatnonzero(status == Status.EXACT)[:1]))
         if any(leaf.dtype.kind not in "biuf" for leaf in answer):
             return  # such answers are not estimated
         each = sum(leaf.size for leaf in answer) + (self._rows.inputs.numbers or 0)
