@@ -204,6 +204,14 @@ def test_arguments_that_are_no_code_function_engine_or_possible_rule():
     refused(r"Quorum\(7\) would not stop even when all 6", stop=cm.Quorum(7))
     refused(r"Share\(0.5\) would not stop .* answered: give Quorum\(", stop=cm.Share(0.5))
     refused("Slower.* compares the times of rows", stop=cm.Quorum(3) | cm.Slower(1.5))
+    refused("version=2 must be text", version=2)
+
+
+def test_all_rows_of_an_iterator_cannot_be_one_call():
+    engine = Scripted(2)
+    with pytest.raises(cm.InvalidArgument, match=r"are an iterator.* give a number of rows"):
+        cm.map(np.sin, iter([X[:5], X[5:]]), engine=engine, chunk="all")
+    assert not engine.calls
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,8 @@ def map(
         (with `itemwise` one generator), the same in every run of the row. Not with codes that send mixtures.
     known : tuple of array-like, optional
         (X0, y0): inputs and answers from elsewhere, from which rows are estimated too, once a row of the job has an
-        answer. With a code that estimates from all answers of the job, such as `KernelCode`, or without one.
+        answer. With a code that estimates from all answers of the job, such as `KernelCode`, or without one. They have no
+        effect if no row may be estimated.
     chunk : int or "all", optional
         Rows of a call. By default as many as take 0.05 to 0.2 s, judged by earlier calls. They are more where a call
         takes most of that time whatever its rows, like a model that needs 0.1 s for any batch. A call that takes more
@@ -294,6 +295,8 @@ class Options:
             raise InvalidArgument(
                 "resume=True goes on with what was written, and nothing is without out: give its path"
             )
+        if self.version is not None and not isinstance(self.version, str):
+            raise InvalidArgument(f"version={self.version!r:.80} must be text, such as 'v2'")
         checked_hedge(self.hedge)
         check_whole("retries", self.retries, 0)
         timeout = self.call_timeout
@@ -336,6 +339,11 @@ class Options:
         options = replace(self, tolerance=None) if auto else self  # the plan keeps the tolerance
         rule = _rule(options, "auto" if auto else None, share=COMPUTING if rows.numbers else 1.0)
         _check_all_are_read(rows, rule)
+        if self.chunk == "all" and rows.growing is not None:
+            raise InvalidArgument(
+                'chunk="all" computes all rows in one call, and the inputs are an iterator, which is read as rows are '
+                "computed: give a number of rows, or an array"
+            )
         if rule is not None and asks_stderr(rule) and not rows.numbers:
             raise InvalidArgument(
                 f"{rule} asks for standard errors of rows without an answer, which are estimated from inputs that are "
