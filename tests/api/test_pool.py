@@ -314,6 +314,10 @@ def test_other_functions_may_return_none(pool):
         (lambda pool: pool.imap(abs, [], 0), "chunksize=0 must be a whole number"),
         (lambda pool: pool.imap(abs, iter([1]), 0.5), "chunksize=0.5 must be a whole number"),
         (lambda pool: pool.map("abs", []), "fn='abs' cannot be called"),
+        (
+            lambda pool: pool.map(cm.engines.Resident(abs, Scripted(1)), []),
+            "give the function itself",
+        ),
         (lambda pool: pool.starmap(max, [(1, 2), 3]), "input 1 of starmap is of type int"),
     ],
 )

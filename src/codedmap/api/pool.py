@@ -387,6 +387,8 @@ class _Task:
 
     def __init__(self, fn: Callable[..., Any], *, star: bool = False) -> None:
         check_fn(fn)
+        if isinstance(fn, Resident):
+            raise InvalidArgument("fn is resident: give the function itself, which a pool keeps")
         self.fn, self.star = fn, star
 
     def __call__(self, item: _Sealed) -> _Sealed:
