@@ -65,6 +65,24 @@ def test_functions_that_pickle_cannot_send_travel_to_a_process_pool(pool):
     assert engine.submit(1, pid, None).result(ANSWER) != os.getpid()
 
 
+def test_an_exception_that_cannot_be_pickled_breaks_no_pool_of_a_program_that_uses_dask(pool):
+    """Where Dask is imported, the cause and the context of an exception are pickled as well."""
+
+    def fails(batch):
+        from tblib import pickling_support  # as Dask does
+
+        pickling_support.install()
+
+        class OfHere(Exception):
+            pass
+
+        raise OfHere("disk full")
+
+    with pytest.raises(cm.errors.RowFailed, match="with RuntimeError: OfHere: disk full"):
+        cm.map(fails, np.ones(2), engine=FromExecutor(pool, 2))
+    assert pool.submit(abs, -1).result(ANSWER) == 1
+
+
 def test_a_function_that_cannot_be_sent_is_refused(pool):
     lock = threading.Lock()
     with pytest.raises(

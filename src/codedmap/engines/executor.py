@@ -19,6 +19,7 @@ from typing import Any
 from ..contracts.arguments import check_whole
 from ..contracts.engine import Kept
 from ..errors import EngineError, InvalidArgument
+from .transport.failure import Failure, WorkerTraceback
 from .transport.parcel import Parcel, pack_copy, receive
 from .transport.serve import Terminated, open_function
 
@@ -171,6 +172,9 @@ def _call(packed: Parcel, payload: Any) -> Any:
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:
-            # An exception that cannot be unpickled breaks the whole ProcessPoolExecutor.
-            raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        raise
+            name, lines = f"{type(error).__name__}: {error}", Failure.of(error).traceback
+        else:
+            raise
+    # An exception that cannot be unpickled breaks the whole ProcessPoolExecutor. So would its cause or context, which are
+    # pickled as well once Dask is imported.
+    raise RuntimeError(name) from WorkerTraceback(lines)
