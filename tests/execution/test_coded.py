@@ -38,6 +38,13 @@ def called(script, stop=None, code=None, **options):
         return X, cm.map(squares, X, code=code, engine=engine, stop=stop, **options)
 
 
+def test_an_answer_that_makes_a_chunk_decodable_is_not_waited_for_if_too_few_can_come():
+    script = dict.fromkeys(range(5), fail(OSError("disk full"))) | {5: never()}
+    refused = pytest.raises(cm.NotEnoughAnswers, match="disk full")
+    with Scripted(6, script) as engine, refused:
+        cm.map(squares, np.ones((6, 2)), code=cm.KernelCode(3, 6, 1), engine=engine, hedge=None)
+
+
 def test_where_every_row_is_there_a_rule_out_of_reach_is_not_waited_for():
     X, result = called({0: [crash()], 5: [late(60.0)]})
     assert result.outcome is cm.Outcome.EXACT

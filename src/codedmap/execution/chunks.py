@@ -333,7 +333,7 @@ class ChunkScheduler(Scheduler):
             return True
         if rule.verdict(best) is not None or rule.wake_after(best) is not None:
             return False
-        if best.decodable and not seen.decodable:
+        if self.job.partial and best.decodable and not seen.decodable:
             return False
         # The rule is out of reach. Calls are still waited for if all rows may come exact, or, where rows may be missing,
         # more rows.
