@@ -312,6 +312,16 @@ def test_late_calls_that_a_tolerance_waits_for_are_hedged(code):
     np.testing.assert_array_equal(result.values, affine(X))
 
 
+def test_at_the_time_of_hedges_copies_that_are_to_confirm_others_are_sent_again():
+    """Every task had an answer, so nothing was sent, and the job waited for ever."""
+    X, code = inputs(9), cm.Replication(3, 6, confirm=2)
+    with Scripted(6, {3: never()}) as engine:
+        stop = cm.Quorum(6) | cm.Deadline(60)
+        result = cm.map(affine, X, code=code, engine=engine, stop=stop, hedge=cm.Hedge(after=0.1))
+    assert result.exact.all()
+    assert (result.hedges, result.outcome) == (1, Outcome.QUORUM)
+
+
 def test_a_copy_that_fails_is_no_loss_while_another_runs():
     with Scripted(6, {1: crash(), 4: late(0.2)}) as engine:
         result = cm.map(

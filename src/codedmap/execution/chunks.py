@@ -571,11 +571,14 @@ class ChunkScheduler(Scheduler):
             wake = None if seconds is None else now + seconds
         if not chunk.due:
             return wake
-        if self._all_own(chunk.answered) and chunk.refused != seen.answered:
+        all_own = self._all_own(chunk.answered)
+        if all_own and chunk.refused != seen.answered:
             return self._call_due(chunk, now)
         own = self.job.own
         done = {own[slot] for slot in chunk.answered | chunk.hedged if slot in own}
         missing = [slot for task, slot in self._own_slot.items() if task not in done]
+        if all_own:  # and yet not exact: answers have to be confirmed, or contradict one another
+            missing = sorted(chunk.running() - chunk.hedged)
         most = math.inf if self.job.most is None else self.job.most
         return self._send_again(chunk, missing, self.hedges + most - len(chunk.hedged), now)
 
