@@ -28,8 +28,9 @@ class Hedge:
     after : float or StoppingRule, optional
         For codes only. The inputs of all tasks without an answer are sent at this time: seconds since the chunk began
         (at least 0), or a stopping rule, at the moment when it would stop. ``Quorum(18)`` with 20 workers is the
-        90th percentile of this very chunk; ``Quorum(18) & Deadline(0.1)``, but not before 0.1 seconds. By
-        default calls are late when they take longer than the others.
+        90th percentile of this very chunk; ``Quorum(18) & Deadline(0.1)``, but not before 0.1 seconds. If every task
+        has an answer, but some are not exact, payloads that still run are sent again. By default calls are late when
+        they take longer than the others.
     budget : float, optional
         The share of calls that are made once more at most, by default 0.05 (of few calls, 8). With
         ``after``, how many inputs are sent in a chunk at most, a whole number; by default all.
