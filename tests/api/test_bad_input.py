@@ -204,7 +204,7 @@ def test_arguments_that_are_no_code_function_engine_or_possible_rule():
     refused(r"Quorum\(7\) would not stop even when all 6", stop=cm.Quorum(7))
     refused(r"Share\(0.5\) would not stop .* answered: give Quorum\(", stop=cm.Share(0.5))
     refused("Slower.* compares the times of rows", stop=cm.Quorum(3) | cm.Slower(1.5))
-    refused("version=2 must be text", version=2)
+    refused("version=2.5 must be text or a whole number", version=2.5)
 
 
 def test_all_rows_of_an_iterator_cannot_be_one_call():

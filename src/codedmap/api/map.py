@@ -83,7 +83,7 @@ def map(
     chunk: int | Literal["all"] | None = None,
     out: Any = None,
     resume: bool = False,
-    version: str | None = None,
+    version: str | int | None = None,
     progress: bool | None = None,
 ) -> MapResult:
     """Run ``fn`` on every row of ``inputs``.
@@ -173,7 +173,7 @@ def map(
     resume : bool
         Go on with the job in the journal beside ``out``, if there is one. Rows that are exact are not
         computed again.
-    version : str, optional
+    version : str or int, optional
         Compared on resuming; change it when what ``fn`` computes changes in a way that its code does not show.
     progress : bool, optional
         Whether to show progress on the error stream: as a bar on a terminal, and in a notebook that has ipywidgets;
@@ -285,7 +285,7 @@ class Options:
     progress: bool | None = None
     out: Any = None
     resume: bool = False
-    version: str | None = None
+    version: str | int | None = None
     before: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Columns (m,) that are written before the answers."""
     like: InputRows | None = None  # the rows as numbers, for estimates; by default the inputs
@@ -295,8 +295,8 @@ class Options:
             raise InvalidArgument(
                 "resume=True goes on with what was written, and nothing is without out: give its path"
             )
-        if self.version is not None and not isinstance(self.version, str):
-            raise InvalidArgument(f"version={self.version!r:.80} must be text, such as 'v2'")
+        if self.version is not None and not isinstance(self.version, str | int):
+            raise InvalidArgument(f"version={self.version!r:.80} must be text or a whole number")
         checked_hedge(self.hedge)
         check_whole("retries", self.retries, 0)
         timeout = self.call_timeout

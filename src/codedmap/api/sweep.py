@@ -65,7 +65,7 @@ def sweep(
     chunk: int | Literal["all"] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
-    version: str | None = None,
+    version: str | int | None = None,
     progress: bool | None = None,
 ) -> SweepResult:
     """Run ``fn`` on every row of a design, and put its outputs beside the inputs.
