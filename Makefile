@@ -23,7 +23,7 @@ test: $(VENV)/dev.stamp
 	$(MAKE) -j3 lint docs pytest
 
 pytest: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n 6  # on two cores: the tests of engines mostly wait
+	$(BIN)/python -m pytest -n 4  # on two cores: the tests of engines mostly wait
 
 slow: $(VENV)/dev.stamp $(VENV)/peers.stamp
 	$(BIN)/python -m pytest -m slow
