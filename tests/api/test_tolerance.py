@@ -80,7 +80,7 @@ def test_it_stops_when_every_standard_error_is_small_enough():
         assert 0 < result.stderr.max() <= 0.1
         np.testing.assert_allclose(result.values, near(X), atol=0.3)
         stop = Tolerance(1e-12) | Deadline(0.2)
-        result = cm.map(near, X, code=MEAN, engine=engine, stop=stop)
+        result = cm.map(near, X, code=MEAN, engine=engine, stop=stop, hedge=None)
         assert result.outcome is Outcome.DEADLINE
         assert result.stderr.max() > 1e-12
 
@@ -134,7 +134,7 @@ def test_a_wrong_answer_that_comes_first_is_no_reason_to_stop_or_to_raise():
     script = {0: corrupt(lambda a: None), 1: late(0.1), 2: late(0.1), 3: late(0.1)}
     code = cm.Replication(2, 4, fill="mean")
     with Scripted(4, script) as engine:
-        result = cm.map(affine, inputs(8), code=code, engine=engine, stop=Tolerance(0))
+        result = cm.map(affine, inputs(8), code=code, engine=engine, stop=Tolerance(0), hedge=None)
     assert result.rejected == (0,)
     assert result.exact.all()
 
@@ -342,7 +342,7 @@ def test_a_look_that_has_to_wait_is_made_up_for_though_nothing_else_arrives():
     script = {1: late(0.1), 2: never(), 3: never(), 4: never(), 5: never()}
     with Scripted(6, script) as engine:
         stop = Tolerance(0.1) | Deadline(30)
-        result = cm.map(near, inputs(12), code=code, engine=engine, stop=stop)
+        result = cm.map(near, inputs(12), code=code, engine=engine, stop=stop, hedge=None)
     assert result.outcome is Outcome.TOLERANCE
     assert result.answered == (0, 1)
     assert code.decoded in ([1, 2], [2])  # the second is also what is returned

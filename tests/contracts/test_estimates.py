@@ -195,7 +195,7 @@ def test_when_too_few_answers_are_left_the_error_says_so(row):
         answers[n][slice(None) if row.adaptive else 1] = np.nan
     if any(raw is not None for raw in encoding.raw):
         answers = {n: a for n, a in answers.items() if encoding.raw[n] is None}
-    with pytest.raises(cm.NotEnoughAnswers, match="left out because their answers are not finite"):
+    with pytest.raises(cm.NotEnoughAnswers, match=r"left out,? because .* not finite"):
         encoding.decode(answers)
 
 

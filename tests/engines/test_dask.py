@@ -556,7 +556,9 @@ def test_what_the_workers_cannot_import_is_told(client, tmp_path, monkeypatch):
     with cm.engines.Dask(client, workers=1) as engine:
         error = engine.submit(0, only_here.fn, 1).exception(ANSWER)
     assert isinstance(error, cm.errors.CannotSend)
-    assert "No module named 'only_here'): install the module where the workers run" in str(error)
+    assert "No module named 'only_here'): install what this imports where the workers run" in str(
+        error
+    )
 
 
 def test_a_call_runs_once_though_the_connection_is_lost_as_it_is_sent(

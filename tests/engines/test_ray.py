@@ -264,7 +264,9 @@ def test_what_the_workers_cannot_import_is_told(one, tmp_path, monkeypatch):
 
     error = one.submit(0, only_here.fn, 1).exception(ANSWER)
     assert isinstance(error, cm.errors.CannotSend)
-    assert "No module named 'only_here'): install the module where the workers run" in str(error)
+    assert "No module named 'only_here'): install what this imports where the workers run" in str(
+        error
+    )
 
 
 LOCAL = """

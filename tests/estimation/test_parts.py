@@ -120,7 +120,7 @@ def test_answers_to_one_point_alone_have_the_error_of_their_mean_whatever_is_add
 
 @pytest.mark.parametrize("noise", [0.0, 1e-16, 1e-9, 0.7])
 @pytest.mark.parametrize("unit", [1.0, 1e-200])
-def test_means_of_copies_and_estimates_count_by_one_over_their_variances(noise, unit, monkeypatch):
+def test_means_of_copies_and_estimates_count_by_one_over_their_variances(noise, unit):
     """The answers are to five places, which are estimated to be 0, with errors from 0.1 to 9.
 
     Copies that agree, but for rounding, count alone.
@@ -133,13 +133,12 @@ def test_means_of_copies_and_estimates_count_by_one_over_their_variances(noise, 
     errors, left_out = np.array([9.0, 2.0, 0.1, 0.5, 0.3, 4.0]), 0.6
     asked = []
 
-    def estimated(known, given):
+    def estimated(given):
         asked.append(given / unit)
         numbers = np.zeros((6, 1)), unit * errors[:, None], np.array([unit * left_out])
         return surrogate.Estimates(*numbers, ("method",))
 
-    put(monkeypatch, "_estimates", estimated)
-    found = surrogate._of_repeats(None, unit * answers, which, at)
+    found = surrogate._of_repeats(estimated, unit * answers, which, at)
     np.testing.assert_allclose(asked[0][:, 0], means)
     within = sum(((answers[which == k] - means[k]) ** 2).sum() for k in range(5)) / 6
     # One more repeat might be as far off as estimates are.
