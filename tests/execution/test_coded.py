@@ -330,6 +330,22 @@ def test_without_a_rule_of_ones_own_answers_that_cannot_be_confirmed_are_an_erro
         assert cm.map(squares, X, engine=engine, on_error="record", **options).exact.sum() == 6
 
 
+@pytest.mark.parametrize("code", [cm.Replication(3, 9), cm.KernelCode(4, 8, 2)], ids=repr)
+def test_one_worker_that_answers_soon_in_another_form_costs_no_job(code):
+    """It was sent all hedges, as others were late, and several answers of one worker counted as those of several."""
+    X = np.random.default_rng(0).random((24, 2))
+    script = {0: corrupt(lambda a: None), **{n: late(0.1) for n in range(1, code.workers)}}
+    for stop in (None, cm.Decodable(), cm.Tolerance(0.0)):
+        with Scripted(code.workers, script) as engine:
+            result = cm.map(squares, X, code=code, engine=engine, stop=stop)
+        assert result.rejected == (0,)
+        assert result.exact.any()
+        np.testing.assert_array_equal(result.values[result.exact], squares(X)[result.exact])
+        with Scripted(code.workers, script) as engine:
+            with pytest.raises(cm.InvalidAnswer, match="2 of 2 workers|[3-9] of [3-9] workers"):
+                cm.map(lambda batch: None, X, code=code, engine=engine, stop=stop)
+
+
 def test_a_stream_of_chunks_gives_what_is_finished():
     with Scripted(2, {0: [late(0.0), late(0.2)]}) as engine:
         results = cm.stream(

@@ -52,12 +52,12 @@ def check_slots(answers: Any, workers: int) -> None:
 
 
 def matrix(
-    answers: Mapping[int, Any], rows: int
+    answers: Mapping[int, Any], rows: int, workers: Mapping[int, int] | None = None
 ) -> tuple[tuple[int, ...], np.ndarray, tuple[int, ...]]:
     """Slots of usable answers, the answers (slots, rows, ...), and slots of the other ones; raises as `usable_answers`."""
     if isinstance(answers, Sheet):
         return answers.slots, answers.block, ()
-    kept, others = usable_answers(answers, rows)
+    kept, others = usable_answers(answers, rows, workers)
     if not kept:
         return (), np.empty((0, rows)), others
     return tuple(kept), np.stack(list(kept.values())), others
@@ -93,9 +93,11 @@ class TwoForms(NotEnoughAnswers):
 
 
 def usable_answers(
-    answers: Mapping[int, Any], rows: int
+    answers: Mapping[int, Any], rows: int, workers: Mapping[int, int] | None = None
 ) -> tuple[dict[int, np.ndarray], tuple[int, ...]]:
     """Answers by slot of the shape and kind that most workers sent, ascending, and the slots of all others.
+
+    By default each slot has another of the ``workers``.
 
     A function may return integers for one payload and floats for another, as lists often do. Real
     numbers get the most frequent dtype, and are rounded where it is coarser; they get a wider one
@@ -107,18 +109,20 @@ def usable_answers(
     forms = {slot: _form_of(array) for slot, array in arrays.items()}
     if not forms:
         return {}, ()
-    count = Counter(forms.values())
+    by = {slot: slot if workers is None else workers[slot] for slot in forms}
+    pairs = dict.fromkeys((form, by[slot]) for slot, form in forms.items())  # in order
+    count, each = Counter(form for form, _ in pairs), len(set(by.values()))
     usual = max(count, key=lambda form: (count[form], form.fits(rows)))
     rivals = [form for form in count if count[form] == count[usual] and form.fits(rows)]
     if len(rivals) > 1:
         raise TwoForms(
-            f"{count[usual]} of {len(forms)} workers answered with {rivals[0]} and as many "
+            f"{count[usual]} of {each} workers answered with {rivals[0]} and as many "
             f"with {rivals[1]}, and it cannot be found which is right",
             WAIT,
             "let fn return one shape and kind on every worker",
         )
     if not usual.fits(rows) or 0 in (usual.shape or ()):
-        raise InvalidAnswer(_form_error(usual, rows, count[usual], len(forms)))
+        raise InvalidAnswer(_form_error(usual, rows, count[usual], each))
     kept = {slot: array for slot, array in arrays.items() if forms[slot] == usual}
     if usual.kind in ("real", "c"):
         kept = _in_one_dtype(kept)

@@ -20,6 +20,7 @@ from ..errors import (
     WAIT,
     CallTimeout,
     CodedmapError,
+    InvalidAnswer,
     InvalidArgument,
     NotEnoughAnswers,
     RowFailed,
@@ -342,6 +343,12 @@ class CodedMap(MapJob):
             estimate = encoded.decode()
         except NotEnoughAnswers as error:
             reason = error
+        except InvalidAnswer:
+            only = frozenset(encoded.workers)
+            if final or len(only) > 1:
+                raise
+            # That worker may be wrong, and not fn: others say.
+            return Decoded(self.seconds, number, enough=False, unused=seen.answered, rejected=only)
         unused = frozenset(slot for slot in seen.answered if not encoded.usable(slot))
         replaced = bool(unused) and outcome is not Outcome.DEADLINE
         # Rows whose own inputs are answered need not be exact: answers may differ, or rows have raised.
@@ -387,10 +394,8 @@ class CodedMap(MapJob):
         if failed and not self.record:
             self.error = self._first_failed(chunk) or self.error
         del self._chunks[number]
-        if outcome is Outcome.EXACT and failed:
-            outcome = Outcome.COMPLETE
-        elif outcome is Outcome.EXACT and not estimate.exact.all():
-            outcome = Outcome.NONE_RUNNING
+        if outcome is Outcome.EXACT and (failed or not estimate.exact.all()):
+            outcome = Outcome.COMPLETE if failed else Outcome.NONE_RUNNING
         rejected = frozenset(encoded.rejected_workers)
         return Decoded(self.seconds, number, enough=True, rejected=rejected, outcome=outcome)
 

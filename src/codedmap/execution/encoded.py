@@ -164,6 +164,11 @@ class EncodedRows:
         due = {slot for slot in self.unlike if (own := self.rows_of(slot)) and own <= rows}
         self._rejected = {which for which in self._rejected if which[0] not in due}
 
+    @property
+    def workers(self) -> set[int]:
+        """Workers that have answered."""
+        return self._received.workers
+
     def usable(self, slot: int) -> bool:
         """Whether an answer of this slot is used: others are left out, as their workers answered wrongly elsewhere."""
         return bool(self._received.kept(slot))
@@ -305,10 +310,10 @@ class EncodedRows:
         values = np.full((*shape, *sheet.block.shape[2:]), np.nan)
         return Estimate(values, np.zeros(shape, dtype=bool), np.full(shape, np.inf), ())
 
-    def _own_answers(self) -> dict[int, Any]:
-        """The first answer of each task's extra slot, N + k, that is not left out, by task."""
+    def _own_answers(self) -> dict[int, tuple[int, Any]]:
+        """The first answer of each task's extra slot, N + k, that is not left out, after its worker, by task."""
         return {
-            task: kept[0][1]
+            task: (self._received.worker(slot, kept[0][0]), kept[0][1])
             for slot, task in self.owner.items()
             if slot >= self.code.workers and (kept := self._received.kept(slot))
         }

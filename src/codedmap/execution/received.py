@@ -47,7 +47,9 @@ class Received:
         """The first answers to payloads that are usable, and the slots of the others; see `usable_answers`."""
         if self._sheet is None:
             given = {slot: a[0] for slot, a in self._answers.items() if slot < self._payloads}
-            slots, block, others = matrix(given, rows)
+            slots, block, others = matrix(
+                given, rows, {slot: self.worker(slot, 0) for slot in given}
+            )
             self._sheet = Sheet(slots, block), others
             if all(given[slot].dtype == block.dtype for slot in slots):
                 for slot, row in self._sheet[0].items():
@@ -62,6 +64,11 @@ class Received:
         """The answers of a slot that are not left out, each with its number."""
         answers = self._answers.get(slot, ())
         return [(n, answer) for n, answer in enumerate(answers) if (slot, n) not in self.left_out]
+
+    @property
+    def workers(self) -> set[int]:
+        """Workers that have answered."""
+        return set(self._workers.values())
 
     def worker(self, slot: int, which: int) -> int:
         return self._workers[slot, which]
@@ -80,9 +87,13 @@ class Received:
         return bool(new)
 
 
-def of_own_answers(own: Mapping[int, Any], tasks: int, groups: int) -> Estimate:
-    """The estimate from answers (B, *y) to tasks' own inputs alone: `blanked` for other tasks. Raises as `usable_answers`."""
-    kept, _ = usable_answers(own, groups)
+def of_own_answers(own: Mapping[int, tuple[int, Any]], tasks: int, groups: int) -> Estimate:
+    """The estimate from answers (B, *y) to tasks' own inputs alone: `blanked` for other tasks. Raises as `usable_answers`.
+
+    ``own`` are a worker and its answer by task.
+    """
+    workers, answers = ({task: pair[part] for task, pair in own.items()} for part in (0, 1))
+    kept, _ = usable_answers(answers, groups, workers)
     first = next(iter(kept.values()), np.zeros(groups))
     values = np.zeros((tasks, *first.shape), first.dtype)
     exact = np.zeros((tasks, groups), dtype=bool)
