@@ -150,4 +150,7 @@ def _process(
     rotated = ", rotated inputs" if known.directions is not None else ""
     name = (name_of(kernel, transform) + rotated,)
     scales = known.unrotated(found.scales)
-    return replace(found, names=name, scales=scales, means=means, variances=variances)
+    kernel = replace(kernel, scales=scales)  # other outputs may take it, along the inputs
+    return replace(
+        found, names=name, scales=scales, means=means, variances=variances, kernel=kernel
+    )
