@@ -341,9 +341,9 @@ def test_one_worker_that_answers_soon_in_another_form_costs_no_job(code):
         assert result.rejected == (0,)
         assert result.exact.any()
         np.testing.assert_array_equal(result.values[result.exact], squares(X)[result.exact])
-        with Scripted(code.workers, script) as engine:
-            with pytest.raises(cm.InvalidAnswer, match="2 of 2 workers|[3-9] of [3-9] workers"):
-                cm.map(lambda batch: None, X, code=code, engine=engine, stop=stop)
+        several = pytest.raises(cm.InvalidAnswer, match=r"[2-9] of [2-9] workers")
+        with Scripted(code.workers, script) as engine, several:
+            cm.map(lambda batch: None, X, code=code, engine=engine, stop=stop)
 
 
 def test_a_stream_of_chunks_gives_what_is_finished():
