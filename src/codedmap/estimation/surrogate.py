@@ -39,8 +39,8 @@ _FEW = 4  # estimates as many as which count as equal when the differences of tw
 _LARGEST = 1e150  # ratio whose square is a number
 _ROUNDED = 8.0 * np.finfo(float).eps  # of the largest answer: copies differ so by rounding
 _BOUNDED = 20  # answers from which bounds of an output are looked for
-_NEAR_BOUND = 0.05  # share of the answers that are near a bound
-_FAR_NEARER = 0.05  # distance of these from the last of them, over that of the median
+_NEAR_SHARE = 0.05  # share of the answers that are near a bound
+_NEAR_WIDTH = 0.05  # how far these are from the outermost, over how far the median is, at most
 _SURELY = 3.0  # standard errors by which an estimate is surely beyond a bound
 _NORMAL = 1.96  # 97.5 % quantile of the normal distribution
 _LABEL = 20  # answers for each different value from which these are labels
@@ -302,14 +302,14 @@ def _pull_back(
     """Pull estimates (m, q) beyond a bound of the answers (n, q) back to it, unless they are surely beyond.
 
     Shares, counts and concentrations have bounds that many answers are near to. An output has one if a twentieth of a
-    ``sample`` of its answers is far nearer to the least, or the largest, than the median is. It is as far from that, and
-    nothing is beyond if these are equal.
+    ``sample`` of its answers is within a twentieth of the distance from the least answer, or the largest, to the median.
+    The bound is as far beyond that answer as these are from it. If they are equal to it, no estimate is beyond.
     """
     some = answers[sample]
     for sign, end in ((1.0, answers.min(axis=0)), (-1.0, answers.max(axis=0))):
-        tail = _NEAR_BOUND if sign > 0.0 else 1.0 - _NEAR_BOUND
+        tail = _NEAR_SHARE if sign > 0.0 else 1.0 - _NEAR_SHARE
         near, middle = np.abs(np.quantile(some, [tail, 0.5], axis=0) - end)
-        for output in np.flatnonzero(near <= _FAR_NEARER * middle):
+        for output in np.flatnonzero(near <= _NEAR_WIDTH * middle):
             past = sign * (end[output] - values[:, output]) - near[output]
             surely = _SURELY * stderr[:, output] if near[output] else np.inf
             values[(past > 0.0) & (past < surely), output] = end[output] - sign * near[output]
