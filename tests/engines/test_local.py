@@ -22,6 +22,7 @@ import threading
 import time
 import traceback
 import types
+from collections import deque
 from concurrent.futures import wait
 from contextlib import suppress
 from pathlib import Path
@@ -1626,6 +1627,42 @@ def test_an_engine_may_be_closed_while_calls_are_submitted():
         assert refused.is_set()
         assert not wait(futures, ANSWER).not_done
         assert shm_names() == []
+
+
+def test_a_call_may_be_submitted_while_another_is_abandoned():
+    class Waiting(deque):
+        """Calls that wait: whenever they are looked through, another thread submits one."""
+
+        def __iter__(self):
+            for number, call in enumerate(super().__iter__()):
+                if number == 0:
+                    submitting.append(
+                        threading.Thread(target=lambda: more.append(engine.submit(0, same, 1)))
+                    )
+                    submitting[-1].start()
+                    submitting[-1].join(0.2)
+                yield call
+
+    submitting, more = [], []
+    with Local(1) as engine:
+        first, *waiting = [
+            engine.submit(0, time.sleep, 0.5),
+            *(engine.submit(0, same, i) for i in range(3)),
+        ]
+        while not first.running():
+            time.sleep(0.01)
+        waiting[0].queue._waiting = Waiting(waiting[0].queue._waiting)
+        engine.abandon(waiting[2:])
+        assert not wait([*waiting, first], ANSWER).not_done
+        for thread in submitting:
+            thread.join(ANSWER)
+        assert [isinstance(future.exception(), cm.errors.Abandoned) for future in waiting] == [
+            False,
+            False,
+            True,
+        ]
+        assert submitting
+        assert [future.result(ANSWER) for future in more] == [1] * len(submitting)
 
 
 @pytest.mark.slow

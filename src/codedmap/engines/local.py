@@ -304,7 +304,8 @@ class _LocalQueue(CallQueue):
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
         """As in `CallQueue`. A call may wait for the worker to open a kept value: then that is to be ended."""
-        call = next((call for call in self._waiting if call.future is future), None)
+        with self._lock:  # calls may be submitted in another thread
+            call = next((call for call in self._waiting if call.future is future), None)
         held, running = super().drop(future), self._running
         if call is not None and running is not None and running.request.keep is not None:
             return running.future if running.uses[0] in call.uses else None
