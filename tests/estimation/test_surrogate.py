@@ -118,6 +118,18 @@ def test_estimates_keep_to_bounds_that_many_answers_are_near_to(fn, bounds):
     assert bounds[0] <= found.values.min() <= found.values.max() <= bounds[1]
 
 
+def test_standard_errors_are_smaller_where_estimates_are_pulled_back_to_a_bound():
+    def melt(x):
+        return np.maximum(0.0, np.sin(4.0 * x[:, 0]) + x[:, 1] - x[:, 2])
+
+    points, answers, wanted, truth = split(melt, 400, 3)
+    found = estimates(points, answers, wanted)
+    at, off = found.values == 0.0, np.abs(found.values - truth) / found.stderr
+    assert 5.0 * np.median(found.stderr[at]) < np.median(found.stderr[~at])
+    assert (off[at] < 2.0).mean() > 0.88
+    assert 0.88 < (off[~at] < 2.0).mean() < 0.995
+
+
 def test_estimates_are_beyond_such_bounds_where_that_is_certain():
     points = np.linspace(-0.05, 1.0, 106)[:, None]
     answers = points**3  # of those from 0 on many are near 0

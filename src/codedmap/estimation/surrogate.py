@@ -20,7 +20,7 @@ import numpy as np
 import scipy
 
 from .calibration import calibrated
-from .candidates import FEWEST, FLOPS, beside, by_mean
+from .candidates import FEWEST, FLOPS, Candidate, beside, by_mean
 from .components import ALONE, OUTPUTS, by_components, poor_alone, seconds_for_rest
 from .conditioning import EXACT_QUICKLY, NEAR
 from .models import EACH_SURELY, degrees_of_freedom
@@ -243,39 +243,32 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     scaled /= spread
     middle += level
     known.reserve(begun, len(answers))
-    outputs = int(varied.sum())
-    if outputs < len(varied):
+    if not varied.all():
         scaled = scaled[:, varied]
-    if len(answers) < FEWEST or not known.points.shape[1] or not outputs:
-        found = by_mean(known, scaled)
-    elif not known.thorough or known.time_left() < _least(known, outputs):
-        found = jointly(known, scaled)
-    elif outputs > OUTPUTS:
-        found = by_components(known, scaled)
-        found = poor_alone(known, scaled, (-middle / spread)[varied], found)
-    else:
-        parts = each_alone(known, scaled, outputs, (-middle / spread)[varied])
-        found = beside(parts)
+    found = _of_varied(known, scaled, (-middle / spread)[varied])
     targets = scaled[known.sample]
-    left, values = np.split(found.means, [len(targets)])
-    left_variance, variance = np.split(found.variances, [len(targets)])
+    left = found.means[: len(targets)]
     lengths = len(found.scales)
     # Few answers are judged by kernels that they have not chosen.
     few = _inflation(len(answers), lengths if len(answers) >= EACH_SURELY * lengths else 1)
+    points = np.concatenate([known.points[known.sample], known.wanted])
+    points *= found.scales
     stderr = calibrated(
-        known.points[known.sample] * found.scales, targets - left, left_variance,
-        known.wanted * found.scales, variance, by_place=known.places,
+        points[: len(left)], targets - left, found.variances[: len(left)],
+        points, found.variances, by_place=known.places,
     )  # fmt: skip
     stderr *= few
-    np.maximum(stderr, _STDERR, out=stderr)
     if len(answers) >= _BOUNDED:
-        _pull_back(values, stderr, scaled, known.sample)
+        _pull_back(found.means, stderr, scaled, targets)
+    stderr = stderr[len(left) :]
+    np.maximum(stderr, _STDERR, out=stderr)
     left_out = _among(np.sqrt(found.squares(targets)), varied)
+    values = found.means[len(left) :]
     methods = iter(found.names)
     values, stderr = _among(values, varied), _among(stderr, varied)
     values *= spread
     values += middle
-    if outputs <= ALONE:
+    if scaled.shape[1] <= ALONE:
         # Labels do not show how near they are to a change: if none is wrong the next may be, one in so many.
         ranked = np.sort(answers, axis=0)
         labels = _LABEL * ((ranked[1:] != ranked[:-1]).sum(axis=0) + 1) <= len(answers)
@@ -296,23 +289,45 @@ def _estimates(known: Points, answers: np.ndarray) -> Estimates:
     )
 
 
-def _pull_back(
-    values: np.ndarray, stderr: np.ndarray, answers: np.ndarray, sample: np.ndarray
-) -> None:
-    """Pull estimates (m, q) beyond a bound of the answers (n, q) back to it, unless they are surely beyond.
+def _of_varied(known: Points, scaled: np.ndarray, zeros: np.ndarray) -> Candidate:
+    """Estimates of outputs (n, q) by what time there is; ``zeros`` (q,) are what 0 was before they were scaled."""
+    outputs = scaled.shape[1]
+    if len(scaled) < FEWEST or not known.points.shape[1] or not outputs:
+        return by_mean(known, scaled)
+    if not known.thorough or known.time_left() < _least(known, outputs):
+        return jointly(known, scaled)
+    if outputs > OUTPUTS:
+        return poor_alone(known, scaled, zeros, by_components(known, scaled))
+    return beside(each_alone(known, scaled, outputs, zeros))
 
-    Shares, counts and concentrations have bounds that many answers are near to. An output has one if a twentieth of a
-    ``sample`` of its answers is within a twentieth of the distance from the least answer, or the largest, to the median.
-    The bound is as far beyond that answer as these are from it. If they are equal to it, no estimate is beyond.
+
+def _pull_back(
+    means: np.ndarray, stderr: np.ndarray, answers: np.ndarray, targets: np.ndarray
+) -> None:
+    """Pull estimates (l + m, q) beyond a bound of the answers (n, q) back to it, unless they are surely beyond.
+
+    Shares, counts and concentrations have bounds that many answers are near to. An output has one if a twentieth of
+    its answers is within a twentieth of the distance from the least answer, or the largest, to the median. The bound is
+    as far beyond that answer as these are from it. If they are equal to it, no estimate is beyond.
+
+    The first are of the ``targets`` (l, q), which were left out. What is gained there says by how much the standard
+    errors of all that are pulled back become smaller.
     """
-    some = answers[sample]
     for sign, end in ((1.0, answers.min(axis=0)), (-1.0, answers.max(axis=0))):
         tail = _NEAR_SHARE if sign > 0.0 else 1.0 - _NEAR_SHARE
-        near, middle = np.abs(np.quantile(some, [tail, 0.5], axis=0) - end)
+        near, middle = np.abs(np.quantile(targets, [tail, 0.5], axis=0) - end)
         for output in np.flatnonzero(near <= _NEAR_WIDTH * middle):
-            past = sign * (end[output] - values[:, output]) - near[output]
+            past = sign * (end[output] - means[:, output]) - near[output]
             surely = _SURELY * stderr[:, output] if near[output] else np.inf
-            values[(past > 0.0) & (past < surely), output] = end[output] - sign * near[output]
+            pulled = np.flatnonzero((past > 0.0) & (past < surely))
+            known = pulled[pulled < len(targets)]
+            before = ((means[known, output] - targets[known, output]) ** 2).sum()
+            means[pulled, output] = end[output] - sign * near[output]
+            after = ((means[known, output] - targets[known, output]) ** 2).sum()
+            if before > 0.0:
+                # The next may gain nothing: one in so many.
+                gain = (len(known) * after / before + 1.0) / (len(known) + 1.0)
+                stderr[pulled, output] *= np.sqrt(min(gain, 1.0))
 
 
 def _least(known: Points, outputs: int) -> float:
