@@ -23,7 +23,8 @@ from ..repeats import first
 from .test_commands import processes_of, refused, wait_until, words
 
 JOBS = """
-import os, sys
+import os, sys, time
+from pathlib import Path
 import numpy as np
 
 def square(batch):
@@ -36,6 +37,12 @@ def objects(batch):
 
 def records(batch):
     return np.zeros(len(batch), [("a", "f8"), ("b", "O")])
+
+def dicts(batch):
+    for row in batch:
+        (Path(__file__).parent / "calls" / str(row[0])).touch()
+    time.sleep(0.1 * len(batch))
+    return {"a": batch[:, 0]}
 
 def leaves(batch):
     sys.exit(4)
@@ -217,6 +224,15 @@ def test_python_objects_are_refused(scripted, fn, output):
         "out.npz": "return numbers or text in one array",
         "out.npy": "64 bits), or give a path ending in .parquet",
     }[output] in message
+
+
+def test_answers_that_no_archive_holds_end_the_run_when_the_first_have_come():
+    Path("calls").mkdir()
+    message = refused(
+        "run", "output_jobs:dicts", "x.npy", "--workers", "1", "--out", "out.npz", exit_code=1
+    )
+    assert "or have several parts: return numbers or text in one array" in message
+    assert len(list(Path("calls").iterdir())) < len(X)
 
 
 def test_a_model_that_exits_is_an_error_of_plan():

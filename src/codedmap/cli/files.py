@@ -105,13 +105,18 @@ def written(name: str, path: Path, force: bool) -> Iterator[Callable[[Save], Non
         part.unlink(missing_ok=True)
 
 
-def archive_of(result: cm.MapResult, code: cm.contracts.Code | None) -> dict[str, Any]:
-    """The arrays of an .npz output; raises `InvalidAnswer` if the answers are not one array of numbers or text."""
+def check_archivable(result: cm.MapResult) -> None:
+    """Raise `InvalidAnswer` if the answers are not one array of numbers or text."""
     if not isinstance(result.values, np.ndarray) or result.values.dtype.hasobject:
         raise cm.InvalidAnswer(
             "answers are Python objects, which a .npz file cannot hold safely, or have several parts: return numbers or text "
             "in one array, or give an output ending in .parquet"
         )
+
+
+def archive_of(result: cm.MapResult) -> dict[str, Any]:
+    """The arrays of an .npz output."""
+    check_archivable(result)
     arrays: dict[str, Any] = {"values": result.values, "exact": result.exact}
     if result.stderr is not None:
         arrays["stderr"] = result.stderr
@@ -123,6 +128,6 @@ def archive_of(result: cm.MapResult, code: cm.contracts.Code | None) -> dict[str
         "failures": np.array(failures, dtype=str),
         "outcome": result.outcome.value,
         "seconds": result.seconds,
-        "code": repr(code),
+        "code": repr(result.code),
         "version": cm.__version__,
     }

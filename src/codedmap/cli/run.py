@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import codedmap as cm
 
 from ..storage.store import output_at
 from .engines import engine_named
-from .files import archive_of, check_apart, rows_in, written
+from .files import archive_of, check_apart, check_archivable, rows_in, written
 from .names import CODES, HEDGES, RULES, in_python, model_named, summary_of
 from .options import COUNT, PATH, SharedOptions, duration, flag, option, parameters
 from .shell import EPILOG, Command, print_error, print_result, with_options
@@ -160,10 +161,10 @@ def _run_at_once(options: RunOptions) -> cm.MapResult:
             "to have it written as answers come"
         )
     with written("output", options.out, options.force) as write:
-        result = _mapped(options, rows_in(options.inputs, options.key))
+        result = _mapped(options, rows_in(options.inputs, options.key), run=_map_to_archive)
         if not options.partial:
             _check_none_missing(result, "allow more time, or write what there is with --partial")
-        arrays = archive_of(result, result.code)
+        arrays = archive_of(result)
         write(lambda file: np.savez(file, **arrays))
     return result
 
@@ -186,7 +187,18 @@ def _run_stored(options: RunOptions) -> cm.MapResult:
         raise
 
 
-def _mapped(options: RunOptions, rows: Any, **stored: Any) -> cm.MapResult:
+def _map_to_archive(fn: Any, rows: Any, *, code: Any, **arguments: Any) -> cm.MapResult:
+    """As `cm.map`; raises `InvalidAnswer` with the first answers that an .npz output cannot hold, not after the last."""
+    if code is not None:  # then answers are arrays of numbers
+        return cm.map(fn, rows, code=code, **arguments)
+    for result in cm.stream(fn, rows, **arguments):
+        check_archivable(result)
+    return result
+
+
+def _mapped(
+    options: RunOptions, rows: Any, run: Callable[..., cm.MapResult] = cm.map, **stored: Any
+) -> cm.MapResult:
     arguments = options.arguments()
     code = arguments["code"]
     start = engine_named(options.engine, options.workers or getattr(code, "workers", None))
@@ -194,7 +206,7 @@ def _mapped(options: RunOptions, rows: Any, **stored: Any) -> cm.MapResult:
     if isinstance(code, cm.contracts.Code):
         code.encode(np.zeros((code.tasks, 1), rows.dtype))  # raises if it cannot mix such rows
     with start() as pool, options.warnings_noted():
-        return cm.map(cm.engines.Resident(fn, pool), rows, engine=pool, **arguments, **stored)
+        return run(cm.engines.Resident(fn, pool), rows, engine=pool, **arguments, **stored)
 
 
 def _exit_code(options: RunOptions, result: cm.MapResult) -> int:
