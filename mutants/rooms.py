@@ -34,6 +34,7 @@ ROWS = [
     ("detection/replicas.py", "detection/test_replicas.py codes/test_replication.py codes/test_kernel_copies.py"),
     ("detection/outliers.py detection/sketches.py", "detection/test_outliers.py detection/test_sketches.py codes/test_linear_outliers.py"),
     ("detection/residuals.py", "detection/test_residuals.py codes/test_kernel_caught.py"),
+    ("estimation/extremes.py", "estimation/test_extremes.py"),
     ("estimation/losses.py", "estimation/test_losses.py estimation/test_surrogate.py api/test_fill.py"),
     ("estimation/known.py", "estimation/test_known.py codes/test_kernel.py api/test_fill.py"),
     ("estimation/gaussian.py estimation/nearest.py estimation/calibration.py estimation/space.py estimation/transforms.py", "estimation/test_gaussian.py estimation/test_space.py estimation/test_parts.py estimation/test_candidates.py estimation/test_surrogate.py"),

@@ -494,10 +494,26 @@ def test_equal_answers_far_from_all_others_are_remarked(mark):
 def test_equal_answers_near_others_or_infinite_are_not(mark, recwarn):
     answers = lossy()
     answers[[3, 5, 8], 1] = mark
-    answers[4, 0] = 1e6  # a single one may be what the function is there
     cm.fill(X, answers)
     cm.fill(X, np.where(np.isnan(answers), np.nan, answers > 0.5))
     assert not [one for one in recwarn if "all others" in str(one.message)]
+
+
+def test_an_answer_far_beyond_all_others_is_not_used_and_that_is_said():
+    answers = lossy()
+    before = cm.fill(X, answers)
+    answers[4, 0] = 1e30
+    with pytest.warns(
+        UserWarning, match=r"y0 of row 4 is 1e\+30, and all others.*name it in failed="
+    ):
+        found = cm.fill(X, answers)
+    assert found.values[4, 0] == 1e30
+    lost = np.isnan(answers[:, 0])
+    assert np.abs(found.values[lost, 0] - before.values[lost, 0]).max() < 0.1
+    assert found.deviation[0] < 10.0
+    points, known = np.delete(X, 4, axis=0), np.delete(answers, 4, axis=0)
+    with pytest.warns(UserWarning, match=r"y0 of row 0 of known is 1e\+30"):
+        cm.fill(points, known, known=(X[4:5], answers[4:5]))
 
 
 def test_answers_that_are_lost_or_infinite_differ_from_none(recwarn):

@@ -899,7 +899,7 @@ def test_what_is_estimated_in_deviations_comes_back_in_the_units_of_the_answers(
     def correct(points, residuals, said, wanted, variances, *, by_place):
         assert by_place
         seen.extend([points, residuals, said, wanted, variances])
-        return errors
+        return np.concatenate([np.ones((20, 2)), errors])  # first of what is left out
 
     put(monkeypatch, "jointly", jointly)
     put(monkeypatch, "calibrated", correct)
@@ -908,8 +908,9 @@ def test_what_is_estimated_in_deviations_comes_back_in_the_units_of_the_answers(
     middle, spread = answers.mean(axis=0)[::2], answers.std(axis=0)[::2]
     known = Points(points, wanted, 0, lambda: math.inf, thorough=False, each=map)
     standard = (answers[:, ::2] - middle) / spread
-    expected = known.points * scales, standard - means[:20], variances[:20], known.wanted * scales
-    for one, other in zip(seen, (*expected, variances[20:]), strict=True):
+    places = np.concatenate([known.points, known.wanted]) * scales
+    expected = places[:20], standard - means[:20], variances[:20], places, variances
+    for one, other in zip(seen, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(found.values[:, ::2] / unit, middle + spread * means[20:])
     wide = np.full((4, 2), 0.6)

@@ -195,3 +195,16 @@ def test_what_is_written_to_a_file_is_so_many_numbers_at_a_time():
         sample=True,
     )
     assert [len(part.rows) for part in parts] == [20, 20]
+
+
+def test_an_answer_far_beyond_all_others_is_not_used_and_that_is_said():
+    def fn(rows):
+        return np.where(rows[:, 0] == X[3, 0], -1e30, rows.sum(axis=1))
+
+    with Scripted(10, {9: never()}) as engine:
+        stop = cm.Share(0.9)
+        with pytest.warns(UserWarning, match=r"an answer of row 3 is -1e\+30, .* have fn raise"):
+            result = cm.map(fn, X, engine=engine, stop=stop, chunk=16, hedge=None)
+    estimated = result.status == cm.Status.ESTIMATED
+    assert estimated.sum() == 16
+    assert np.abs(result.values - X.sum(axis=1))[estimated].max() < 0.1

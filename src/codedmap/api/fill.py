@@ -11,6 +11,7 @@ from ..contracts.arguments import check_whole
 from ..contracts.inputs import array_of, check_columns, check_kind, check_plain, reordered
 from ..contracts.warning import warn_caller
 from ..errors import InvalidArgument, many
+from ..estimation.extremes import described, extremes
 from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
 from ..estimation.losses import dependence
@@ -65,7 +66,8 @@ def fill(
     -----
     UserWarning
         If it depends on the inputs, or on outputs that are known, which rows are lost: what is filled may be biased. If
-        equal inputs have different answers. If several equal answers, such as -9999, are far from all others.
+        equal inputs have different answers. If several equal answers, such as -9999, are far from all others; or if an
+        answer is far beyond all others, such as that of a simulation that diverged: it is not used.
 
     Raises
     ------
@@ -111,15 +113,19 @@ def fill(
     # Each may be estimated twice: see `with_other_outputs`.
     thorough = len(groups) == 1 or 2.0 * sum(seconds) <= _LONG
     estimate = partial(estimates, seed=seed, thorough=thorough, each=on_cores)
+    beyond = None
     for columns in groups:
         used, filled = usable[:, columns[0]], wanted[:, columns[0]]
         given = flat[np.ix_(used, columns)]
+        odd = extremes(given)
         if len(given):
-            deviation[columns] = deviations(given)
+            deviation[columns] = deviations(given[odd < 0])
         if not filled.any() or len(given) < 2:
             methods[columns] = "too few answers" if filled.any() else "nothing is missing"
             continue
         found = estimate(points[used], given, points[:rows][filled])
+        name, names = partial(_row, np.flatnonzero(used), rows), [answers.names[k] for k in columns]
+        beyond = beyond or described(given, odd, name, names)
         found = with_other_outputs(
             found, columns, answers=flat, usable=usable, points=points, estimate=estimate,
             filled=np.append(filled, np.zeros(len(points) - rows, dtype=bool)),
@@ -134,7 +140,9 @@ def fill(
             f"rows are not lost at random: {losses}. What is filled there rests on few answers, or on none like it, "
             "and may be biased"
         )
-    for remark in (_noise(inputs.flat, answers, lost), _marks(answers, lost)):
+    if beyond is not None:
+        beyond += ". If that run failed, make it NaN, and name it in failed="
+    for remark in (_noise(inputs.flat, answers, lost), _marks(answers, lost) or beyond):
         if remark is not None:
             warn_caller(remark)
     return FillResult(
@@ -281,6 +289,11 @@ def _known(known: Any, inputs: _Table, answers: _Table) -> tuple[np.ndarray, np.
                 f"{name}, or leave known out"
             )
     return more.flat, more_answers.flat
+
+
+def _row(used: np.ndarray, rows: int, at: int) -> str:
+    """The name of one of the rows that are used, which are followed by those of ``known``."""
+    return f"row {used[at]}" if used[at] < rows else f"row {used[at] - rows} of known"
 
 
 def _status(errors: np.ndarray, excluded: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from importlib import import_module
 from typing import Any
@@ -23,7 +23,9 @@ from .calibration import calibrated
 from .candidates import FEWEST, FLOPS, Candidate, beside, by_mean
 from .components import ALONE, OUTPUTS, by_components, poor_alone, seconds_for_rest
 from .conditioning import EXACT_QUICKLY, NEAR
+from .extremes import extremes
 from .models import EACH_SURELY, degrees_of_freedom
+from .nearest import nearest
 from .one_kernel import jointly
 from .one_output import LITTLE, SOME, each_alone
 from .points import EXACT, LEFT_OUT, Points
@@ -79,6 +81,7 @@ def estimates(
     points : ndarray, shape (n, d)
         At least two. All numbers are finite, here and below.
     answers : ndarray, shape (n, q)
+        Those far beyond all others are not used, see `extremes`.
     wanted : ndarray, shape (m, d)
     seed : int
         By which points are drawn where there are many.
@@ -91,6 +94,14 @@ def estimates(
     each : callable
         As `map`, by which outputs are estimated, perhaps at the same time.
     """
+    outside = extremes(answers) >= 0
+    if outside.any():
+        usual = ~outside
+        found = estimates(
+            points[usual], answers[usual], wanted,
+            seed=seed, thorough=thorough, time_left=time_left, each=each,
+        )  # fmt: skip
+        return _wider(found, points, answers, outside, wanted)
     first, which = _places(points)
     repeated = 1 < len(first) < len(points)
     some, outputs = points[first] if repeated else points, answers.shape[1]
@@ -121,6 +132,26 @@ def estimates(
         if not repeated:
             return made(answers)
         return _of_repeats(made, answers, which, _at(some, wanted))
+
+
+def _wider(
+    found: Estimates,
+    points: np.ndarray,
+    answers: np.ndarray,
+    outside: np.ndarray,
+    wanted: np.ndarray,
+) -> Estimates:
+    """What was ``found`` without extreme answers, ``outside`` (n,) bool: what is nearest to one of them may be like it."""
+    varied = np.ptp(points, axis=0) > 0.0
+    if not varied.any():
+        return found
+    unit = points[:, varied].std(axis=0)
+    at = nearest(points[:, varied] / unit, wanted[:, varied] / unit, 1)[:, 0]
+    like = np.flatnonzero(outside[at])
+    apart = np.abs(answers[at[like]] / 2.0 - found.values[like] / 2.0)
+    stderr = found.stderr.copy()
+    stderr[like] = np.maximum(stderr[like], 2.0 * np.minimum(apart, np.finfo(float).max / 2.0))
+    return replace(found, stderr=stderr)
 
 
 def _digests(points: np.ndarray) -> list[bytes]:

@@ -14,6 +14,7 @@ import numpy as np
 from ..contracts.memory import cores
 from ..contracts.warning import warn_caller
 from ..errors import InvalidArgument, many
+from ..estimation.extremes import described, extremes
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates, seconds_to_do_better
 from ..results.status import Status
@@ -246,7 +247,8 @@ def warn_of_losses(
 ) -> None:
     """Warn if which rows are missing depends on their inputs, as it does if these decide how long a call takes.
 
-    Rows with ``answers`` that are not finite count as missing: no estimates are made from them.
+    Rows with ``answers`` that are not finite count as missing: no estimates are made from them. Warn also of an answer
+    that is not used because it is far beyond all others.
     """
     most = min(_TESTED, max(_LEAST_TESTED, _NUMBERS // max(1, inputs.numbers or 1)))
     rows = np.sort(np.random.default_rng(0).permutation(len(status))[:most])
@@ -255,7 +257,8 @@ def warn_of_losses(
         return
     lost, exact = status[rows] >= Status.FAILED, status[rows] == Status.EXACT
     odd = np.zeros(np.count_nonzero(exact), dtype=bool)
-    for leaf in leaves(answers(rows[exact])):
+    parts = leaves(answers(rows[exact]))
+    for leaf in parts:
         if leaf.dtype.kind in "fc":
             odd |= ~np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
     lost[exact] = odd
@@ -267,6 +270,13 @@ def warn_of_losses(
             f"rows are not missing at random: {losses}{also}. Estimates there rest on few answers, or on none like them, "
             "and may be biased"
         )
+    used = rows[exact][~odd]
+    flat = as_rows([_as_floats(leaf)[~odd] for leaf in parts], len(used))
+    beyond = flat is not None and described(
+        flat, extremes(flat), lambda at: f"row {used[at]}", ["an answer"] * flat.shape[1]
+    )
+    if beyond:
+        warn_caller(f"{beyond}. If it is wrong, have fn raise there, and give on_error='record'")
 
 
 def warn_other_answers(known: int, given: int) -> None:
