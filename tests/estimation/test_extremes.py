@@ -29,8 +29,10 @@ def test_outputs_without_extremes(answers):
 
 @pytest.mark.parametrize("wild", [100.0, -9999.0, 1e30, -1.7e308])
 @pytest.mark.parametrize("count", [1, 3])
-def test_answers_far_beyond_all_others(wild, count):
-    answers = np.random.default_rng(1).standard_normal((200, 3))
+@pytest.mark.parametrize("unit", [1.0, 1e-250, 1e250])
+def test_answers_far_beyond_all_others(wild, count, unit):
+    wild = max(wild, -1e50) * unit if unit != 1.0 else wild
+    answers = np.random.default_rng(1).standard_normal((200, 3)) * unit
     answers[5 : 5 + count, 1] = wild * (1.0 - 0.1 * np.arange(count))
     answers[90, 2] = wild
     found = extremes(answers)

@@ -13,9 +13,8 @@ _SHARE = 0.1  # least share of the answers that differ from it
 _ONE_IN = 50  # answers of which at most one is far beyond all others
 _FURTHER = 20.0  # how many times as far from the median as all others
 _BEYOND = 2.0  # and how many times as far, where large distances count by their logarithm
-_SUSPECT = (
-    10.0  # squared distance from the mean, over the variance, below which no answer is so far
-)
+_SUSPECT = 10.0  # squared distance from the mean, in variances, up to which no answer is so far
+_SQUARED = 1e-150  # smaller distances have no square
 
 
 def extremes(answers: np.ndarray) -> np.ndarray:
@@ -29,11 +28,15 @@ def extremes(answers: np.ndarray) -> np.ndarray:
     found, most = np.full(size, -1), max(1, size // _ONE_IN)
     if size < _FEWEST:
         return found
-    scaled = answers / np.maximum(np.abs(answers).max(axis=0), np.finfo(float).tiny)
-    mean = scaled.mean(axis=0)
-    ends = np.maximum(scaled.max(axis=0) - mean, mean - scaled.min(axis=0))
-    for output in np.flatnonzero(ends**2 > _SUSPECT * scaled.var(axis=0)):
-        off = np.abs(scaled[:, output] - np.median(scaled[:, output]))
+    low, high = answers.min(axis=0), answers.max(axis=0)
+    with np.errstate(all="ignore"):  # what has no square is looked at
+        mean = answers.mean(axis=0)
+        variance = np.einsum("ij,ij->j", answers, answers) / size - mean**2
+        reach = np.maximum(high - mean, mean - low)
+        usual = (reach**2 <= _SUSPECT * variance) & (reach > _SQUARED)
+    for output in np.flatnonzero(~usual & (low < high)):
+        scaled = answers[:, output] / np.abs(answers[:, output]).max()
+        off = np.abs(scaled - np.median(scaled))
         differing = off[off > 0.0]
         if len(differing) >= max(_FEWEST, _SHARE * size):
             order = np.argsort(-off)[: most + 1]
