@@ -16,6 +16,9 @@ WITHOUT = {
     "a pole": 1.0 / (np.arange(300) - 149.7),
     "a resonance": 1.0 / ((np.linspace(0, 1, 300) - 0.5) ** 2 + 1e-6),
     "rare events": (np.arange(300) % 100 == 0) * 1e9,
+    "a long tail": np.append(np.exp(23.0 * RNG.random(299)), 1e13),
+    "eight times as far": np.append(RNG.uniform(-1.0, 1.0, 299), 8.0),
+    "rare events of any size": np.concatenate([np.zeros(460), RNG.random(39), [1e9]]),
     "a few values": np.arange(300) % 3.0,
     "the largest floats": np.array([1.7e308, -1.7e308] * 150),
     "all equal": np.ones(300),
@@ -53,9 +56,16 @@ def test_more_than_one_in_fifty_are_another_kind_of_answer():
     assert (extremes(answers[:, :4]) >= 0).sum() == 4
 
 
-def test_few_answers_have_no_extremes():
-    answers = np.random.default_rng(1).standard_normal((29, 1))
-    answers[3] = 1e6
+@pytest.mark.parametrize("size", [29, 30, 31, 45, 99])
+def test_of_few_answers_one_is_far_beyond_all_others(size):
+    answers = 300.0 + np.random.default_rng(1).standard_normal((size, 1))
+    answers[3] = 400.0
+    found = extremes(answers)
+    assert np.flatnonzero(found >= 0).tolist() == ([3] if size >= 30 else [])
+    said = described(answers, found, str, ["a"])
+    assert (said is not None) == (size >= 30)
+    assert "likewise" not in str(said)
+    answers[4] = 200.0
     assert (extremes(answers) == -1).all()
 
 
