@@ -43,6 +43,7 @@ _ROUNDED = 8.0 * np.finfo(float).eps  # of the largest answer: copies differ so 
 _BOUNDED = 20  # answers from which bounds of an output are looked for
 _NEAR_SHARE = 0.05  # share of the answers that are near a bound
 _NEAR_WIDTH = 0.05  # how far these are from the outermost, over how far the median is, at most
+_FEW_BEYOND = 50  # estimates of which one may be pulled back though its output has no bound
 _SURELY = 3.0  # standard errors by which an estimate is surely beyond a bound
 _NORMAL = 1.96  # 97.5 % quantile of the normal distribution
 _LABEL = 20  # answers for each different value from which these are labels
@@ -341,19 +342,29 @@ def _pull_back(
     its answers is within a twentieth of the distance from the least answer, or the largest, to the median. The bound is
     as far beyond that answer as these are from it. If they are equal to it, no estimate is beyond.
 
+    An output without such a bound is pulled back to where it is as far beyond the answers as these extend: in the unit
+    of a logarithm an uncertain estimate may be anywhere. Not where this would be more than one estimate in fifty, as
+    where the end of a growing function is lost.
+
     The first are of the ``targets`` (l, q), which were left out. What is gained there says by how much the standard
     errors of all that are pulled back become smaller.
     """
-    for sign, end in ((1.0, answers.min(axis=0)), (-1.0, answers.max(axis=0))):
+    few = max(1, (len(means) - len(targets)) // _FEW_BEYOND)
+    low, high = answers.min(axis=0), answers.max(axis=0)
+    for sign, end, furthest in ((1.0, low, means.min(axis=0)), (-1.0, high, means.max(axis=0))):
         tail = _NEAR_SHARE if sign > 0.0 else 1.0 - _NEAR_SHARE
         near, middle = np.abs(np.quantile(targets, [tail, 0.5], axis=0) - end)
-        for output in np.flatnonzero(near <= _NEAR_WIDTH * middle):
-            past = sign * (end[output] - means[:, output]) - near[output]
-            surely = _SURELY * stderr[:, output] if near[output] else np.inf
+        bounded = near <= _NEAR_WIDTH * middle
+        reach = np.where(bounded, near, high - low)
+        for output in np.flatnonzero(sign * (end - furthest) > reach):
+            past = sign * (end[output] - means[:, output]) - reach[output]
+            if not bounded[output] and np.count_nonzero(past[len(targets) :] > 0.0) > few:
+                continue
+            surely = _SURELY * stderr[:, output] if reach[output] else np.inf
             pulled = np.flatnonzero((past > 0.0) & (past < surely))
             known = pulled[pulled < len(targets)]
             before = ((means[known, output] - targets[known, output]) ** 2).sum()
-            means[pulled, output] = end[output] - sign * near[output]
+            means[pulled, output] = end[output] - sign * reach[output]
             after = ((means[known, output] - targets[known, output]) ** 2).sum()
             if before > 0.0:
                 # The next may gain nothing: one in so many.
