@@ -136,7 +136,8 @@ class CallQueue:
     @property
     def load(self) -> int:
         """How many calls have no answer yet. A value that is sent before the call that uses it counts as one with that call."""
-        calls = [call for call in (self._running, *self._waiting) if call is not None]
+        with self._lock:
+            calls = [call for call in (self._running, *self._waiting) if call is not None]
         used = {kept for call in calls if call.request.keep is None for kept in call.uses}
         return sum(call.request.keep is None or call.uses[0] not in used for call in calls)
 
@@ -203,8 +204,10 @@ class CallQueue:
         )
 
     def _lose_kept(self) -> None:
-        for kept in self._kept.values():
-            kept.lost = True
+        for held in self._kept.valuerefs():  # a list: other threads drop values meanwhile
+            kept = held()
+            if kept is not None:
+                kept.lost = True
         self._kept.clear()
 
     def refuse_if_closed(self) -> None:
