@@ -93,8 +93,8 @@ class LinearCode(abc.ABC):
         made: Made = memory.get(key, none)
         if made is none:
             made = build()
-            if len(memory) >= _KEPT:
-                memory.pop(next(iter(memory)), None)
+            while len(memory) >= _KEPT:
+                memory.pop(next(iter(tuple(memory)), None), None)  # others change it meanwhile
             memory[key] = made
         return made
 
