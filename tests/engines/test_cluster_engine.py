@@ -408,6 +408,49 @@ def test_closing_that_was_interrupted_is_done_when_it_is_called_again(monkeypatc
     assert not engine._thread.is_alive()
 
 
+def test_two_threads_may_close_an_engine_at_once():
+    """One waited for ever for an event loop that the other had stopped."""
+
+    class Slow(Toys):
+        async def _release(self, busy):
+            again = releasing.is_set()
+            releasing.set()
+            await asyncio.sleep(1.0 if again else 0.2)
+
+    engine, releasing = Slow("a"), threading.Event()
+    closing = [threading.Thread(target=engine.close, daemon=True) for _ in range(2)]
+    closing[0].start()
+    assert releasing.wait(ANSWER)
+    closing[1].start()
+    for thread in closing:
+        thread.join(5.0)
+        assert not thread.is_alive()
+    assert not engine._thread.is_alive()
+
+
+def test_an_engine_may_be_closed_in_a_callback_of_a_call():
+    """The event loop waited for itself, and with it all other calls of the cluster."""
+    engine = Toys("a")
+    hold = engine.hold("a")
+    engine.submit(0, str, "").add_done_callback(lambda _: engine.close())
+    last = engine.submit(0, str, "")
+    hold.set_result(None)
+    assert isinstance(last.exception(5.0), cm.errors.Abandoned)
+    engine._thread.join(5.0)
+    assert not engine._thread.is_alive()
+    engine.close()
+
+
+def test_an_engine_may_be_closed_in_a_callback_of_a_call_that_its_end_fails():
+    """It was released twice, and the second time its event loop had ended."""
+    engine = Toys("a", "b")
+    for worker in (0, 1):
+        engine.hold("ab"[worker])
+        engine.submit(worker, str, "").add_done_callback(lambda _: engine.close())
+    engine.close()
+    assert engine.released == ["a", "b"]
+
+
 def test_an_engine_that_nothing_refers_to_is_closed_when_its_calls_have_ended():
     """Its actors, or what it had done to the cluster, stayed until the program ended."""
     engine = Toys("a", "b")

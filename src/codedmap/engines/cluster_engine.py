@@ -136,7 +136,8 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         super().__init__(grace, secrets.token_hex(4))
         self._loop = loop
         self._lock = threading.Lock()
-        self._closed = self._released = False
+        self._closing = threading.RLock()
+        self._closed = self._failing = self._released = False
         self._all: list[RemoteQueue] = []  # by number, also of workers that have gone
         self._named: dict[str, RemoteQueue] = {}  # by the cluster's name of their worker
         self._spare: dict[str, Member] = {}  # workers beyond those that are used
@@ -160,16 +161,31 @@ class ClusterEngine(Watched, QueueEngine[RemoteQueue]):
         super().watch(callback)
 
     def close(self) -> None:
-        """Take no more calls, and end what the engine has started; the cluster goes on."""
-        # Ctrl-C may interrupt this anywhere; then it is called again, and begins anew.
-        if not self._ours() or self._released:
+        """Take no more calls, and end what the engine has started; the cluster goes on.
+
+        In a callback of a call this returns at once, and another thread does it.
+        """
+        if not self._ours():
             return
+        if asyncio._get_running_loop() is self._loop:
+            threading.Thread(target=self.close).start()  # the event loop would wait for itself
+            return
+        with self._closing:
+            if not self._failing and not self._released:
+                self._close()
+
+    def _close(self) -> None:
+        # Ctrl-C may interrupt this anywhere; then it is called again, and begins anew.
         with self._lock:
             self._closed = True
             queues = tuple(self._all)
         busy = [queue.name for queue in queues if queue.busy]
-        for queue in queues:
-            queue.fail(Abandoned("the engine was closed"))
+        self._failing = True  # callbacks of calls may close the engine as well
+        try:
+            for queue in queues:
+                queue.fail(Abandoned("the engine was closed"))
+        finally:
+            self._failing = False
         try:
             if self._is_open():
                 self._wait(self._release(busy))
