@@ -48,12 +48,12 @@ def slow(monkeypatch):
         computed.extend(batch[:, 0].tolist())
         return smooth(batch)
 
-    def at_once(make):
+    def at_once(make, **_):
         plan = Future()
         plan.set_result(make())
         return plan
 
-    monkeypatch.setattr(jobs, "_in_thread", at_once)
+    monkeypatch.setattr(jobs, "in_thread", at_once)
     monkeypatch.setattr(ways, "_MOST", 10)
     return fn, engine, computed
 
@@ -179,12 +179,12 @@ def test_a_plan_is_followed_while_calls_still_run(monkeypatch):
         best = replace(plan.rows[0], scheme="content", code=None, deadline=1.0, exact=0.05)
         return replace(plan, rows=(best,))
 
-    def later(make):
+    def later(make, **_):
         engine.at(engine.now + 1.0, lambda: made.set_result(make()))
         return made
 
     monkeypatch.setattr(jobs, "planned", content)
-    monkeypatch.setattr(jobs, "_in_thread", later)
+    monkeypatch.setattr(jobs, "in_thread", later)
     result = cm.map(smooth, X, code="auto", engine=engine, hedge=None, chunk=1)
     assert result.outcome is cm.Outcome.SHARE
     assert 1.0 < engine.now < 2.0
@@ -320,7 +320,7 @@ def test_after_a_deadline_there_is_no_time_to_wait_for_a_plan(slow, monkeypatch)
             raise AssertionError("waited for")
 
     fn, engine, _ = slow
-    monkeypatch.setattr(jobs, "_in_thread", lambda make: Unready())
+    monkeypatch.setattr(jobs, "in_thread", lambda make, **_: Unready())
     result = cm.map(fn, X, code="auto", engine=engine, deadline=1.0)
     assert result.outcome is cm.Outcome.DEADLINE
     assert (result.status == cm.Status.ESTIMATED).any()
@@ -334,7 +334,7 @@ def test_a_job_that_ends_while_a_plan_is_made_has_that_one(slow, monkeypatch):
         def result(self, timeout=None):
             return made[0]()
 
-    monkeypatch.setattr(jobs, "_in_thread", lambda make: made.append(make) or Unready())
+    monkeypatch.setattr(jobs, "in_thread", lambda make, **_: made.append(make) or Unready())
     fn, engine, _ = slow
     result = cm.map(fn, X[:60], code="auto", engine=engine, hedge=None)
     assert result.exact.all()

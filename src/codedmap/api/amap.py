@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from ..engines import Resident
-from ..execution.job import MapJob, in_thread
+from ..execution.job import MapJob
+from ..execution.threads import in_thread
 from ..results.map_result import MapResult
 from .map import map, options_of, takes_the_same
 
@@ -41,7 +43,7 @@ async def amap(fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Any)
     Examples
     --------
     >>> import asyncio, numpy as np, codedmap as cm
-    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from concurrent.futures import Future, wait
     >>> async def main():
     ...     with ThreadPoolExecutor(4) as pool:
     ...         jobs = [cm.amap(np.sqrt, np.arange(3.0) * k, engine=pool) for k in (1, 4)]
@@ -82,8 +84,10 @@ async def astream(
 @asynccontextmanager
 async def _job(fn: Any, inputs: Any, arguments: Mapping[str, Any]) -> AsyncIterator[MapJob]:
     """A job, with the engine that was made for it; both are made, and then closed, in another thread."""
-    stack, thread = ExitStack(), ThreadPoolExecutor(1)
-    making = thread.submit(copy_context().run, lambda: options_of(arguments).job(fn, inputs, stack))
+    stack = ExitStack()
+    making = in_thread(
+        partial(copy_context().run, lambda: options_of(arguments).job(fn, inputs, stack))
+    )
     raised: tuple[Any, ...] = (None, None, None)
     try:
         yield await asyncio.wrap_future(making)
@@ -91,9 +95,13 @@ async def _job(fn: Any, inputs: Any, arguments: Mapping[str, Any]) -> AsyncItera
         raised = type(error), error, error.__traceback__
         raise
     finally:
-        closing = thread.submit(stack.__exit__, *raised)
-        thread.shutdown(wait=False)
         made = making.done()
+        closing = in_thread(partial(_close, stack, making, raised))
         del making, raised  # an error refers to this frame
         if made:  # else the task was cancelled, and does not wait
-            await asyncio.shield(in_thread(closing.result))
+            await asyncio.shield(asyncio.wrap_future(closing))
+
+
+def _close(stack: ExitStack, making: Future[MapJob], raised: tuple[Any, ...]) -> None:
+    wait([making])
+    stack.__exit__(*raised)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -20,6 +19,7 @@ from ..errors import NotEnoughAnswers, many
 from ..execution.job import MapJob
 from ..execution.job_rows import JobRows
 from ..execution.task import Batch
+from ..execution.threads import in_thread
 from ..execution.uncoded import RowsJob
 from ..planning.pilot import Pilot, Timed, warm
 from ..planning.ways import LEAST, Question, budget_of, planned
@@ -266,7 +266,7 @@ class PlannedRows(_Piloted):
             made = planned(ask, pilot, budget=budget, spent=spent)
             return replace(made, seconds=time.perf_counter() - begun)
 
-        return _in_thread(plan)
+        return in_thread(plan, name="codedmap-plan", daemon=True)
 
     def _follow(self, plan: Plan, *, first: bool) -> None:
         """Stop for a code, or for estimates, if the plan says so; else set when to plan again."""
@@ -296,17 +296,3 @@ def _difference(first: np.ndarray, second: np.ndarray, answers: np.ndarray) -> s
         distances = np.abs(first - second) / np.where(spread > 0.0, spread, 1.0)
         largest = float(np.max(distances, initial=0.0))
     return f" by {largest:.2g} deviations of the outputs" if largest > _ALIKE else None
-
-
-def _in_thread(make: Callable[[], Plan]) -> Future[Plan]:
-    """A plan made in a thread; the end of the program does not wait for it."""
-    future: Future[Plan] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(make())
-        except BaseException as error:  # raised where the plan is taken
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="codedmap-plan", daemon=True).start()
-    return future

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing
 from contextvars import copy_context
+from functools import partial
 from typing import TypeVar, cast
 
 from ..results.map_result import MapResult
 from .live import Budget, LiveJob
+from .threads import in_thread
 
 T = TypeVar("T")
 
 _SHOWING = 0.1  # the share of the time that results before the last may take
 
 
-async def in_thread(make: Callable[[], T]) -> T:
-    """What ``make`` returns, run in a thread of its own: those of the event loop may all be busy, or wait for this."""
-    thread = ThreadPoolExecutor(1)
-    try:
-        return await asyncio.get_running_loop().run_in_executor(thread, copy_context().run, make)
-    finally:
-        thread.shutdown(wait=False)
+def apart(make: Callable[[], T]) -> asyncio.Future[T]:
+    """What ``make`` returns, made in a thread of its own: those of the event loop may all be busy, or wait for this."""
+    return asyncio.wrap_future(in_thread(partial(copy_context().run, make)))
 
 
 class MapJob(LiveJob):
@@ -67,7 +64,7 @@ class MapJob(LiveJob):
         async with aclosing(self.asteps()) as steps:
             async for _ in steps:
                 if improved.due():
-                    result = await in_thread(improved.result)
+                    result = await apart(improved.result)
                     if result is not None:
                         yield result
         job = self.then()
@@ -80,7 +77,7 @@ class MapJob(LiveJob):
 
     async def _aresult(self) -> MapResult:
         """The result, made in another thread, which has ended when this returns or raises."""
-        making = asyncio.ensure_future(in_thread(self.result))
+        making = apart(self.result)
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:  # the store that it writes to must not be closed meanwhile

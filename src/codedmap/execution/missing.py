@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +20,7 @@ from ..results.status import Status
 from ..results.trees import leaves, map_leaves
 from .inputs import InputRows
 from .live import LiveJob
+from .threads import in_thread
 
 COMPUTING = 0.9
 """Share of a deadline in which rows are computed; the rest is for estimates."""
@@ -225,10 +225,17 @@ def alike(marks: np.ndarray) -> list[np.ndarray]:
 
 def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
     """As the builtin `map`, in at most four threads, one a core."""
-    pool = ThreadPoolExecutor(min(cores(), _CORES))
-    done = list(pool.map(fn, *arguments))
-    pool.shutdown()  # not after an exception, such as by Ctrl-C: it would wait for the other threads
-    return done
+    calls = list(zip(*arguments, strict=False))
+    left, answers = iter(enumerate(calls)), [None] * len(calls)
+
+    def work() -> None:
+        for place, given in left:  # each thread takes the next
+            answers[place] = fn(*given)
+
+    # If one raises, such as by Ctrl-C here, the others are not waited for.
+    for thread in [in_thread(work) for _ in range(min(cores(), _CORES, len(calls)))]:
+        thread.result()
+    return answers
 
 
 def time_for_estimates(live: LiveJob, deadline: float | None) -> tuple[Effort, Callable[[], float]]:
