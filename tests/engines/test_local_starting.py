@@ -412,6 +412,45 @@ def test_workers_are_replaced_though_the_temporary_folder_was_removed(tmp_path):
     assert run_script(tmp_path, source, TMPDIR=str(tmp_path)).out.split() == ["1", "2"]
 
 
+def test_two_threads_of_a_forked_child_may_start_workers_at_once(tmp_path):
+    """The second closed the file by which the fork server of the first lives, and its workers counted as crashed."""
+    source = """
+        import threading, warnings
+        from multiprocessing.connection import wait
+        from codedmap.engines import local_worker
+        def new_process(*given, new=local_worker._Process):
+            try:
+                return new(*given)
+            except ChildProcessError:
+                failed.append(1)
+                if len(failed) == 1:
+                    both.wait(0.5)
+                else:
+                    both.set()
+                    started.wait(5)
+                raise
+        def start():
+            workers.append(local_worker.Worker("", {**os.environ}, os.getcwd()))
+            started.set()
+        def work():
+            starting = [threading.Thread(target=start) for _ in range(2)]
+            for thread in starting: thread.start()
+            for thread in starting: thread.join()
+            print(wait([worker.sentinel for worker in workers], 0.5))
+            for worker in workers: worker.kill(False), worker.close()
+        # main
+        warnings.simplefilter("ignore")
+        with cm.engines.Local(1): pass
+        both, started, failed, workers = threading.Event(), threading.Event(), [], []
+        local_worker._Process = new_process
+        child = os.fork()
+        if child: os.waitpid(child, 0)
+        else: work()
+        """
+    run = run_script(tmp_path, source)
+    assert (run.out, run.err) == ("[]\n", "")
+
+
 def test_a_child_that_was_forked_off_after_workers_may_have_workers_of_its_own(tmp_path):
     source = """
         import warnings
@@ -427,6 +466,30 @@ def test_a_child_that_was_forked_off_after_workers_may_have_workers_of_its_own(t
         """
     run = run_script(tmp_path, source)
     assert (run.out.split(), run.err) == (["1"] * 3, "")
+
+
+def test_a_child_that_was_forked_off_while_a_worker_started_may_have_workers(tmp_path):
+    """It waited for a lock that a thread of its parent had held."""
+    source = """
+        import threading, warnings
+        from codedmap.engines.local_worker import _importing_nothing_here
+        def start():
+            with _importing_nothing_here():
+                starting.set()
+                forked.wait(20)
+        # main
+        warnings.simplefilter("ignore")
+        starting, forked = threading.Event(), threading.Event()
+        threading.Thread(target=start).start()
+        starting.wait(20)
+        child = os.fork()
+        if child:
+            forked.set()
+            os.waitpid(child, 0)
+        else: print(cm.map(abs, [-1]).values)
+        """
+    run = run_script(tmp_path, source)
+    assert (run.out, run.err) == ("[1]\n", "")
 
 
 @pytest.mark.parametrize("way", first(1, ["spawn", "forkserver"]))

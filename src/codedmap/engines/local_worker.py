@@ -28,7 +28,7 @@ if sys.platform != "win32":
     from multiprocessing.context import ForkServerProcess
     from multiprocessing.popen_forkserver import Popen
 
-_FLAGS = threading.Lock()  # held while the flags of Python processes to be started are replaced
+_LOCKS: dict[int, Any] = {}  # see `_alone`
 _PART = 64 << 10  # most bytes that are read at once
 _LOADED = [work.__module__, "numpy.ma"]
 """Modules that the fork server imports, so that workers share them and need not load them for their first call."""
@@ -221,7 +221,7 @@ def _close(*files: int) -> None:
 @contextlib.contextmanager
 def _importing_nothing_here() -> Iterator[None]:
     """Keep processes of multiprocessing from importing from the working directory: a file may have the name of a module."""
-    with _FLAGS:
+    with _alone():
         of_python: Any = util
         before = of_python._args_from_interpreter_flags
         of_python._args_from_interpreter_flags = lambda: ["-P", *before()]
@@ -229,6 +229,11 @@ def _importing_nothing_here() -> Iterator[None]:
             yield
         finally:
             of_python._args_from_interpreter_flags = before
+
+
+def _alone() -> Any:
+    """The lock of a thread that changes how multiprocessing starts processes; a fork may have begun while its parent held it."""
+    return _LOCKS.setdefault(os.getpid(), threading.RLock())
 
 
 def _track() -> None:
@@ -244,26 +249,31 @@ def _track() -> None:
 def _start(directory: str, *arguments: Any) -> _Process:
     before = _unblocked()
     try:
-        os.getcwd()  # noqa: PTH109  raises here if it was removed, before the fork server is blamed
-        _track()
-        forkserver.set_forkserver_preload(_LOADED)
-        util.get_temp_dir()  # also for sockets of workers, which would leave folders of their own
-        process = ForkServerProcess(target=work, args=arguments, daemon=False)
-        try:
-            return _Process(process, directory)
-        except (ChildProcessError, ConnectionError, EOFError, FileNotFoundError) as error:
-            # The fork server has ended, or belongs to the process from which this one was forked, or the folder of its
-            # socket was removed: start another one.
-            server: Any = forkserver._forkserver
-            if server._forkserver_alive_fd is not None:
-                os.close(server._forkserver_alive_fd)
-            server._forkserver_alive_fd = server._forkserver_pid = None
-            if isinstance(error, FileNotFoundError):
-                here: Any = current_process()
-                here._config["tempdir"] = None
-            return _Process(process, directory)
+        with _alone():
+            return _started(directory, *arguments)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _started(directory: str, *arguments: Any) -> _Process:
+    os.getcwd()  # noqa: PTH109  raises here if it was removed, before the fork server is blamed
+    _track()
+    forkserver.set_forkserver_preload(_LOADED)
+    util.get_temp_dir()  # also for sockets of workers, which would leave folders of their own
+    process = ForkServerProcess(target=work, args=arguments, daemon=False)
+    try:
+        return _Process(process, directory)
+    except (ChildProcessError, ConnectionError, EOFError, FileNotFoundError) as error:
+        # The fork server has ended, or belongs to the process from which this one was forked, or the folder of its
+        # socket was removed: start another one.
+        server: Any = forkserver._forkserver
+        if server._forkserver_alive_fd is not None:
+            os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = server._forkserver_pid = None
+        if isinstance(error, FileNotFoundError):
+            here: Any = current_process()
+            here._config["tempdir"] = None
+        return _Process(process, directory)
 
 
 def _unblocked() -> set[int]:
