@@ -84,7 +84,7 @@ ROWS = [
     ("cli/engines.py", "cli/test_engines.py cli/test_output.py"),
     ("engines/cluster_engine.py engines/queue_engine.py", "engines/test_queue_engine.py engines/test_cluster_engine.py"),
     ("engines/failure_domains.py engines/limits.py", "engines/test_limits.py engines/test_failure_domains.py"),
-    ("engines/executor.py engines/resident.py", "engines/test_executor.py"),
+    ("engines/executor.py engines/resident.py", "engines/test_resident.py engines/test_executor.py"),
     ("engines/transport/parcel.py engines/transport/failure.py", "engines/test_parcel.py engines/test_cluster_engine.py engines/test_executor.py"),
 ]  # fmt: skip
 

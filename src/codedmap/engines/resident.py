@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ class Resident:
         self.engine = engine
         """Where the function is kept."""
         self._made: dict[Any, tuple[PickledOnce, dict[int, Kept]]] = {}
+        self._lock = threading.Lock()  # jobs of several threads may begin at once
 
     def on(self, worker: int, made: Callable[[Any], Any] | None = None) -> Kept:
         """The reference to the function on this worker, to which it is sent if it is not there yet.
@@ -39,12 +41,13 @@ class Resident:
         made : callable, optional
             Called with the function: what is kept in its place. Hashable; by default the function itself is kept.
         """
-        if made not in self._made:
-            self._made[made] = PickledOnce(self.fn if made is None else made(self.fn)), {}
-        value, kept = self._made[made]
-        if worker not in kept or kept[worker].lost:
-            kept[worker] = self.engine.keep(worker, value)
-            # All workers have it; for one that takes another's place it is pickled again.
-            if len(kept) >= self.engine.workers:
-                value.forget()
-        return kept[worker]
+        with self._lock:
+            if made not in self._made:
+                self._made[made] = PickledOnce(self.fn if made is None else made(self.fn)), {}
+            value, kept = self._made[made]
+            if worker not in kept or kept[worker].lost:
+                kept[worker] = self.engine.keep(worker, value)
+                # All workers have it; for one that takes another's place it is pickled again.
+                if len(kept) >= self.engine.workers:
+                    value.forget()
+            return kept[worker]
