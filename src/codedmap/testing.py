@@ -203,11 +203,11 @@ class Scripted(Closing):
 
     def _end(self, futures: Iterable[Future[Any]], error: BaseException) -> None:
         for future in futures:
-            if future not in self._pending:
+            pending = self._pending.pop(future, None)
+            if pending is None:
                 continue
-            _, timer = self._pending.pop(future)
-            if timer is not None:
-                timer.cancel()
+            if pending[1] is not None:
+                pending[1].cancel()
             with contextlib.suppress(InvalidStateError):  # it has just answered
                 future.set_exception(error)
 

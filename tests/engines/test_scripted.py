@@ -6,6 +6,8 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from itertools import count
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from codedmap.testing import (
     never,
 )
 
+from ..interleaving import interleaved
 from ..processes import ANSWER, children, eventually, pid, same, threads
 
 pytestmark = pytest.mark.timeout(60)
@@ -266,6 +269,17 @@ def test_it_has_the_workers_of_its_engine_and_leaves_closing_to_its_owner():
         assert isinstance(engine, cm.engines.Engine)
         assert engine.workers == 7
         assert not hasattr(engine, "close")
+
+
+def test_a_call_may_answer_while_it_is_abandoned():
+    for n in count(1):
+        with Scripted(1, {0: late(ANSWER)}) as engine:
+            future = engine.submit(0, same, 3)
+            _, timer = engine._pending[future]
+            if not interleaved(n, Scripted._end, partial(engine.abandon, [future]), timer.function):
+                break
+            assert future.done(), n
+    assert n > 10
 
 
 class AllButOne(cm.contracts.StoppingRule):
