@@ -18,7 +18,7 @@ import codedmap as cm
 from codedmap.contracts.engine import Member
 from codedmap.engines.cluster_engine import ClusterEngine, check_versions
 from codedmap.engines.transport import serve as serving
-from codedmap.engines.transport.parcel import pack
+from codedmap.engines.transport.parcel import pack, receive
 from codedmap.engines.transport.serve import serve, versions
 from codedmap.errors import NotStarted
 
@@ -196,6 +196,25 @@ def test_what_cannot_be_sent_is_named():
         ]:
             with pytest.raises(cm.errors.CannotSend, match=says):
                 call()
+
+
+class Forgotten:
+    """A value whose engine is closed while a worker opens it."""
+
+    def __reduce__(self):
+        return serving.forget, ("toys",)
+
+
+def test_a_value_that_is_forgotten_while_it_is_opened_is_not_kept():
+    """A worker of Dask held the function of a closed engine for good, with all its data."""
+    key = ("toys", 0, 1)
+    for request in (
+        serving.Request(pack(Forgotten(), None), None, keep=key),
+        serving.Request(pack((serving.KeptKey(key), None), None), None),
+    ):
+        serving._kept.update({} if request.keep else {key: [receive(pack(Forgotten(), None))]})
+        serve(request)
+        assert key not in serving._kept
 
 
 def test_much_that_is_kept_is_released_at_once_and_little_with_the_next_call():
@@ -432,8 +451,10 @@ def test_an_engine_may_be_closed_in_a_callback_of_a_call():
     """The event loop waited for itself, and with it all other calls of the cluster."""
     engine = Toys("a")
     hold = engine.hold("a")
-    engine.submit(0, str, "").add_done_callback(lambda _: engine.close())
+    first = engine.submit(0, str, "")
+    first.add_done_callback(lambda _: engine.close())
     last = engine.submit(0, str, "")
+    assert eventually(first.running)
     hold.set_result(None)
     assert isinstance(last.exception(5.0), cm.errors.Abandoned)
     engine._thread.join(5.0)
@@ -446,7 +467,9 @@ def test_an_engine_may_be_closed_in_a_callback_of_a_call_that_its_end_fails():
     engine = Toys("a", "b")
     for worker in (0, 1):
         engine.hold("ab"[worker])
-        engine.submit(worker, str, "").add_done_callback(lambda _: engine.close())
+        call = engine.submit(worker, str, "")
+        call.add_done_callback(lambda _: engine.close())
+        assert eventually(call.running)
     engine.close()
     assert engine.released == ["a", "b"]
 

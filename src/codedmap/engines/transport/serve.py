@@ -40,7 +40,7 @@ HEADER = len(REPLY) + 8
 """Bytes before a reply: this, and its length."""
 
 # All state of a worker process.
-_kept: dict[Hashable, Any] = {}  # values of `Engine.keep`, by key
+_kept: dict[Hashable, list[Any]] = {}  # values of `Engine.keep`, by key, each in a list of its own
 _set_up: dict[Hashable, Failure | None] = {}  # for each engine why its setup failed, if it did
 
 
@@ -162,7 +162,7 @@ def serve(request: Request) -> Parcel | Failure:
             if failed is not None:
                 return failed
         if request.keep is not None:
-            _kept[request.keep] = receive(request.content)
+            _kept[request.keep] = [receive(request.content)]
             _resolve(KeptKey(request.keep))  # now, so that its imports count for no call
             return pack(None, request.answer)
         fn, payload = _open(receive(request.content))
@@ -240,9 +240,10 @@ def _resolve(value: Any) -> Any:
         raise KeptLost(
             "the value kept on this worker died with an earlier process: keep it again"
         ) from None
-    if isinstance(kept, Received):  # also after a failure, so that each call gets the error
-        kept = _kept[value.key] = open_function(kept, f"worker {value.key[1]}")
-    return kept
+    if isinstance(kept[0], Received):  # also after a failure, so that each call gets the error
+        # In its list: meanwhile it may be released, by another thread in a worker of Dask.
+        kept[0] = open_function(kept[0], f"worker {value.key[1]}")
+    return kept[0]
 
 
 def open_function(content: Received, where: str) -> Any:
