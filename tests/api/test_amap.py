@@ -344,6 +344,33 @@ def test_threads_of_the_loop_that_wait_for_a_job_do_not_hold_it_up():
             np.testing.assert_array_equal(result.values, np.sqrt(X))
 
 
+@pytest.mark.parametrize("late", ["close", "finish"])
+def test_an_event_loop_may_end_before_what_a_job_has_open_is_closed(
+    late, monkeypatch, tmp_path, caplog
+):
+    begun, go, call = threading.Event(), threading.Event(), getattr(NpyOutput, late)
+
+    def slow(*given):
+        begun.set()
+        go.wait(10.0)
+        return call(*given)
+
+    async def main(engine):
+        job = asyncio.create_task(cm.amap(np.sin, X, engine=engine, out=tmp_path / "y.npy"))
+        await asyncio.to_thread(begun.wait, 10.0)
+        for _ in range(2):  # Ctrl-C, and once more
+            job.cancel()
+            await asyncio.sleep(0.05)
+        assert job.done()
+
+    monkeypatch.setattr(NpyOutput, late, slow)
+    with Scripted(2) as engine:
+        asyncio.run(main(engine))
+    go.set()
+    assert eventually(lambda: "codedmap" not in {t.name for t in threading.enumerate()})
+    assert not caplog.records
+
+
 def test_small_jobs_at_the_same_time_begin_with_different_workers():
     class Waiting:
         """Answers when it has been sent eight calls."""
