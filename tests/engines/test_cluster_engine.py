@@ -11,6 +11,7 @@ import weakref
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from itertools import count
 
 import pytest
 
@@ -22,6 +23,7 @@ from codedmap.engines.transport.parcel import pack, receive
 from codedmap.engines.transport.serve import serve, versions
 from codedmap.errors import NotStarted
 
+from ..interleaving import interleaved
 from ..interrupting import interrupted
 from ..processes import ANSWER, eventually
 
@@ -425,6 +427,28 @@ def test_closing_that_was_interrupted_is_done_when_it_is_called_again(monkeypatc
         pass
     assert engine.released == []
     assert not engine._thread.is_alive()
+
+
+@pytest.mark.parametrize("change", ["join", "leave"])
+@pytest.mark.parametrize(
+    ("of", "use"),
+    [
+        (ClusterEngine.setup, lambda engine: engine.setup(str)),
+        (ClusterEngine.members, lambda engine: engine.members()),
+        (ClusterEngine.load, lambda engine: engine.load(0)),
+        (ClusterEngine.submit, lambda engine: engine.submit(0, str, "")),
+        (ClusterEngine.keep, lambda engine: engine.keep(0, "")),
+    ],
+)
+def test_workers_may_join_and_leave_while_an_engine_is_used(change, of, use):
+    """Another worker was added to those that setup went through: a RuntimeError of Python, and no worker was set up."""
+    for n in count(1):
+        with Toys("a", "b") as engine:
+            name = {"join": "c", "leave": "a"}[change]
+            if not interleaved(n, of, partial(use, engine), partial(getattr(engine, change), name)):
+                break
+            assert engine.where(1) == "b"
+    assert n > 5
 
 
 def test_two_threads_may_close_an_engine_at_once():

@@ -335,7 +335,7 @@ class QueueEngine(Closing, Generic[Q]):
             If the engine was closed, or made by a process from which this one was forked.
         """
         self._check_usable()
-        for queue in self._queues.values():
+        for queue in tuple(self._queues.values()):  # workers may join meanwhile
             queue.refuse_if_closed()
         if not callable(fn):
             raise InvalidArgument(f"setup({fn!r}): give a function without arguments")
