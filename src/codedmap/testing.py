@@ -280,7 +280,10 @@ class ScriptedCluster(Watched, Scripted):
         """Follow the script of this worker, if it has not left."""
         check_worker(worker, self._workers)
         if worker in self._living:
-            return super().submit(worker, fn, payload)
+            sent = super().submit(worker, fn, payload)
+            if worker not in self._living:  # it has left meanwhile, in another thread
+                self._end([sent], _left(worker))
+            return sent
         future: Future[Any] = Future()
         future.set_exception(NotStarted(f"worker {worker} had left before the call began"))
         return future
@@ -296,7 +299,11 @@ class ScriptedCluster(Watched, Scripted):
         if self._living.pop(worker, None) is not None:
             self._changed()
             calls = [future for future, (at, _) in tuple(self._pending.items()) if at == worker]
-            self._end(calls, WorkerCrashed(f"worker {worker} has left, as its script says"))
+            self._end(calls, _left(worker))
+
+
+def _left(worker: int) -> WorkerCrashed:
+    return WorkerCrashed(f"worker {worker} has left, as its script says")
 
 
 class Faulty:

@@ -282,6 +282,18 @@ def test_a_call_may_answer_while_it_is_abandoned():
     assert n > 10
 
 
+def test_a_worker_may_leave_as_it_is_sent_a_call():
+    """The call never ended, and neither did its job."""
+    for n in count(1):
+        engine, sent = ScriptedCluster([None, None], {0: never()}), []
+        submit = lambda engine=engine, sent=sent: sent.append(engine.submit(0, same, 3))  # noqa: E731
+        if not interleaved(n, ScriptedCluster.submit, submit, partial(engine.leave, 0)):
+            break
+        assert isinstance(sent[0].exception(ANSWER), cm.errors.WorkerLost)
+        assert not engine._pending
+    assert n > 10
+
+
 class AllButOne(cm.contracts.StoppingRule):
     """Stop when all but one worker have answered or failed."""
 
