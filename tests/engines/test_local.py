@@ -1629,6 +1629,19 @@ def test_an_engine_may_be_closed_while_calls_are_submitted():
         assert shm_names() == []
 
 
+def test_what_a_cancelled_call_would_send_does_not_wait_for_a_straggler():
+    """Each job beside it left the payload of a call that it had withdrawn, until shared memory was full."""
+    with Local(1) as engine:
+        straggler = engine.submit(0, time.sleep, 60)
+        assert eventually(straggler.running)
+        calls = [engine.submit(0, len, np.ones(1 << 14)) for _ in range(3)]
+        assert [call.cancel() for call in calls] == [True] * 3
+        assert eventually(lambda: not shm_names())
+        assert engine.load(0) == 1
+        assert not straggler.cancel()
+        assert straggler.running()
+
+
 def test_a_call_may_be_submitted_while_another_is_abandoned():
     class Waiting(deque):
         """Calls that wait: whenever they are looked through, another thread submits one."""

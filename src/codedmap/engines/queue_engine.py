@@ -57,6 +57,13 @@ class Answer(Future[Any]):
         self.begun.append(time.monotonic())
         return super().set_running_or_notify_cancel()
 
+    def cancel(self) -> bool:
+        """As in `Future`; what the call would send does not wait for the worker, which a straggler may hold."""
+        cancelled = super().cancel()
+        if cancelled:
+            self.queue._engine._soon(CallQueue.drop, self.queue, self)
+        return cancelled
+
 
 @dataclass(slots=True, eq=False)
 class Call:
