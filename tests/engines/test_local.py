@@ -1642,6 +1642,23 @@ def test_what_a_cancelled_call_would_send_does_not_wait_for_a_straggler():
         assert straggler.running()
 
 
+def test_nor_does_a_value_that_nothing_refers_to_any_more(tmp_path):
+    """Each job beside a straggler left its function, with all its data, in the queue of the worker."""
+    with Local(1) as engine:
+        straggler = engine.submit(0, hold, tmp_path)
+        assert eventually(straggler.running)
+        number = engine.keep(0, -3)
+        for _ in range(4):
+            values = engine.keep(0, np.ones(1 << 14))
+            assert engine.submit(0, len, values).cancel()
+            assert eventually(lambda: engine.load(0) <= 3)
+            del values
+        assert eventually(lambda: len(shm_names()) <= 2)
+        (tmp_path / "go on").touch()
+        assert engine.submit(0, abs, number).result(ANSWER) == 3
+        assert shm_names() == []
+
+
 def test_a_call_may_be_submitted_while_another_is_abandoned():
     class Waiting(deque):
         """Calls that wait: whenever they are looked through, another thread submits one."""

@@ -71,12 +71,17 @@ class RemoteQueue(CallQueue):
         for call in dropped:
             call.fail(waiting(), lost=True)
 
-    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
+    def _queue(
+        self, value: Any, uses: tuple[Kept, ...] = (), sends: Kept | None = None
+    ) -> Future[Any]:
+        keep = None if sends is None else sends.key
         content = self._pack(value, None, keep)
         call = Call(Request(content, None, keep), Answer(self), uses)
-        if keep is not None and content.nbytes >= MUCH:
-            release = self._cluster._release_kept, self, keep
-            weakref.finalize(uses[0], self._cluster._soon, *release).atexit = False
+        if sends is not None:
+            call.sends = weakref.ref(sends)
+            if content.nbytes >= MUCH:
+                release = self._cluster._release_kept, self, keep
+                weakref.finalize(sends, self._cluster._soon, *release).atexit = False
         with self._lock:
             self.refuse_if_closed()
             left = self._left

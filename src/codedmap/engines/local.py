@@ -308,7 +308,7 @@ class _LocalQueue(CallQueue):
             call = next((call for call in self._waiting if call.future is future), None)
         held, running = super().drop(future), self._running
         if call is not None and running is not None and running.request.keep is not None:
-            return running.future if running.uses[0] in call.uses else None
+            return running.future if running.sends_for(call) else None
         return held
 
     def end(self, future: Future[Any]) -> None:
@@ -329,17 +329,21 @@ class _LocalQueue(CallQueue):
         for call in dropped:
             self._loop.do(call.fail, Abandoned("the engine was closed"))
 
-    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
+    def _queue(
+        self, value: Any, uses: tuple[Kept, ...] = (), sends: Kept | None = None
+    ) -> Future[Any]:
         engine = self._local()
         assert engine is not None
         self.refuse_if_closed()
         name = f"{self._run}-{self.number}-{next(self._counter)}"
-        future = Answer(self)
+        future, keep = Answer(self), None if sends is None else sends.key
         try:
             content = self._pack(value, f"{name}-payload", keep)
             call = Call(Request(content, f"{name}-answer", keep), future, uses, engine=engine)
-            if keep is not None and content.nbytes >= MUCH:
-                weakref.finalize(uses[0], self._loop.do, self._release, keep).atexit = False
+            if sends is not None:
+                call.sends = weakref.ref(sends)
+                if content.nbytes >= MUCH:
+                    weakref.finalize(sends, self._loop.do, self._release, keep).atexit = False
             with self._lock:
                 self.refuse_if_closed()
                 self._waiting.append(call)

@@ -72,10 +72,28 @@ class Call:
     request: Request
     future: Answer
     uses: tuple[Kept, ...] = ()
+    """The kept values that it needs."""
+    sends: weakref.ref[Kept] | None = None
+    """The value that it sends to be kept; the call is of no use once nothing else refers to that."""
     restarted: bool = False
     """Whether a worker has ended without receiving it, and another was started for it."""
     engine: Any = None
     """Its engine: a reference that keeps it from ending before the call, though nothing else may refer to it."""
+
+    @property
+    def values(self) -> tuple[Kept, ...]:
+        """The kept values that it needs, or sends."""
+        sent = None if self.sends is None else self.sends()
+        return self.uses if sent is None else (*self.uses, sent)
+
+    @property
+    def useless(self) -> bool:
+        """Whether nothing refers to the value that it sends."""
+        return self.sends is not None and self.sends() is None
+
+    def sends_for(self, other: Call) -> bool:
+        """Whether another call needs the value that it sends."""
+        return any(kept.key == self.request.keep for kept in other.uses)
 
     def discard(self) -> None:
         """Remove its shared segments, if it has any."""
@@ -84,8 +102,8 @@ class Call:
                 discard(segment)
 
     def fail(self, error: BaseException, *, lost: bool = False) -> None:
-        """Complete the future with an error; ``lost``: the kept values that the call uses are lost as well."""
-        for kept in self.uses if lost else ():
+        """Complete the future with an error; ``lost``: the kept values of the call are lost as well."""
+        for kept in self.values if lost else ():
             kept.lost = True
         self.discard()
         self.engine = None  # the traceback of an error may refer to this call
@@ -122,17 +140,19 @@ class CallQueue:
                     "value stays on the worker where it was left"
                 )
         named = (KeptKey(v.key) if isinstance(v, Kept) else v for v in (fn, payload))
-        return self._queue(tuple(named), uses)
+        return self._queue(tuple(named), uses=uses)
 
     def keep(self, value: Any) -> Kept:
         """Queue a value to be kept on the worker."""
         kept = Kept(self.number, (self._run, self.number, next(self._counter)))
         weakref.finalize(kept, self._forget.append, kept.key).atexit = False
-        self._queue(value, (kept,), keep=kept.key)
+        self._queue(value, sends=kept)
         return kept
 
-    def _queue(self, value: Any, uses: tuple[Kept, ...], keep: Hashable = None) -> Future[Any]:
-        """Queue a function and its payload, or a value to keep."""
+    def _queue(
+        self, value: Any, uses: tuple[Kept, ...] = (), sends: Kept | None = None
+    ) -> Future[Any]:
+        """Queue a function and its payload, or a value to keep; ``uses`` and ``sends`` as for `Call`."""
         raise NotImplementedError
 
     def _pack(self, value: Any, segment: str | None, keep: Hashable) -> Parcel:
@@ -145,8 +165,8 @@ class CallQueue:
         """How many calls have no answer yet. A value that is sent before the call that uses it counts as one with that call."""
         with self._lock:
             calls = [call for call in (self._running, *self._waiting) if call is not None]
-        used = {kept for call in calls if call.request.keep is None for kept in call.uses}
-        return sum(call.request.keep is None or call.uses[0] not in used for call in calls)
+        used = {kept.key for call in calls for kept in call.uses}
+        return sum(call.request.keep is None or call.request.keep not in used for call in calls)
 
     def drop(self, future: Future[Any]) -> Future[Any] | None:
         """Drop a call that has not begun; if the worker has it, return the future to be ended after ``grace``."""
@@ -154,7 +174,11 @@ class CallQueue:
             call = next((call for call in self._waiting if call.future is future), None)
             if call is None:
                 return None if self.running(future) is None else future
-            self._waiting.remove(call)
+            useless = [other for other in self._waiting if other.useless]
+            for dropped in (call, *useless):
+                self._waiting.remove(dropped)
+        for other in useless:
+            other.discard()
         call.fail(Abandoned("the call was abandoned before it began"))
         return None
 
@@ -177,14 +201,16 @@ class CallQueue:
                     self._set_up += 1
                 else:
                     call = self._waiting.popleft()
-                if not (call.future.running() or call.future.set_running_or_notify_cancel()):
+                if call.useless or not (
+                    call.future.running() or call.future.set_running_or_notify_cancel()
+                ):
                     call.discard()
-                elif lost := [kept for kept in call.uses if kept.lost]:
+                elif lost := [kept for kept in call.values if kept.lost]:
                     error = KeptLost(f"{lost[0]!r} died with its worker: keep it again")
                     self._engine._soon(call.fail, error)
                 else:
                     self._running, request = call, call.request
-                    for kept in call.uses:
+                    for kept in call.values:
                         self._kept.setdefault(kept.key, kept)  # lost if the worker dies
                     request.after = self._run if self._set_up and request.setup is None else None
                     request.forget = tuple(self._forget.popleft() for _ in range(len(self._forget)))
@@ -196,7 +222,7 @@ class CallQueue:
         if not self._waiting:
             return call
         # Otherwise a setup, or a value that the next call uses, would be sent for ever.
-        opens = call.request.keep is not None and call.uses[0] in self._waiting[0].uses
+        opens = call.sends_for(self._waiting[0])
         return self._waiting.popleft() if opens or call.request.setup else call
 
     def _set_up_error(self, error: BaseException) -> BaseException:
