@@ -43,7 +43,7 @@ async def amap(fn: Callable[..., Any] | Resident, inputs: Any, **arguments: Any)
     Examples
     --------
     >>> import asyncio, numpy as np, codedmap as cm
-    >>> from concurrent.futures import Future, wait
+    >>> from concurrent.futures import ThreadPoolExecutor
     >>> async def main():
     ...     with ThreadPoolExecutor(4) as pool:
     ...         jobs = [cm.amap(np.sqrt, np.arange(3.0) * k, engine=pool) for k in (1, 4)]
