@@ -278,8 +278,10 @@ def warn_of_losses(
             "and may be biased"
         )
     used = rows[exact][~odd]
-    flat = as_rows([_as_floats(leaf)[~odd] for leaf in parts], len(used))
-    beyond = flat is not None and described(
+    flat = as_rows([_as_floats(leaf)[~odd] for leaf in parts], len(used)) if len(used) else None
+    if flat is None:
+        return
+    beyond = described(
         flat, extremes(flat), lambda at: f"row {used[at]}", ["an answer"] * flat.shape[1]
     )
     if beyond:
