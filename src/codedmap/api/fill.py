@@ -141,7 +141,7 @@ def fill(
             "and may be biased"
         )
     if beyond is not None:
-        beyond += ". If that run failed, make it NaN, and name it in failed="
+        beyond += ". If such runs failed, make them NaN, and name the runs in failed="
     for remark in (_noise(inputs.flat, answers, lost), _marks(answers, lost) or beyond):
         if remark is not None:
             warn_caller(remark)

@@ -285,7 +285,7 @@ def warn_of_losses(
         flat, extremes(flat), lambda at: f"row {used[at]}", ["an answer"] * flat.shape[1]
     )
     if beyond:
-        warn_caller(f"{beyond}. If it is wrong, have fn raise there, and give on_error='record'")
+        warn_caller(f'{beyond}. If it is wrong, have fn raise there, and give on_error="record"')
 
 
 def warn_other_answers(known: int, given: int) -> None:
