@@ -504,7 +504,7 @@ def test_an_answer_far_beyond_all_others_is_not_used_and_that_is_said():
     before = cm.fill(X, answers)
     answers[4, 0] = 1e30
     with pytest.warns(
-        UserWarning, match=r"y0 of row 4 is 1e\+30, and all others.*name it in failed="
+        UserWarning, match=r"y0 of row 4 is 1e\+30, and all others.*name the runs in failed="
     ):
         found = cm.fill(X, answers)
     assert found.values[4, 0] == 1e30
