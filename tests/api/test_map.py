@@ -23,6 +23,7 @@ from codedmap.testing import Faulty, Scripted, ScriptedCluster, corrupt, crash, 
 
 from ..byhand import ByHand
 from ..contracts.codes import ROWS
+from ..repeats import drawn
 from ..virtual import Virtual
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -42,8 +43,7 @@ def inputs(rows: int, dtype=np.float64) -> np.ndarray:
 
 
 @every
-@settings(max_examples=5)
-@given(rows=st.integers(1, 150), tasks=st.integers(1, 8))
+@drawn(2, 5, rows=st.integers(1, 150), tasks=st.integers(1, 8))
 def test_any_number_of_rows_comes_back_in_order(row, rows, tasks):
     code = row.make(tasks, 3 * tasks + 2, 1)
     X = inputs(rows)
@@ -741,8 +741,7 @@ def test_a_first_answer_of_absurd_size_is_a_byzantine_workers():
 
 
 @every
-@settings(max_examples=4)
-@given(seed=st.integers(0, 2**31))
+@drawn(2, 4, seed=st.integers(0, 2**31))
 def test_the_order_of_arrival_is_irrelevant(row, seed):
     code = row.make(4, 14, 2)
     X = inputs(9)

@@ -32,7 +32,7 @@ from codedmap.storage import output as output_module
 from codedmap.storage import zarr as zarr_module
 from codedmap.testing import Act, Scripted, crash, fail, never
 
-from ..repeats import first
+from ..repeats import crossed, first
 from ..virtual import Virtual
 
 X = np.random.default_rng(0).normal(size=(200, 3))
@@ -148,14 +148,17 @@ def test_values_are_what_was_written(out, code):
 
 @pytest.mark.parametrize(
     ("code", "iterator", "out"),
-    [
-        (cm.Uncoded(4, fill="mean"), False, "out.npy"),
-        (cm.Uncoded(4, fill="mean"), True, "out.zarr"),
-        (cm.Uncoded(4, fill="mean"), False, "out.parquet"),
-        (cm.KernelCode(4, 6, 1), True, "out.npy"),
-        (cm.KernelCode(4, 6, 1), False, "out.zarr"),
-        (cm.KernelCode(4, 6, 1), True, "out.parquet"),
-    ],
+    first(
+        3,
+        [
+            (cm.Uncoded(4, fill="mean"), False, "out.npy"),
+            (cm.Uncoded(4, fill="mean"), True, "out.zarr"),
+            (cm.KernelCode(4, 6, 1), True, "out.parquet"),
+            (cm.Uncoded(4, fill="mean"), False, "out.parquet"),
+            (cm.KernelCode(4, 6, 1), True, "out.npy"),
+            (cm.KernelCode(4, 6, 1), False, "out.zarr"),
+        ],
+    ),
 )
 def test_rows_without_an_answer_are_estimated_from_all_others(out, code, iterator):
     """Their squares vary by 1.4, and a group of four says little of them."""
@@ -359,8 +362,9 @@ def test_rows_that_fail_are_recorded_and_computed_again_on_resuming(out):
     np.testing.assert_array_equal(content(out), X**2)
 
 
-@pytest.mark.parametrize("out", ["out.npy", "out.zarr", "out.parquet"])
-@pytest.mark.parametrize("iterator", [False, True])
+@pytest.mark.parametrize(
+    ("iterator", "out"), crossed([False, True], ["out.npy", "out.zarr", "out.parquet"])
+)
 def test_what_a_call_gave_back_at_its_limit_is_not_computed_again(monkeypatch, out, iterator):
     engine = Virtual(4)
     engine.install(monkeypatch)
@@ -479,13 +483,16 @@ def test_rows_beside_one_that_fails_keep_their_dtype(dtype, code):
 
 @pytest.mark.parametrize(
     ("out", "code", "least"),
-    [
-        ("out.npy", None, 0),
-        ("out.zarr", None, 0),
-        ("out.parquet", None, 2**53 + 1),
-        ("out.npy", cm.KernelCode(4, 6, 2, spread=0), 0),
-        ("out.zarr", cm.KernelCode(4, 6, 2, spread=0), 0),
-    ],
+    first(
+        3,
+        [
+            ("out.npy", None, 0),
+            ("out.parquet", None, 2**53 + 1),
+            ("out.zarr", cm.KernelCode(4, 6, 2, spread=0), 0),
+            ("out.zarr", None, 0),
+            ("out.npy", cm.KernelCode(4, 6, 2, spread=0), 0),
+        ],
+    ),
 )
 def test_estimates_that_the_output_does_not_hold_are_missing(out, code, least):
     def fn(x):
@@ -627,8 +634,7 @@ def test_an_iterator_may_cut_its_rows_in_another_way():
     assert mapped(inputs=iter(np.split(big, [7, 23, 120])), resume=True).exact.all()
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("cuts", [[], [60], [140]])
+@pytest.mark.parametrize(("cuts", "suffix"), crossed([[60], [], [140]], SUFFIXES))
 def test_an_iterator_that_gives_more_than_a_finished_job_had(suffix, cuts):
     """A finished Parquet file holds all rows that there can be: others were null then, and said to be exact."""
     out = f"out{suffix}"
@@ -875,7 +881,7 @@ def damaged(path: Path, rng: random.Random) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", first(1, SUFFIXES))
 def test_flipped_bits_give_a_clear_error_or_the_right_result(suffix, tmp_path):
     out, rng = f"out{suffix}", random.Random(0)
     kept = tmp_path.with_name(f"{tmp_path.name}-kept")
@@ -902,9 +908,9 @@ def test_flipped_bits_give_a_clear_error_or_the_right_result(suffix, tmp_path):
     assert refused < 15
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("iterator", [False, True])
-@pytest.mark.parametrize("line", range(1, 5))
+@pytest.mark.parametrize(
+    ("line", "iterator", "suffix"), crossed(range(1, 5), [False, True], SUFFIXES)
+)
 def test_a_line_that_a_finished_job_has_lost_is_computed_again(suffix, iterator, line):
     out, journal = f"out{suffix}", Path(f"out{suffix}.journal")
     mapped(inputs=iter([X]) if iterator else X, out=out, chunk=70)
@@ -932,9 +938,10 @@ def test_a_job_of_which_every_row_fails(suffix):
     np.testing.assert_array_equal(content(f"out{suffix}"), X**2)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("how", ["zeroed", "truncated", "removed"])
-@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(
+    ("finished", "how", "suffix"),
+    crossed([False, True], ["zeroed", "truncated", "removed"], SUFFIXES),
+)
 def test_outputs_that_are_zeroed_truncated_or_removed_are_computed_again(suffix, how, finished):
     out = f"out{suffix}"
     again = Counted(fails=range(100, 110))
@@ -1123,8 +1130,10 @@ class Died(BaseException):
     """Stands for the end of the process: nothing that follows does anything."""
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
-@pytest.mark.parametrize("call", ["open", "write", "pwrite", "fsync", "ftruncate", "replace"])
+@pytest.mark.parametrize(
+    ("call", "suffix"),
+    crossed(["open", "write", "pwrite", "fsync", "ftruncate", "replace"], [".npy", ".parquet"]),
+)
 def test_a_process_may_die_before_any_step(monkeypatch, suffix, call):
     inputs, died = X[:30], 0
     for nth in range(12):
@@ -1320,7 +1329,7 @@ def test_memory_is_flat(suffix):
     assert int(run.stdout) < 60, "megabytes more than a job of a thousand rows"
 
 
-@pytest.mark.parametrize("out", ["a.npy", "a.zarr", None])
+@pytest.mark.parametrize("out", first(1, ["a.npy", "a.zarr", None]))
 def test_rows_lost_by_a_code_are_computed_apart_and_written(out):
     def ends_its_worker(batch):
         if (batch[:, 0] == X[7, 0]).any():

@@ -14,6 +14,7 @@ from scipy.sparse import linalg
 import codedmap as cm
 
 from ..byhand import ByHand
+from ..repeats import crossed
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -46,8 +47,13 @@ def loses(code, count):
 
 
 @codes
-@pytest.mark.parametrize("shape", [(50, 30), (48, 7), (3, 5), (1, 1), (101, 100)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    crossed(
+        [np.float64, np.float32, np.complex64, np.complex128],
+        [(50, 30), (48, 7), (3, 5), (1, 1), (101, 100)],
+    ),
+)
 def test_products_are_those_of_the_matrix(code, shape, dtype):
     M = matrix(*shape, dtype=dtype)
     A = placed(M, code, loses(code, 2))

@@ -10,6 +10,8 @@ import pytest
 import codedmap as cm
 from codedmap.contracts.matrix_code import disputed
 
+from ..repeats import crossed
+
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
 M = np.arange(20.0).reshape(10, 2)
@@ -117,8 +119,13 @@ def honest(code, values, slots):
     return {n: coded[n] for n in slots}
 
 
-@pytest.mark.parametrize("size", [(2, 4), (2, 8), (3, 8), (4, 8), (5, 8), (6, 16), (12, 16)])
-@pytest.mark.parametrize("kind", ["normal", "equal", "sparse", "signs"])
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    crossed(
+        [(4, 8), (2, 4), (2, 8), (3, 8), (5, 8), (6, 16), (12, 16)],
+        ["normal", "equal", "sparse", "signs"],
+    ),
+)
 def test_no_estimate_is_wrong_and_says_that_it_is_not(size, kind):
     code = cm.codes.PolarCode(*size)
     rng = np.random.default_rng(0)

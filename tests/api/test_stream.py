@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import codedmap as cm
@@ -26,6 +26,7 @@ from codedmap.testing import Faulty, Scripted, corrupt, crash, late, never
 from ..byhand import ByHand
 from ..contracts.codes import ROWS
 from ..processes import children, eventually, shm_names, threads
+from ..repeats import drawn
 from .test_map import ONCE, affine, inputs
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -47,8 +48,7 @@ def begun(code: Any = MEAN, rows: int = 12, **options: Any):
 
 
 @every
-@settings(max_examples=5)
-@given(rows=st.integers(1, 30), tasks=st.integers(1, 5), seed=st.integers(0, 2**31))
+@drawn(2, 5, rows=st.integers(1, 30), tasks=st.integers(1, 5), seed=st.integers(0, 2**31))
 def test_the_last_result_is_that_of_map_and_each_before_it_is_of_all_answers_so_far(
     row, rows, tasks, seed
 ):

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codedmap as cm
@@ -20,6 +19,7 @@ from codedmap.testing import Faulty, Scripted, corrupt, crash, late, never
 
 from ..byhand import ByHand
 from ..contracts.codes import ROWS
+from ..repeats import drawn
 from .test_map import ONCE, affine, inputs
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -107,8 +107,9 @@ def test_of_copies_without_a_fill_it_takes_one_of_each_task():
     assert result.exact.all()
 
 
-@settings(max_examples=40)
-@given(
+@drawn(
+    10,
+    40,
     order=st.permutations(range(6)),
     cuts=st.sets(st.integers(1, 5)),
     stderr=st.floats(0, 3),

@@ -8,6 +8,8 @@ import pytest
 import codedmap as cm
 from codedmap.testing import Scripted, corrupt
 
+from ..repeats import crossed
+
 GROUPS = 10
 
 
@@ -35,8 +37,7 @@ def wrong(estimate, truth):
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-@pytest.mark.parametrize("groups", [1, 2, GROUPS])
-@pytest.mark.parametrize("tasks", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize(("tasks", "groups"), crossed([4, 1, 2, 3, 6], [1, 2, GROUPS]))
 def test_where_all_copies_of_a_group_differ_none_is_exact(tasks, groups):
     accused, squares = 0, []
     for seed in range(8):
@@ -61,9 +62,9 @@ def test_neither_is_any_with_confirm():
         assert set(estimate.rejected) <= byzantine
 
 
-@pytest.mark.parametrize("wrong_workers", [1, -1, 0])
-@pytest.mark.parametrize("copies", [2, 3])
-@pytest.mark.parametrize("tasks", [2, 3, 4, 6])
+@pytest.mark.parametrize(
+    ("tasks", "copies", "wrong_workers"), crossed([4, 2, 3, 6], [2, 3], [1, -1, 0])
+)
 def test_no_row_that_is_exact_is_wrong(tasks, copies, wrong_workers):
     accused = 0
     for seed in range(4):

@@ -284,7 +284,7 @@ def test_infinity_is_wrong_of_a_mixture_and_an_answer_to_a_raw_input(name):
         assert estimate.exact.all()
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", first(1, FEW))
 def test_nan_is_wrong_wherever_a_mixture_of_that_input_is_finite(name):
     for seed in range(2):
         one = wave(name, seed, groups=3)
@@ -319,7 +319,7 @@ def test_nan_is_wrong_of_a_worker_that_few_mixtures_are_near_to_but_all_contradi
     assert (~estimate.exact[slot, nan]).sum() == (30 if always else 1)
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", first(1, FEW))
 def test_with_confirm_what_is_not_finite_is_estimated_instead(name):
     for seed in range(2):
         one = wave(name, seed, groups=3, confirm=2)
@@ -417,7 +417,7 @@ def test_where_outputs_take_a_few_values_no_answer_is_rejected_and_confirm_state
         assert ((estimate.stderr[3, 0] > 0.1) == (confirm == 2)).all()
 
 
-@pytest.mark.parametrize("name", first(2, SEVERAL))
+@pytest.mark.parametrize("name", first(1, SEVERAL))
 def test_with_confirm_correct_raw_answers_lie_within_their_stated_errors(name):
     ratios = []
     for seed in range(5):
@@ -431,7 +431,9 @@ def test_with_confirm_correct_raw_answers_lie_within_their_stated_errors(name):
 
 
 @pytest.mark.parametrize("workers", first(1, [23, 25]))
-@pytest.mark.parametrize("wrong", [lambda a: -a, np.zeros_like, lambda a: a + 10.0 * NOISE])
+@pytest.mark.parametrize(
+    "wrong", first(1, [lambda a: -a, np.zeros_like, lambda a: a + 10.0 * NOISE])
+)
 @pytest.mark.parametrize("kind", first(1, ["network", "waves", "pendulum"]))
 def test_a_byzantine_worker_among_few_that_compute_mixtures_is_found(workers, wrong, kind):
     """Of 23 workers three compute mixtures, which were not judged: estimates were off five times as much."""

@@ -37,7 +37,7 @@ def test_conflicts_between_copies_are_decided_by_the_answers_to_other_inputs(nam
     assert scores.error < 0.1
 
 
-@pytest.mark.parametrize("name", first(2, SEVERAL))
+@pytest.mark.parametrize("name", first(1, SEVERAL))
 def test_of_two_copies_that_differ_the_gross_one_is_the_wrong_answer(name):
     caught = 0
     for seed in range(8):

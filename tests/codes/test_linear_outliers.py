@@ -14,7 +14,7 @@ import codedmap as cm
 from codedmap.coding.precision import MOST_TOGETHER, Precision, curve_precision, windows
 from codedmap.detection.outliers import find_outliers
 
-from ..repeats import first
+from ..repeats import crossed, first
 
 LENET = Path(__file__).parents[2] / "examples" / "lenet5"
 K, N, S = 20, 60, 20
@@ -76,8 +76,7 @@ WRONG_ANSWERS = {
 
 
 @every
-@pytest.mark.parametrize("kind", WRONG_ANSWERS)
-@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize(("kind", "groups"), crossed(WRONG_ANSWERS, [1, 3]))
 def test_a_wrong_answer_is_found_and_not_used(case, kind, groups):
     encoding, answers, _ = answered(case, groups)
     _, stale, _ = answered(case, groups, shift=0.6)

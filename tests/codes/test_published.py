@@ -118,6 +118,7 @@ def test_bacc_by_the_published_formula_is_the_same(lenet, digits):
     )
 
 
+@pytest.mark.slow
 def test_letcc_is_ahead_of_bacc_by_about_as_much_as_published(lenet, digits):
     ratios, gains = [], []
     for seed in range(3):

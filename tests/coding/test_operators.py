@@ -7,6 +7,8 @@ import pytest
 
 from codedmap.coding.operators import apply
 
+from ..repeats import crossed
+
 
 def draw(shape, dtype):
     rng = np.random.default_rng(0)
@@ -16,12 +18,14 @@ def draw(shape, dtype):
     return values.astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
 @pytest.mark.parametrize(
-    "shape",
-    [(1, 1), (1, 6), (8, 6), (4, 3), (13, 9), (24, 18), (25, 20), (3, 170), (512, 1), (60, 20)],
+    ("columns", "shape", "dtype"),
+    crossed(
+        ["blocks", 0, 1, 7],
+        [(13, 9), (1, 1), (1, 6), (8, 6), (4, 3), (24, 18), (25, 20), (3, 170), (512, 1), (60, 20)],
+        [np.float64, np.float32, np.complex64, np.complex128],
+    ),
 )
-@pytest.mark.parametrize("columns", [0, 1, 7, "blocks"])
 def test_a_product_in_blocks_is_the_product(dtype, shape, columns):
     if columns == "blocks":  # two whole ones and a part, of the operators that are applied so
         columns = min(2 * (1 << 19) // (shape[0] * shape[1]) + 3, 100_003)

@@ -12,7 +12,7 @@ from codedmap.coding.points import task_points, worker_points
 from codedmap.coding.spline import BandedSmoother, smoother, smoothing_by_gcv
 
 from .. import oracle
-from ..repeats import first
+from ..repeats import crossed, first
 
 SMOOTHINGS = (0.0, 1e-300, 1e-14, 1e-10, 1e-6, 1e-3, 1.0, 1e4, 1e8, 1e12)
 
@@ -31,8 +31,9 @@ def gap(knots: np.ndarray, y: np.ndarray, smoothing: float) -> float:
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 21, 60, 100])
-@pytest.mark.parametrize("points", ["chebyshev", "uniform"])
+@pytest.mark.parametrize(
+    ("n", "points"), crossed([21, 1, 2, 3, 4, 5, 8, 60, 100], ["chebyshev", "uniform"])
+)
 def test_operator_equals_the_oracle(n, points, smoothing):
     rng = np.random.default_rng(n)
     assert gap(worker_points(n, points), rng.standard_normal(n), smoothing) < 1e-9

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import codedmap as cm
 
+from ..repeats import first
 from . import matrix_codes, sum_codes
 from .codes import ROWS, Row
 
@@ -21,13 +22,16 @@ lawful = settings(max_examples=25)
 
 
 def law(*drawn):
-    """A test of each row for 25 draws; for 10 of the adaptive rows, which are five of one class and take most time."""
+    """A test of each row for 6 draws, or 25; for 3 or 10 of the adaptive rows, which are five of one class and take most time."""
 
     def of_rows(test):
+        @pytest.mark.parametrize("many", first(1, [False, True]), ids=["few", "many"])
         @every
         @wraps(test)
-        def run(row):
-            @settings(max_examples=10 if row.adaptive else 25)
+        def run(row, many):
+            few, most = (3, 10) if row.adaptive else (6, 25)
+
+            @settings(max_examples=most if many else few)
             @given(st.tuples(*drawn))
             def draws(values):
                 test(row, *values)

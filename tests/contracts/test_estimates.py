@@ -12,6 +12,7 @@ from scipy import sparse
 
 import codedmap as cm
 
+from ..repeats import crossed
 from .codes import ROWS
 
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -167,8 +168,7 @@ def test_a_copy_rejected_for_most_groups_has_no_vote_in_those_that_are_padded(fi
     np.testing.assert_array_equal(result.values, truth)
 
 
-@pytest.mark.parametrize("hedged", [False, True])
-@pytest.mark.parametrize("rows", [99, 100])
+@pytest.mark.parametrize(("rows", "hedged"), crossed([99, 100], [False, True]))
 def test_no_row_of_a_worker_that_the_others_contradict_is_exact_in_any_group(rows, hedged):
     script = {
         0: cm.testing.corrupt(lambda a: 50 * np.sin(7 * np.arange(a.size).reshape(a.shape) + 1))

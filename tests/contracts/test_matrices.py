@@ -14,6 +14,7 @@ import codedmap as cm
 from codedmap.api.matrix import _checked_code
 from codedmap.contracts.matrix_code import MatrixCode
 
+from ..repeats import crossed, drawn
 from .matrix_codes import ROWS
 
 every = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -99,8 +100,7 @@ def test_every_set_that_can_be_decoded_is(row, size):
 
 
 @every
-@lawful
-@given(sizes(), st.integers(0, 2**31), st.sampled_from([np.float32, np.float64]))
+@drawn(8, 25, sizes(), st.integers(0, 2**31), st.sampled_from([np.float32, np.float64]))
 def test_more_answers_never_make_it_undecodable_and_without_enough_nothing_is_returned(
     row, size, seed, dtype
 ):
@@ -120,8 +120,7 @@ def test_more_answers_never_make_it_undecodable_and_without_enough_nothing_is_re
 
 
 @every
-@lawful
-@given(sizes(), st.integers(0, 2**31))
+@drawn(8, 25, sizes(), st.integers(0, 2**31))
 def test_the_order_of_answers_is_irrelevant(row, size, seed):
     code, _, answers, rng = case(row, size, seed)
     workers = enough(code, order(code, rng), float)
@@ -131,8 +130,7 @@ def test_the_order_of_answers_is_irrelevant(row, size, seed):
 
 
 @every
-@lawful
-@given(sizes(), st.integers(0, 2**31))
+@drawn(8, 25, sizes(), st.integers(0, 2**31))
 def test_columns_are_independent(row, size, seed):
     code, _, answers, rng = case(row, size, seed)
     workers = enough(code, order(code, rng), float)
@@ -169,8 +167,7 @@ def test_blocks_coded_at_once_are_those_coded_one_by_one(row, size, seed):
 
 
 @every
-@lawful
-@given(sizes(), st.integers(0, 2**31))
+@drawn(8, 25, sizes(), st.integers(0, 2**31))
 def test_only_answers_of_wrong_workers_are_rejected(row, size, seed):
     code, values, answers, rng = case(row, size, seed)
     wrong = int(rng.integers(code.workers))
@@ -213,8 +210,10 @@ def test_estimates_have_errors_and_all_answers_give_the_product(row, size, seed,
     assert estimate[1].max() < tolerance(dtype, values)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
-@pytest.mark.parametrize("tail", ["normal", "one block dominates", "heavy"])
+@pytest.mark.parametrize(
+    ("dtype", "tail"),
+    crossed([np.float32, np.float64, np.complex128], ["normal", "one block dominates", "heavy"]),
+)
 @pytest.mark.parametrize(("tasks", "workers", "count"), [(12, 16, 5), (48, 64, 20), (48, 64, 50)])
 def test_error_bars_cover_95_percent(tasks, workers, count, tail, dtype):
     rng = np.random.default_rng(count)

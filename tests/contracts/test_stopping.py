@@ -5,13 +5,14 @@ import pickle
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 import codedmap as cm
 from codedmap import Deadline, Decodable, Everyone, Outcome, Quorum, Share, Slower, Tolerance
 from codedmap.contracts import Progress
 from codedmap.contracts.stopping import asks_stderr, tolerance_of
+
+from ..repeats import drawn
 
 RULES = (
     (Quorum(3), "Quorum(3)"),
@@ -48,7 +49,9 @@ ERRORS = st.none() | st.floats(0, 0.3)
 
 
 @every
-@given(
+@drawn(
+    30,
+    100,
     st.integers(0, 5),
     st.floats(0, 5),
     st.booleans(),
@@ -69,7 +72,7 @@ def test_once_a_rule_says_stop_it_goes_on_saying_so(
 
 
 @every
-@given(st.integers(0, 5), st.floats(0, 5), st.booleans(), ERRORS)
+@drawn(30, 100, st.integers(0, 5), st.floats(0, 5), st.booleans(), ERRORS)
 def test_waking_as_late_as_the_rule_says_misses_nothing(rule, answered, seconds, can, error):
     def later(wait):
         return rule.verdict(seen(answered, 0, seconds + wait, can, stderr=error))

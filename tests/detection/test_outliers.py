@@ -17,6 +17,8 @@ from codedmap.detection.outliers import (
     stepwise_outliers,
 )
 
+from ..repeats import crossed
+
 SMOOTHINGS = (0.0, 1.0, 30.0, 1e3, 1e5)
 
 
@@ -175,8 +177,7 @@ def test_the_factor_is_5_for_many_outputs_and_10_for_one_and_grows_where_chance_
 # ---- the search
 
 
-@pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("n", [9, 16, 25])
+@pytest.mark.parametrize(("n", "outputs"), crossed([16, 9, 25], [1, 3]))
 def test_what_is_found_is_what_refitting_finds(n, outputs):
     found = 0
     for seed in range(40):

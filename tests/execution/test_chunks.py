@@ -8,7 +8,6 @@ from dataclasses import replace
 from statistics import mean
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codedmap.contracts.stopping import Deadline, Decodable, Everyone, Outcome, Quorum
@@ -29,6 +28,8 @@ from codedmap.execution.events import (
     Withdraw,
 )
 from codedmap.execution.virtual import Ending, run_virtually
+
+from ..repeats import drawn
 
 seeds = st.integers(0, 10_000)
 
@@ -135,8 +136,7 @@ def _plain(decision) -> tuple:
     return (type(decision).__name__, *what, *[v for v in decision if v is not call])
 
 
-@settings(max_examples=300)
-@given(seeds, st.sampled_from([None, 0.05]), st.sampled_from([0, 2]))
+@drawn(60, 300, seeds, st.sampled_from([None, 0.05]), st.sampled_from([0, 2]))
 def test_every_chunk_is_decoded_once_and_no_call_is_lost(seed, hedge, retries):
     world, watch = World(seed), Watch()
     timeline = run_virtually(
@@ -150,8 +150,7 @@ def test_every_chunk_is_decoded_once_and_no_call_is_lost(seed, hedge, retries):
         assert outcomes <= {Outcome.QUORUM, Outcome.EXACT}
 
 
-@settings(max_examples=100)
-@given(seeds)
+@drawn(25, 100, seeds)
 def test_the_same_events_give_the_same_decisions(seed):
     world, watch = World(seed), Watch()
     job = world.job(hedge=0.05)
@@ -449,8 +448,7 @@ def test_a_call_that_had_not_begun_runs_on_any_worker():
     assert (start.call.slot, start.call.worker) == (2, calls[2].worker)
 
 
-@settings(max_examples=200)
-@given(seeds, st.sampled_from([1, 2, 5]))
+@drawn(50, 200, seeds, st.sampled_from([1, 2, 5]))
 def test_a_job_that_grows_decodes_every_group_once(seed, size):
     world = World(seed)
     rng, left, known = random.Random(seed + 1), world.groups, []

@@ -19,6 +19,7 @@ from codedmap.execution.job_rows import JobRows
 from codedmap.execution.uncoded import KeptTasks
 from codedmap.testing import Scripted, corrupt, crash, fail, late, never
 
+from ..repeats import crossed, first
 from ..virtual import Virtual
 from .test_live import logged
 
@@ -212,10 +213,13 @@ def test_at_the_deadline_finished_chunks_are_kept_and_others_missing(monkeypatch
     assert np.isnan(result.values[~done]).all()
 
 
-@pytest.mark.parametrize("out", [None, "out.npy"])
-@pytest.mark.parametrize("limit", [{"stop": cm.Deadline(0.3)}, {"tolerance": 0.0, "deadline": 0.6}])
 @pytest.mark.parametrize(
-    "code", [cm.KernelCode(2, 2, 0), cm.Uncoded(2, fill="mean"), cm.Replication(2, 2, fill="mean")]
+    ("code", "limit", "out"),
+    crossed(
+        [cm.KernelCode(2, 2, 0), cm.Uncoded(2, fill="mean"), cm.Replication(2, 2, fill="mean")],
+        [{"stop": cm.Deadline(0.3)}, {"tolerance": 0.0, "deadline": 0.6}],
+        [None, "out.npy"],
+    ),
 )
 def test_at_the_deadline_chunks_that_were_not_begun_are_estimated(
     code, limit, out, monkeypatch, tmp_path
@@ -866,7 +870,7 @@ def interrupted(x):
 
 
 @pytest.mark.parametrize(
-    ("fn", "kind"), [(not_sent, cm.errors.CannotSend), (interrupted, KeyboardInterrupt)]
+    ("fn", "kind"), first(1, [(not_sent, cm.errors.CannotSend), (interrupted, KeyboardInterrupt)])
 )
 def test_a_row_that_fails_its_whole_call_costs_only_itself(fn, kind):
     code, inputs = cm.Replication(1, 2), np.arange(12.0)

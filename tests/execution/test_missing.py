@@ -16,6 +16,8 @@ from codedmap.execution.inputs import InputRows
 from codedmap.execution.missing import _groups, estimate_missing, on_cores, time_for_estimates
 from codedmap.testing import Scripted, never
 
+from ..repeats import first
+
 X = np.random.default_rng(0).uniform(size=(160, 2))
 
 
@@ -156,7 +158,7 @@ def test_estimates_end_at_the_deadline_or_after_a_tenth_of_the_job(deadline, eff
     assert time_left() == pytest.approx(left)
 
 
-@pytest.mark.parametrize("chunk", [None, 40])
+@pytest.mark.parametrize("chunk", first(1, [None, 40]))
 def test_with_a_code_and_a_deadline_estimates_are_thorough(chunk):
     code = cm.KernelCode(10, 12, 2)
     off = {}

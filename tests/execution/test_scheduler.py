@@ -40,6 +40,8 @@ from codedmap.execution.scheduler import Scheduler
 from codedmap.execution.virtual import Ending, Timeline, run_virtually
 from codedmap.latency.scheduled import one_by_one
 
+from ..repeats import drawn, first
+
 seeds = st.integers(0, 10_000)
 
 
@@ -147,8 +149,7 @@ def outcome_of_rows(timeline, rows: int) -> tuple[list[int], dict[int, FailRows]
     return taken, failed
 
 
-@settings(max_examples=300)
-@given(seeds)
+@drawn(80, 300, seeds)
 def test_every_row_ends_exact_or_failed_for_its_own_reason(seed):
     world, watch = World(seed), Watch()
     timeline = world.run(world.job(), watch=watch)
@@ -169,8 +170,7 @@ def test_every_row_ends_exact_or_failed_for_its_own_reason(seed):
         assert failed[row].crashes >= 3
 
 
-@settings(max_examples=200)
-@given(seeds)
+@drawn(50, 200, seeds)
 def test_the_same_events_give_the_same_decisions(seed):
     world, watch = World(seed), Watch()
     world.run(world.job(), watch=watch)
@@ -191,8 +191,7 @@ def test_no_call_is_late_for_the_time_in_which_the_program_was_stopped(began):
     assert [type(d) for d in decisions[:2]] == [Abandon, FailRows]
 
 
-@settings(max_examples=200)
-@given(seeds)
+@drawn(50, 200, seeds)
 def test_workers_come_and_go(seed):
     world, watch = World(seed), Watch()
     world.raising, world.crashing, world.chance = set(), set(), 0.0
@@ -216,8 +215,7 @@ def test_workers_come_and_go(seed):
     assert len(failed) <= 1
 
 
-@settings(max_examples=200)
-@given(seeds)
+@drawn(50, 200, seeds)
 def test_extra_calls_stay_within_the_budget(seed):
     world, watch = World(seed), Watch()
     world.hedge = 0.05
@@ -311,7 +309,7 @@ def test_rows_of_workers_that_crash_at_once_wait_for_those_that_compute(ahead, b
 
 
 @pytest.mark.parametrize(("broken", "workers", "rows"), [(3, 6, 6), (4, 12, 300), (30, 70, 100)])
-@pytest.mark.parametrize("size", [1, None])
+@pytest.mark.parametrize("size", first(1, [1, None]))
 def test_workers_that_always_crash_fail_no_row(broken, workers, rows, size):
     """They take call after call, before the others have answered their first."""
 
@@ -379,9 +377,10 @@ def test_a_call_behind_a_slow_row_is_taken_back(rows):
     assert max(others[row].started for row in (5, 6, 7)) < 1.5
 
 
-def test_slow_rows_that_stand_together_do_not_wait_for_each_other():
+@pytest.mark.parametrize("seeds", first(1, [20, 100]))
+def test_slow_rows_that_stand_together_do_not_wait_for_each_other(seeds):
     """One that was sent ahead behind another is begun once that is late; long rows are not sent ahead."""
-    for seed in range(100):
+    for seed in range(seeds):
         rng = random.Random(seed)
         times = [0.1 * math.exp(rng.gauss(0, 0.5)) for _ in range(216)]
         first = rng.randrange(211)
@@ -857,8 +856,7 @@ def test_a_copy_that_has_just_begun_has_the_time_of_a_usual_call():
     assert scheduler.hedges <= 2
 
 
-@settings(max_examples=300)
-@given(seeds)
+@drawn(80, 300, seeds)
 def test_a_stopped_worker_holds_up_no_row_whatever_others_do(seed):
     """Others crash, raise and are slow. At least one call answers, or nothing is known of how long calls take."""
     rng = random.Random(seed)
@@ -1527,8 +1525,7 @@ class Found:
         return self.slow * self.rng.random(), groups, last or groups == 0
 
 
-@settings(max_examples=300)
-@given(seeds)
+@drawn(80, 300, seeds)
 @example(1157)  # a call of three rows, one of which crashes
 def test_a_job_that_grows_ends_when_all_rows_have_and_not_before(seed):
     world, watch = World(seed), GrowingWatch()

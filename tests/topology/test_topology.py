@@ -38,7 +38,7 @@ def two(**more) -> cm.topology.Cluster:
     return cm.topology.Cluster(**{**given, **more})
 
 
-@pytest.mark.parametrize("seed", first(3, range(9)))
+@pytest.mark.parametrize("seed", first(2, range(9)))
 def test_the_plan_is_the_cheapest_without_a_time_limit_and_near_it_with_one(seed):
     cluster = small(((4, 4), (3, 5), (4, 3))[seed % 3], np.random.default_rng(seed))
     known = enumerate_selections(cluster, ERROR)
