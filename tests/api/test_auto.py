@@ -142,6 +142,7 @@ def plans(monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_plans_are_made_anew_by_twice_as_many_rows(slow, plans, monkeypatch):
     """The first by a twentieth of the rows, and none when most are computed."""
     monkeypatch.setattr(ways, "_MOST", 1)
@@ -190,6 +191,7 @@ def test_a_plan_is_followed_while_calls_still_run(monkeypatch):
     assert 1.0 < engine.now < 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", first(1, [0.65, 0.9]))
 def test_a_plan_that_wants_most_rows_is_followed_as_well(share, slow, plans, monkeypatch):
     """Not only one that wants at most three fifths of them, after which else no plan is made."""
@@ -208,6 +210,7 @@ def test_a_plan_that_wants_most_rows_is_followed_as_well(share, slow, plans, mon
     assert [made.pilot.answered for made in plans][:4] == [20, 40, 80, 160]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slower", first(1, [20, 200]))
 def test_estimates_have_the_time_of_a_job_without_a_deadline(slow, slower, monkeypatch):
     fn, engine, _ = slow
@@ -228,6 +231,7 @@ def test_estimates_have_the_time_of_a_job_without_a_deadline(slow, slower, monke
     assert times == [pytest.approx(max(0.1 * taken, min(0.25 * taken, 0.5)))]
 
 
+@pytest.mark.slow
 def test_plans_take_a_fiftieth_of_the_time(slow, plans, monkeypatch):
     fn, engine, _ = slow
     monkeypatch.setattr(ways, "_MOST", 2)
@@ -272,6 +276,7 @@ def test_an_error_of_planning_is_raised(monkeypatch):
         cm.map(smooth, X, code="auto", engine=engine)
 
 
+@pytest.mark.slow
 def test_no_row_is_computed_for_the_plan_alone(slow, monkeypatch):
     fn, engine, computed = slow
     monkeypatch.setattr(jobs, "budget_of", lambda *seen: 0.0)
@@ -437,7 +442,7 @@ def test_progress_is_shown_from_the_first_row(threads, capsys, monkeypatch):
     assert capsys.readouterr().err
 
 
-@pytest.mark.parametrize("rows", [399, 400])
+@pytest.mark.parametrize("rows", first(1, [399, 400]))
 def test_progress_with_a_code_is_of_rows_too(slow, rows, monkeypatch):
     """It began anew, and went on to the number of answers, more than there are rows."""
     failing = np.arange(rows) % 5 == 2

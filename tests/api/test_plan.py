@@ -69,7 +69,7 @@ def test_it_takes_about_a_tenth_of_the_job_and_says_what_it_has_not_seen(slow):
 @pytest.mark.parametrize(
     ("options", "computed"),
     first(
-        4,
+        3,
         [
             (
                 {"rows": 1000},
@@ -167,6 +167,7 @@ def test_it_runs_on_the_cores_of_this_machine_by_default():
     assert plan.computed > 0
 
 
+@pytest.mark.slow
 def test_text_frames_and_records():
     records = [{"mass": float(a), "speed": float(b)} for a, b, _ in X[:40]]
     with Scripted(4) as engine:
@@ -361,7 +362,8 @@ def test_a_resident_function_has_its_engine():
             cm.plan(fn, X, engine=other)
 
 
-def test_codes_of_ones_own():
+def test_codes_of_ones_own(monkeypatch):
+    monkeypatch.setattr(ways, "_MOST", 10)
     with Scripted(8) as engine:
         code = cm.KernelCode(6, 8, 2)
         plan = cm.plan(smooth, X, engine=engine, codes={"mine": code}, budget=5.0)

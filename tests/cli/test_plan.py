@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from codedmap.cli import cli
 from codedmap.cli.engines import ENGINES
+from codedmap.planning import ways
 from codedmap.testing import Scripted, never
 
 from ..processes import started
@@ -54,6 +55,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(ways, "_MOST", 20)
     Path("plan_jobs.py").write_text(JOBS)
     np.save("x.npy", X)
     times = np.random.default_rng(1).exponential(0.1, (30, 8)) + 0.1
@@ -107,7 +109,7 @@ def test_a_plot_is_drawn_and_replaced_only_by_force():
     assert Path("plan.png").read_bytes().startswith(b"\x89PNG")
     assert "plan.png exists" in refused(*line)
     printed(*line, "--force")
-    printed(*words(), "--plot", "plan.svg")
+    printed(*words(), "--budget", "0.1", "--plot", "plan.svg")
     assert "<svg" in Path("plan.svg").read_text()
 
 
