@@ -12,7 +12,7 @@ A comment on the line before a fence changes that:
 * ``<!-- not run: REASON -->`` does not run it.
 
 Durations such as ``0.03 s`` are never compared, and ``...`` matches anything. Pages that start a cluster
-are run with ``-m slow``.
+or take long are run with ``-m slow``.
 """
 
 from __future__ import annotations
@@ -152,9 +152,13 @@ def same(shown: str, printed: str) -> bool:
     return doctest.OutputChecker().check_output(*texts, doctest.ELLIPSIS)
 
 
+LONG = "byzantine choose commands kernel latency plan pools sensitivity sweep training".split()
+"""Pages whose examples take seconds: what they use is tested elsewhere too."""
+
+
 def takes_long(page: Path) -> bool:
-    """Whether it starts a cluster, or is the longest of those that do not."""
-    return page.name == "sensitivity.md" or any(
+    """Whether it starts a cluster, or is one of the longest of those that do not."""
+    return page.stem in LONG or any(
         re.search(r"\bLocalCluster\(|\bray\.init\(", step.source) for step in steps(page)
     )
 

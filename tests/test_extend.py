@@ -64,6 +64,7 @@ def test_the_project_with_the_code_of_the_page_keeps_its_tests(copy):
         assert re.search(rf"{test}\w* PASSED", printed), test
 
 
+@pytest.mark.slow
 def test_plan_and_the_command_line_find_it(copy, tmp_path):
     np.save(tmp_path / "x.npy", np.linspace(-1, 1, 100)[:, None])
     at = ["-m", "codedmap"]
