@@ -182,9 +182,10 @@ def test_a_short_job_does_not_wait_for_a_long_one():
     assert ended[-1] == "long"
 
 
-def test_a_thousand_jobs_at_once():
+@pytest.mark.parametrize("count", first(1, [100, 1000]))
+def test_many_jobs_at_once(count):
     async def main(pool) -> list[cm.MapResult]:
-        jobs = (cm.amap(np.sin, X + n, engine=pool, chunk=6) for n in range(1000))
+        jobs = (cm.amap(np.sin, X + n, engine=pool, chunk=6) for n in range(count))
         return await asyncio.gather(*jobs)
 
     with ThreadPoolExecutor(4) as pool:

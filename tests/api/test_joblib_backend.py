@@ -22,6 +22,7 @@ import codedmap as cm
 from codedmap.testing import Scripted, ScriptedCluster, crash
 
 from ..processes import eventually
+from ..repeats import first
 
 
 def slowly(seconds, x):
@@ -45,10 +46,10 @@ def test_a_crash_costs_one_call():
         assert Parallel()(delayed(abs)(-x) for x in range(6)) == list(range(6))
 
 
-@pytest.mark.parametrize(("engine", "each"), [
+@pytest.mark.parametrize(("engine", "each"), first(1, [
     (lambda: Scripted(2, {0: [crash()] * 2, 1: [crash()]}), 0.0),
     (lambda: cm.engines.Local(1), 0.5),
-])  # fmt: skip
+]))  # fmt: skip
 def test_a_batch_that_crashes_or_takes_too_long_is_computed_call_by_call(engine, each):
     with engine() as opened:
         backend = cm.JoblibBackend(opened, call_timeout=2.0)

@@ -111,6 +111,7 @@ def test_a_ray_cluster_that_does_not_answer_is_an_error_at_once(folder, monkeypa
     assert f"no Ray cluster answers at {address}" in done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", first(1, ["dask", "ray"]))
 def test_the_model_and_modules_beside_it_are_sent_to_a_cluster(folder, request, engine):
     request.getfixturevalue({"dask": "dask_client", "ray": "ray_cluster"}[engine])

@@ -115,6 +115,7 @@ def test_columns_are_filled_one_after_another(folder):
     assert [rows[k]["status"] for k in (3, 5, 9, 11)] == ["FAILED", *["ESTIMATED"] * 2, "EXACT"]
 
 
+@pytest.mark.slow
 def test_a_table_may_have_very_many_columns(folder):
     """Each name was counted among all: 100,000 took minutes."""
     names = [f"v_{k}" for k in range(100_000)]

@@ -103,6 +103,7 @@ def test_a_summary_that_cannot_be_printed_changes_nothing(out, message, output):
     assert np.array_equal(loaded if output.endswith("y") else loaded["values"], X**2)
 
 
+@pytest.mark.slow
 @FULL
 def test_errors_that_cannot_be_printed_keep_their_exit_code():
     assert program(*line(), out="full", errors=None).returncode == 0
@@ -120,14 +121,14 @@ def test_what_a_model_has_printed_does_not_change_the_exit_code():
 
 
 @FULL
-@pytest.mark.parametrize("asked", [["--help"], ["--version"], []])
+@pytest.mark.parametrize("asked", first(1, [["--help"], ["--version"], []]))
 def test_help_may_be_cut_off(asked):
     run = program(*asked, out="closed")
     assert (run.returncode, run.stderr) == (0, "")
 
 
 @FULL
-@pytest.mark.parametrize("asked", [["run", "--help"], ["--version"], []])
+@pytest.mark.parametrize("asked", first(1, [["run", "--help"], ["--version"], []]))
 def test_help_may_not_be_lost(asked):
     run = program(*asked, out="full")
     assert run.returncode == 2
@@ -137,6 +138,7 @@ def test_help_may_not_be_lost(asked):
     assert run.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @FULL
 def test_a_plan_that_cannot_be_printed_is_lost():
     asked = "plan output_jobs:square x.npy --workers 4 --stragglers 1 --tasks 3".split()

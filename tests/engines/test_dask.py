@@ -94,6 +94,7 @@ def exits_at_first(row, path):
     return -row
 
 
+@pytest.mark.slow
 def test_a_local_cluster_closes_no_nanny_whose_worker_has_crashed(tmp_path):
     # A default that is sooner than a worker starts.
     lost = {"distributed": {"deploy": {"lost-worker-timeout": "10ms"}}}
@@ -178,6 +179,7 @@ def test_without_grace_a_straggler_keeps_its_worker(client):
         assert engine.submit(0, pid, None).result(ANSWER) == before
 
 
+@pytest.mark.slow
 def test_a_worker_that_an_abandoned_call_holds_is_not_waited_for_by_the_next_job(client, tmp_path):
     with (
         cm.engines.Dask(client, workers=5) as engine,
@@ -271,6 +273,7 @@ def test_payloads_and_answers_are_not_kept_by_the_logs_of_client_and_scheduler(c
         assert "offer" not in str(client.scheduler_comm.recent_message_log)
 
 
+@pytest.mark.slow
 def test_more_workers_than_there_are_are_used_when_they_join(client, tmp_path):
     with cm.engines.Dask(client, workers=5) as engine:
         assert engine.workers == 4
@@ -405,6 +408,7 @@ def test_a_cluster_without_workers_is_an_error(tmp_path):
         cm.engines.Dask(client)
 
 
+@pytest.mark.slow
 def test_an_engine_is_over_with_its_connection_to_the_scheduler(tmp_path):
     lost = r"the connection to the Dask scheduler at tcp://127.* was lost, .*: make a new engine"
     with dask_scheduler(tmp_path) as address, dask_workers(tmp_path, address, 1, "--no-nanny"):
@@ -480,6 +484,7 @@ def count_paused(dask_scheduler):
     return [worker.status.name for worker in dask_scheduler.workers.values()].count("paused")
 
 
+@pytest.mark.slow
 def test_workers_that_dask_has_paused_are_not_waited_for_until_they_run_again(client, monkeypatch):
     monkeypatch.setattr(live, "_PATIENCE", 0.5)
     X = np.arange(10.0)
@@ -655,6 +660,7 @@ def test_a_worker_that_the_scheduler_has_just_lost_is_ended_already(client):
         client.sync(engine._end, "tcp://127.0.0.1:1")
 
 
+@pytest.mark.slow
 def test_a_worker_whose_versions_differ_is_not_used_when_it_joins(client, tmp_path, monkeypatch):
     with Dask(client) as engine:
         monkeypatch.setattr(cm, "__version__", "9.9")

@@ -165,7 +165,7 @@ exec(compile({}, "<cell 1>", "exec"), main.__dict__)
 
 
 @pytest.mark.parametrize(
-    "way", first(3, ["file", "module", "cell", "folder", "words", "standard input"])
+    "way", first(1, ["file", "module", "cell", "folder", "words", "standard input"])
 )
 def test_a_script_without_a_main_guard_runs_once(tmp_path, way):
     (tmp_path / "program").mkdir()
@@ -356,7 +356,7 @@ def test_a_time_limit_that_the_caller_sets_for_sockets_ends_no_worker():
     assert pids[0] == pids[1]
 
 
-@pytest.mark.parametrize("program", ["/bin/false", None])
+@pytest.mark.parametrize("program", first(1, ["/bin/false", None]))
 def test_a_program_that_is_no_python_cannot_start_workers_and_is_named(program, tmp_path):
     source = f"""
         # main
@@ -558,6 +558,7 @@ def test_an_engine_in_a_worker_leaves_no_temporary_files(tmp_path):
     assert not list(tmp_path.glob("pymp-*"))
 
 
+@pytest.mark.slow
 def test_a_worker_of_joblib_may_have_workers_of_its_own(tmp_path):
     source = """
         from joblib import Parallel, delayed

@@ -11,6 +11,8 @@ from scipy.stats import chi2_contingency
 from codedmap.estimation import losses
 from codedmap.estimation.losses import dependence
 
+from ..repeats import first
+
 NAMES = ["a", "b", "c"]
 
 
@@ -34,7 +36,7 @@ def split_by_likelihood(points: np.ndarray, lost: np.ndarray) -> str | None:
     return found
 
 
-@pytest.mark.parametrize(("rows", "repeats"), [(90, 1), (240, 3)])
+@pytest.mark.parametrize(("rows", "repeats"), first(1, [(90, 1), (240, 3)]))
 def test_the_bound_of_one_input_is_that_of_the_largest_likelihood_ratio(rows, repeats):
     rng = np.random.default_rng(repeats)
     said = []
@@ -94,8 +96,8 @@ def test_losses_that_no_single_input_tells_are_found_but_not_in_a_hurry():
 def test_a_difference_of_less_than_a_tenth_is_not_said_however_sure():
     rows = np.arange(4000)
     points = np.stack([rows % 2, rows // 2 % 2, rows], axis=1).astype(float)
-    for first, second, said in ((0.02, 0.11, False), (0.02, 0.13, True), (0.6, 0.69, False)):
-        lost = rows * 37 // 4 % 100 < 100 * np.where(points[:, 1] > 0, second, first)
+    for one, other, said in ((0.02, 0.11, False), (0.02, 0.13, True), (0.6, 0.69, False)):
+        lost = rows * 37 // 4 % 100 < 100 * np.where(points[:, 1] > 0, other, one)
         assert (dependence(points, lost, NAMES, 0, quick=True) is not None) == said
 
 
@@ -190,6 +192,7 @@ def test_the_few_slowest_rows_are_in_a_region(quick):
     assert by_chance == [None] * 140
 
 
+@pytest.mark.slow
 def test_of_very_many_inputs_those_that_decide_are_found_and_chance_is_not():
     """Each of 3,000 may seem to decide."""
     rng = np.random.default_rng(5)

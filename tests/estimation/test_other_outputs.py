@@ -32,6 +32,7 @@ def test_an_output_is_estimated_from_one_that_is_known():
     assert not alone.methods[0].endswith("other outputs")
 
 
+@pytest.mark.slow
 def test_rows_without_the_other_output_are_estimated_from_the_inputs():
     both = np.arange(150) % 10 == 0
     result = cm.fill(X, np.stack([without(ROUGH, both), without(SMOOTH)], axis=1))
@@ -44,6 +45,7 @@ def test_rows_without_the_other_output_are_estimated_from_the_inputs():
     assert result.left_out[1] == pytest.approx(mean, rel=0.05)
 
 
+@pytest.mark.slow
 def test_where_one_output_is_lost_another_is_taken():
     first, second = (np.arange(150) % 15 == k for k in (0, 5))
     others = np.stack([without(ROUGH, first), without(np.exp(ROUGH), second)], axis=1)
@@ -79,6 +81,7 @@ def test_a_row_with_an_unlike_output_is_less_certain():
     assert np.abs(result.values[0, 1] - SMOOTH[0]) < 4.0 * max(result.stderr[0, 1], alone.stderr[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diverged", first(1, [np.inf, 1e20, -1e160, np.finfo(float).max]))
 def test_an_output_far_from_all_others_tells_nothing(diverged):
     other = ROUGH.copy()
@@ -102,6 +105,7 @@ def test_many_inputs_leave_no_room_for_outputs():
     assert not result.methods[1].endswith("other outputs")
 
 
+@pytest.mark.slow
 def test_few_answers_beside_those_of_a_cheaper_model():
     dear = np.arange(150) % 12 == 0
     result = cm.fill(X, np.stack([ROUGH, without(ROUGH + X[:, 0], ~dear)], axis=1))

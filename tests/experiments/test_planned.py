@@ -46,6 +46,7 @@ def test_every_way_of_a_plan_is_run(table: pd.DataFrame, seen: int) -> None:
     assert f"| ishigami | {exact['law']} | 120 |" in planned.EXPERIMENT.report(table)
 
 
+@pytest.mark.slow
 def test_in_virtual_time_a_plan_sees_times_that_were_drawn(table: pd.DataFrame) -> None:
     [exact] = table[(table["seen"] == 60) & (table["way"] == "exact with hedging")].itertuples()
     assert exact.computed == 60

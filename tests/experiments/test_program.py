@@ -203,6 +203,7 @@ def test_intervals_cover_as_often_as_they_say():
     assert 0.92 < np.mean([slope.low <= -3 <= slope.high for slope in slopes]) < 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", first(1, ["stragglers", "table", "sensitivity", "pictures"]))
 def test_a_quick_run_needs_no_data_folder_and_reports_its_result(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CODEDMAP_DATA", str(tmp_path / "nothing"))

@@ -348,6 +348,7 @@ def test_the_command_writes_table_and_page(command, tmp_path: Path, capsys) -> N
     assert page in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_held_out_simulators_are_run_only_when_asked_for(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +361,7 @@ def test_held_out_simulators_are_run_only_when_asked_for(
     assert set(table["simulator"]) == {"other"}
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_table(command) -> None:
     one = command("--rows", "200")
     two = command("--rows", "200", "--jobs", "2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 from experiments.services import have_traces
 from experiments.sweeps import Cell, indices, measured, report, saltelli
 
@@ -31,6 +32,7 @@ def test_in_each_row_of_a_point_one_input_is_exchanged():
         np.testing.assert_array_equal(x[:, 1 + i, i], second[:, i])
 
 
+@pytest.mark.slow
 def test_six_ways_are_compared():
     rows = pd.DataFrame(
         row for kind in ("random", "region") for row in measured(Cell("ishigami", 32, 0.1, kind), 0)
