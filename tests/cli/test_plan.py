@@ -83,6 +83,7 @@ def test_the_ways_are_compared_in_a_table():
     assert "5,000 rows on 8 workers" in text
 
 
+@pytest.mark.slow
 def test_tasks_and_errors_that_are_allowed():
     text = printed(*words(), "--budget", "10", "--tasks", "4", "--error", "0")
     line = next(line for line in text.splitlines() if line.startswith("  KernelCode "))

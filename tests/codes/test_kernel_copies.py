@@ -98,6 +98,7 @@ def test_a_single_task_with_two_answers_is_an_estimate_through_every_entry_point
     assert np.flatnonzero(~last.exact).tolist() == [3]
 
 
+@pytest.mark.slow
 def test_with_known_answers_even_a_group_that_differs_everywhere_is_estimated():
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((60, 3))

@@ -212,12 +212,13 @@ def test_on_smooth_functions_hardly_any_correct_answer_is_rejected(case):
 
 
 @pytest.mark.parametrize("fn", first(1, [np.exp, np.square]))
+@pytest.mark.parametrize("draws", first(1, [80, 300]))
 @pytest.mark.parametrize("budget", [(36, 42, 9), (32, 66, 22)], ids=str)
-def test_on_a_smooth_function_along_a_line_no_correct_answer_is_rejected(budget, fn):
+def test_on_a_smooth_function_along_a_line_no_correct_answer_is_rejected(budget, fn, draws):
     code = cm.SplineCode(*budget)
     encoding = code.encode(np.linspace(-1, 1, code.tasks)[:, None, None])
     rng = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(draws):
         some = rng.permutation(code.workers)[code.stragglers :].tolist()
         answers = {n: fn(encoding.payloads[n]) for n in some}
         assert encoding.decode(answers).rejected == ()
@@ -245,9 +246,12 @@ def digits() -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "budget", [(100, 20, 60), (60, 20, 20), (25, 20, 3), (20, 8, 3), (12, 8, 2)]
+    ("budget", "make"),
+    crossed(
+        [(25, 20, 3), (100, 20, 60), (60, 20, 20), (20, 8, 3), (12, 8, 2)],
+        [cm.SplineCode, cm.BerrutCode],
+    ),
 )
-@pytest.mark.parametrize("make", [cm.SplineCode, cm.BerrutCode])
 def test_on_a_network_along_unrelated_digits_no_correct_answer_is_rejected(make, budget, digits):
     workers, tasks, stragglers = budget
     lenet = cm.OnnxModel(LENET / "lenet5-mnist.onnx")

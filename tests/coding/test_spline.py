@@ -58,6 +58,7 @@ def test_operator_equals_the_oracle_at_1000_knots(points, smoothing):
     assert gap(worker_points(1000, points), y, smoothing) < 1e-7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smoothing", first(1, [1e-4, 0.0]))
 def test_operator_equals_the_oracle_at_10000_knots(smoothing):
     y = np.random.default_rng(0).standard_normal(10_000)

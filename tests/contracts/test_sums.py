@@ -9,12 +9,12 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 import codedmap as cm
 
-from ..repeats import first
+from ..repeats import drawn, first
 from .sum_codes import ROWS
 
 MADE = [
@@ -177,8 +177,7 @@ def sizes(draw: st.DrawFn) -> tuple[int, int, int]:
     return workers, stragglers, draw(st.integers(1, workers - stragglers))
 
 
-@lawful
-@given(sizes(), st.integers(0, 2**31))
+@drawn(8, 25, sizes(), st.integers(0, 2**31))
 def test_random_sizes_are_exact_or_refused(size, seed):
     workers, stragglers, reduction = size
     codes = [

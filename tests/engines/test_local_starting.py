@@ -492,6 +492,7 @@ def test_a_child_that_was_forked_off_while_a_worker_started_may_have_workers(tmp
     assert (run.out, run.err) == ("[1]\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", first(1, ["spawn", "forkserver"]))
 def test_a_process_of_multiprocessing_has_workers_call_what_the_script_defines(way, tmp_path):
     (tmp_path / "script.py").write_text(

@@ -44,6 +44,7 @@ def test_by_default_there_is_an_actor_for_each_cpu():
         assert len({engine.submit(worker, pid, None).result(ANSWER) for worker in range(2)}) == 2
 
 
+@pytest.mark.slow
 def test_engines_one_after_another_have_one_class_of_actors():
     """Ray keeps every class of actors that it is given."""
     from codedmap.engines.ray import Actor
@@ -78,6 +79,7 @@ def test_actors_that_reserve_nothing_are_placed_by_the_cpus_of_nodes(workers, mo
     assert count == {None: [0, 1, 3], 3: [0, 1, 2], 7: [0, 2, 5]}[workers]
 
 
+@pytest.mark.slow
 def test_there_may_be_more_actors_than_cpus_because_they_reserve_none():
     with cm.engines.Ray(3) as engine:
         assert len({engine.submit(worker, pid, None).result(ANSWER) for worker in range(3)}) == 3
@@ -139,6 +141,7 @@ def one(ray_cluster):
     return standing("one actor", lambda: cm.engines.Ray(1))
 
 
+@pytest.mark.slow
 def test_calls_are_named_by_their_worker_for_the_dashboard(one):
     names = {one.submit(0, task_name, None).result(ANSWER) for _ in range(2)}
     # One name, because Ray keeps statistics of every name.

@@ -630,6 +630,7 @@ def test_wide_inputs_have_a_deviation_of_one_in_each_direction_on_average():
     assert np.sqrt((space.seen(wide) ** 2).mean()) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_some_of_many_answers_at_once_say_more_than_the_nearest_where_these_are_far(monkeypatch):
     """The process of the nearest 80 alone is off by ten times as much in eight dimensions."""
     monkeypatch.setattr(Points, "_timed", lambda _: 1e-8)  # 3,000 take too long

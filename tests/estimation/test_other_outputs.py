@@ -55,6 +55,7 @@ def test_where_one_output_is_lost_another_is_taken():
     assert off[second].max() < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     first(1, [np.random.default_rng(2).standard_normal(150), np.ones(150), X[:, 0]]),

@@ -21,6 +21,7 @@ from codedmap.estimation.points import Points
 from codedmap.estimation.surrogate import estimates
 from codedmap.estimation.transforms import NONE, Transform
 
+from ..repeats import first
 from .conftest import put
 from .test_gaussian import dense
 
@@ -248,7 +249,7 @@ def test_a_process_sees_as_many_answers_as_there_is_time_for(seconds, used, monk
     np.testing.assert_allclose(found.means[200:], means, atol=1e-6)
 
 
-@pytest.mark.parametrize(("thorough", "exactly"), [(True, True), (False, False)])
+@pytest.mark.parametrize(("thorough", "exactly"), first(1, [(False, False), (True, True)]))
 def test_of_many_answers_a_quick_process_sees_the_nearest(thorough, exactly, solved):
     known = points_of(2100, columns=2, thorough=thorough)
     answers, truth = waves(known)

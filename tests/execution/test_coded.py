@@ -293,7 +293,7 @@ def test_a_task_that_only_fills_up_a_group_changes_no_dtype(dtype, out, monkeypa
     np.testing.assert_array_equal(result.values, X.astype(dtype))
 
 
-@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("chunk", first(1, [None, 4]))
 @pytest.mark.parametrize("code", [cm.Uncoded(3, fill="mean"), cm.KernelCode(3, 3, 2)])
 @pytest.mark.parametrize("stop", [cm.Quorum(1), cm.Tolerance(0.0) | cm.Deadline(0.3)], ids=str)
 def test_one_answer_of_each_group_tells_of_the_others(code, stop, chunk):

@@ -38,7 +38,7 @@ def mapped(wrong, *, workers=30, code=CODE, fn=smooth, **options):
         return cm.map(fn, X, code=code, engine=engine, stop=cm.Everyone(), **options)
 
 
-@pytest.mark.parametrize("chunk", [6, 3])
+@pytest.mark.parametrize("chunk", first(1, [6, 3]))
 def test_rows_of_chunks_before_are_estimated_once_a_worker_is_rejected(chunk):
     result = mapped(From(3), chunk=chunk)
     assert result.rejected == (3,)
@@ -63,6 +63,7 @@ def test_a_worker_of_several_slots_is_believed_in_none_if_it_is_rejected_in_one(
     assert np.count_nonzero(~result.exact) == 24 * own
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the code has 30 workers and the engine 8")
 def test_the_outcome_is_not_that_every_row_was_exact():
     # The input that worker 6 holds is sent again, so that all have an answer; a mixture of worker 7 never has one.

@@ -7,6 +7,7 @@ import pytest
 from experiments.mixtures import SCHEMES, Cell, measured, report
 
 
+@pytest.mark.slow
 def test_a_cell_has_a_row_for_each_scheme_whose_exact_rows_count_as_no_error():
     found = pd.DataFrame(measured(Cell("ishigami", 60, 0.4), 0))
     assert tuple(found["scheme"]) == SCHEMES

@@ -219,6 +219,7 @@ def test_the_committed_page_is_made_from_the_committed_tables():
     assert (ROOT / "results" / "README.md").read_text() == report.page(ROOT / "results")
 
 
+@pytest.mark.slow
 def test_report_draws_the_figures_again_from_the_tables(tmp_path, monkeypatch):
     shutil.copy(ROOT / "results" / "pictures.csv", tmp_path)
     monkeypatch.setattr(sys, "argv", ["experiments", "report", "--results", str(tmp_path)])

@@ -40,6 +40,7 @@ def test_live_jobs_are_those_of_virtual_time(at):
             assert result.seconds >= waits.seconds[wave]
 
 
+@pytest.mark.slow
 def test_no_scheme_but_two_copies_sends_more_calls_than_the_code():
     calls = some_calls(200, 20, np.random.default_rng(0))
     for way in ways(20, 25):

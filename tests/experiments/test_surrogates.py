@@ -333,6 +333,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
+@pytest.mark.slow
 def test_the_command_writes_table_and_page(command, tmp_path: Path, capsys) -> None:
     sys.modules.pop("experiments.held_out", None)
     table = command("--only", "tiny", "--rows", "200")

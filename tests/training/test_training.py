@@ -13,6 +13,8 @@ import codedmap as cm
 from codedmap.testing import Scripted, corrupt, crash, never
 from codedmap.training import AMSGrad, CountSketch, SketchedAMSGrad
 
+from ..repeats import first
+
 CODES = (
     cm.codes.FractionalRepetition(12, 2),
     cm.codes.CyclicGradientCode(12, 2),
@@ -68,7 +70,7 @@ def test_a_lone_entry_comes_back_as_it_is(sizes):
     assert sketch.estimate(sketch(vector))[sketch.size // 2] == -3.25
 
 
-@pytest.mark.parametrize("rows", [1, 4, 5])
+@pytest.mark.parametrize("rows", first(1, [4, 1, 5]))
 def test_estimates_are_right_on_average(rows):
     vector = RNG.standard_normal(60)
     drawn = np.array(
