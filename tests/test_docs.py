@@ -152,7 +152,7 @@ def same(shown: str, printed: str) -> bool:
     return doctest.OutputChecker().check_output(*texts, doctest.ELLIPSIS)
 
 
-LONG = "byzantine choose commands kernel latency plan pools sensitivity sweep training".split()
+LONG = "byzantine choose cli commands kernel latency plan pools sensitivity sweep training waiting".split()
 """Pages whose examples take seconds: what they use is tested elsewhere too."""
 
 

@@ -30,6 +30,7 @@ def slowly(seconds, x):
     return abs(x)
 
 
+@pytest.mark.slow
 def test_searches_and_forests_of_scikit_learn():
     X, y = make_classification(120, 6, random_state=0)
     search = GridSearchCV(SVC(), {"C": [0.1, 1.0]}, cv=3)

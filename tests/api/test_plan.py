@@ -69,7 +69,7 @@ def test_it_takes_about_a_tenth_of_the_job_and_says_what_it_has_not_seen(slow):
 @pytest.mark.parametrize(
     ("options", "computed"),
     first(
-        3,
+        2,
         [
             (
                 {"rows": 1000},

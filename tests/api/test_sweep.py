@@ -21,6 +21,8 @@ from codedmap import InvalidAnswer, InvalidArgument, NotEnoughAnswers, Status
 from codedmap.results.sweep_result import drawn_rows
 from codedmap.testing import Scripted, crash
 
+from ..repeats import crossed
+
 NAN = float("nan")
 DESIGN = {"a": np.arange(6.0), "b": np.array([3, 1, 4, 1, 5, 9])}
 
@@ -448,8 +450,9 @@ def test_rows_of_what_is_no_number_are_missing_and_a_warning_names_the_column(sw
     assert np.isnan(result.table["y_stderr"][missing]).all()
 
 
-@pytest.mark.parametrize("frame", [False, True])
-@pytest.mark.parametrize("kind", [dict, pd.DataFrame, polars.DataFrame])
+@pytest.mark.parametrize(
+    ("kind", "frame"), crossed([dict, pd.DataFrame, polars.DataFrame], [False, True])
+)
 def test_rows_are_estimated_from_text_of_few_kinds(sweep, kind, frame, tmp_path):
     rng = np.random.default_rng(0)
     soils = rng.choice(["clay", "sand", "peat"], 120).tolist()

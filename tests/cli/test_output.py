@@ -111,6 +111,7 @@ def test_errors_that_cannot_be_printed_keep_their_exit_code():
         assert program(*line("nothing"), out=out, errors=None).returncode == 2
 
 
+@pytest.mark.slow
 @FULL
 def test_what_a_model_has_printed_does_not_change_the_exit_code():
     Path("output_jobs.py").write_text(f"print('loud')\n{JOBS}")

@@ -14,7 +14,7 @@ from .test_kernel_outliers import SEVERAL, constant, flipped, gross, swapped, ta
 @pytest.mark.parametrize(
     ("name", "kind"),
     first(
-        4,
+        2,
         [
             ("network", gross),
             ("wide network", constant),

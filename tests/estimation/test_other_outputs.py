@@ -117,6 +117,7 @@ def test_few_answers_beside_those_of_a_cheaper_model():
     assert not result.methods[-1].endswith("other outputs")
 
 
+@pytest.mark.slow
 def test_few_rows_with_scattered_gaps():
     rows = np.arange(34)
     others = [without(y[:34], rows % 5 == k) for k, y in enumerate([ROUGH, *X.T[1:]], start=1)]
