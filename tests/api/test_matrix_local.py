@@ -59,14 +59,15 @@ def test_what_an_idle_worker_kept_is_placed_again_after_it_was_killed(local):
     assert A.last.repaired == ()
 
 
-def test_a_worker_that_hangs_before_it_has_its_block_is_replaced():
+def test_a_worker_that_hangs_before_it_has_its_block_is_replaced(monkeypatch):
+    monkeypatch.setattr("codedmap.engines.local._OPENING", 0.1)  # a minute
     with cm.engines.Local(workers=3, grace=0.1) as engine:
         stopped = engine.submit(0, pid, None).result(30)
         os.kill(stopped, signal.SIGSTOP)
         A = cm.CodedMatrix(matrix(), code=cm.codes.MDSCode(2, 3), engine=engine)
         right(A, np.ones(40))
         assert A.last.abandoned == (0,)
-        eventually(lambda: not alive(stopped))
+        assert eventually(lambda: not alive(stopped), 60.0)
         A = cm.CodedMatrix(matrix(), code=cm.codes.MDSCode(2, 3), engine=engine, stop=cm.Everyone())
         right(A, np.ones(40))
         assert A.last.answered == (0, 1, 2)
