@@ -30,16 +30,17 @@ LONGEST = (
     "ray",
     "engines/test_local.py",
     "dask",
-    "experiments/test_planned.py",
+    "api/test_fill.py",
     "engines/test_local_starting.py",
-    "cli/test_output.py",
+    "api/test_map_rows.py",
+    "planning/test_ways.py",
     "api/test_map_out.py",
+    "api/test_auto.py",
+    "api/test_plan.py",
+    "engines/test_interrupted.py",
     "faults/test_single.py",
     "cli/test_stored.py",
-    "api/test_plan.py",
-    "experiments/test_byzantine.py",
     "examples/test_demo.py",
-    "test_extend.py",
 )
 """Groups of tests that begin first, so that no process is left with a long one at the end."""
 WAITING = (

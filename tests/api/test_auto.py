@@ -398,7 +398,7 @@ def test_calls_before_a_code_are_counted_too(slow, monkeypatch):
 def test_streams_and_event_loops(threads, monkeypatch):
     fn, engine, _ = threads
     forced(monkeypatch, cm.Replication(2, 4))
-    some = X[:160]
+    some = X[:80]
     *_, last = cm.stream(fn, some, code="auto", engine=engine)
     assert last.exact.all()
 

@@ -443,7 +443,7 @@ def plain_waves() -> cm.FillResult:
     return cm.fill(X, lossy(WAVE))
 
 
-@pytest.mark.parametrize("scale", first(3, [1e308, 1e-300, UNITS, 1e140, 1e-140]), ids=str)
+@pytest.mark.parametrize("scale", first(2, [1e308, 1e-300, UNITS, 1e140, 1e-140]), ids=str)
 def test_the_units_of_inputs_and_answers_make_no_difference(scale):
     plain = plain_waves()
     other = cm.fill(X * scale, lossy(WAVE))

@@ -737,6 +737,7 @@ def test_an_output_of_a_batch_with_the_name_of_an_input_ends_the_sweep(sweep):
         sweep(lambda rows: {"a": rows["b"]}, DESIGN, frame=True)
 
 
+@pytest.mark.slow
 def test_an_output_may_be_one_of_thousands(sweep):
     """Their names were compared each with each for every row: 3,000 outputs of 200 rows took five minutes."""
     outputs = [f"o_{k}" for k in range(1000)]

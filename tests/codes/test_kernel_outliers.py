@@ -185,7 +185,7 @@ def test_correct_workers_are_not_rejected(name, groups):
 @pytest.mark.parametrize(
     ("name", "kind"),
     first(
-        2,
+        1,
         [
             ("network", gross),
             ("quadratic", constant),

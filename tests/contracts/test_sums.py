@@ -203,6 +203,7 @@ def test_random_sizes_are_exact_or_refused(size, seed):
         check(ROWS[0], code, sorted(set(range(workers)) - set(missing.tolist())), sent, values)
 
 
+@pytest.mark.slow
 def test_a_long_run_does_not_keep_weights_for_all_sets_it_has_met():
     code = cm.codes.GroupedGradientCode(14, 14, 6)
     tracemalloc.start()

