@@ -18,6 +18,7 @@ WANTED = {"all": 0.75, "api": 0.85, "cli": 0.85, "detection": 0.85, "estimation"
 # be found on clusters.
 ROWS = [
     ("contracts/answers.py contracts/inputs.py", "contracts/test_answers.py api/test_bad_input.py api/test_map.py contracts/test_estimates.py"),
+    ("contracts/extremes.py", "contracts/test_extremes.py"),
     ("contracts/stopping.py", "contracts/test_stopping.py api/test_map.py api/test_tolerance.py"),
     ("contracts/arguments.py contracts/c*.py contracts/m*.py contracts/sum_code.py", "contracts/test_memory.py contracts/test_estimates.py api/test_bad_input.py coding/test_groups.py api/test_matrix.py api/test_sum.py contracts/test_codes.py"),
     ("contracts/engine.py errors.py __init__.py", "test_face.py results/test_messages.py results/test_printed.py execution/test_members.py topology/test_topology.py"),
@@ -34,7 +35,6 @@ ROWS = [
     ("detection/replicas.py", "detection/test_replicas.py codes/test_replication.py codes/test_kernel_copies.py"),
     ("detection/outliers.py detection/sketches.py", "detection/test_outliers.py detection/test_sketches.py codes/test_linear_outliers.py"),
     ("detection/residuals.py", "detection/test_residuals.py codes/test_kernel_caught.py"),
-    ("estimation/extremes.py", "estimation/test_extremes.py"),
     ("estimation/losses.py", "estimation/test_losses.py estimation/test_surrogate.py api/test_fill.py"),
     ("estimation/known.py", "estimation/test_known.py codes/test_kernel.py api/test_fill.py"),
     ("estimation/gaussian.py estimation/nearest.py estimation/calibration.py estimation/space.py estimation/transforms.py", "estimation/test_gaussian.py estimation/test_space.py estimation/test_parts.py estimation/test_candidates.py estimation/test_surrogate.py"),

@@ -205,7 +205,9 @@ def test_an_answer_far_beyond_all_others_is_not_used_and_that_is_said():
 
     with Scripted(10, {9: never()}) as engine:
         stop = cm.Share(0.9)
-        with pytest.warns(UserWarning, match=r"an answer of row 3 is -1e\+30, .* have fn raise"):
+        with pytest.warns(
+            UserWarning, match=r"an answer of row 3 is -1e\+30, .* have fn raise there$"
+        ):
             result = cm.map(fn, X, engine=engine, stop=stop, chunk=16, hedge=None)
     estimated = result.status == cm.Status.ESTIMATED
     assert estimated.sum() == 16

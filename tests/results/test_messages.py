@@ -301,6 +301,14 @@ def test_a_real_data_frame():
             cm.map(by_name, frame, code=cm.Replication(3, 6), engine=engine)
 
 
+def test_the_deviation_beside_standard_errors_is_that_of_usual_answers():
+    column = np.append(np.arange(100.0) % 2, 0.5)
+    column[7] = 1e30  # a simulation that diverged
+    status = np.append(np.full(100, cm.Status.EXACT), cm.Status.ESTIMATED)
+    (line,) = outputs_lines({"q": column}, {"q": np.append(np.zeros(100), 0.1)}, status)
+    assert line.endswith("over the deviation: q 20 %")
+
+
 def test_the_outputs_with_the_largest_standard_errors_are_named_first():
     """Of 150 outputs the first six were named, and the seventh was off by its deviation."""
     status = np.array([cm.Status.EXACT, cm.Status.EXACT, cm.Status.ESTIMATED])

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contracts.arguments import check_whole
+from ..contracts.extremes import described, extremes
 from ..contracts.inputs import array_of, check_columns, check_kind, check_plain, reordered
 from ..contracts.warning import warn_caller
 from ..errors import InvalidArgument, many
-from ..estimation.extremes import described, extremes
 from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
 from ..estimation.losses import dependence

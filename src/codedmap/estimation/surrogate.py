@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import scipy
 
+from ..contracts.extremes import extremes
 from .calibration import calibrated
 from .candidates import FEWEST, FLOPS, Candidate, beside, by_mean
 from .components import ALONE, OUTPUTS, by_components, poor_alone, seconds_for_rest
 from .conditioning import EXACT_QUICKLY, NEAR
-from .extremes import extremes
 from .models import EACH_SURELY, degrees_of_freedom
 from .nearest import nearest
 from .one_kernel import jointly

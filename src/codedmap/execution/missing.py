@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ..contracts.extremes import described, extremes
 from ..contracts.memory import cores
 from ..contracts.warning import warn_caller
 from ..errors import InvalidArgument, many
-from ..estimation.extremes import described, extremes
 from ..estimation.losses import dependence
 from ..estimation.surrogate import estimates, seconds_to_do_better
 from ..results.status import Status
@@ -285,7 +285,7 @@ def warn_of_losses(
         flat, extremes(flat), lambda at: f"row {used[at]}", ["an answer"] * flat.shape[1]
     )
     if beyond:
-        warn_caller(f'{beyond}. If it is wrong, have fn raise there, and give on_error="record"')
+        warn_caller(f"{beyond}. If it is wrong, have fn raise there")
 
 
 def warn_other_answers(known: int, given: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.arguments import is_real
+from ..contracts.extremes import extremes
 from ..contracts.stopping import Outcome, Progress
 from ..errors import (
     WAIT,
@@ -77,7 +78,8 @@ def outputs_lines(
         numbers = column.astype(np.float64)
         finite = np.isfinite(numbers)
         if estimated.any() and name in stderr:
-            spread = np.std(numbers[exact & finite])
+            known = numbers[exact & finite]
+            spread = np.std(known[extremes(known[:, None]) < 0])
             if spread > 0.0:  # it is 0 if all answers are equal
                 share = 100.0 * float(stderr[name][estimated].max()) / spread
                 shown = f"{name} {share:.2g} %" if share >= _SMALL else f"{name} < {_SMALL} %"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codedmap.estimation.extremes import described, extremes
+from codedmap.contracts.extremes import described, extremes
 from codedmap.estimation.surrogate import estimates
 
 RNG = np.random.default_rng(0)
