@@ -102,7 +102,8 @@ def estimates(
             points[usual], answers[usual], wanted,
             seed=seed, thorough=thorough, time_left=time_left, each=each,
         )  # fmt: skip
-        return _wider(found, points, answers, outside, wanted)
+        places = Points(points, wanted, seed, time_left, thorough=False, each=each)
+        return _wider(found, answers, outside, nearest(places.points, places.wanted, 1)[:, 0])
     first, which = _places(points)
     repeated = 1 < len(first) < len(points)
     some, outputs = points[first] if repeated else points, answers.shape[1]
@@ -135,19 +136,11 @@ def estimates(
         return _of_repeats(made, answers, which, _at(some, wanted))
 
 
-def _wider(
-    found: Estimates,
-    points: np.ndarray,
-    answers: np.ndarray,
-    outside: np.ndarray,
-    wanted: np.ndarray,
-) -> Estimates:
-    """What was ``found`` without extreme answers, ``outside`` (n,) bool: what is nearest to one of them may be like it."""
-    varied = np.ptp(points, axis=0) > 0.0
-    if not varied.any():
-        return found
-    unit = points[:, varied].std(axis=0)
-    at = nearest(points[:, varied] / unit, wanted[:, varied] / unit, 1)[:, 0]
+def _wider(found: Estimates, answers: np.ndarray, outside: np.ndarray, at: np.ndarray) -> Estimates:
+    """What was ``found`` without extreme answers, ``outside`` (n,) bool: what is nearest to one of them may be like it.
+
+    ``at`` (m,) are the numbers of the answers that are nearest.
+    """
     like = np.flatnonzero(outside[at])
     apart = np.abs(answers[at[like]] / 2.0 - found.values[like] / 2.0)
     stderr = found.stderr.copy()
