@@ -323,7 +323,16 @@ class Faulty:
         self._acts = _acts(script, engine)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("members", "watch", "unwatch", "setup", "load", "last_loss", "memory_limit"):
+        if name in (
+            "members",
+            "watch",
+            "unwatch",
+            "setup",
+            "load",
+            "last_loss",
+            "memory_limit",
+            "ends",
+        ):
             return getattr(self._engine, name)
         raise AttributeError(f"Faulty has no attribute {name!r}")
 

@@ -869,6 +869,7 @@ def interrupted(x):
     return float(x)
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize(
     ("fn", "kind"), first(1, [(not_sent, cm.errors.CannotSend), (interrupted, KeyboardInterrupt)])
 )

@@ -122,6 +122,9 @@ def map(
     deadline : float, optional
         Seconds after which to stop, the start of workers included. The first such call of a program takes about half a
         second more, because it imports SciPy. Calls run for nine tenths of the time; the last one is for estimates.
+        With ``deadline``, ``tolerance`` or ``stop``, and without a code, a call that hangs is ended when rows wait for its
+        worker. Its rows are tried again after all others, if there is time, and estimated otherwise. Engines that cannot
+        end a call warn instead.
     tolerance : float or dict, optional
         Stop when no standard error is larger, the same as ``| Tolerance(tolerance)`` at the end of ``stop``; a dict
         has a number for each named output. Rows without an answer are estimated then, so inputs have to be numbers, and

@@ -73,7 +73,8 @@ class Engine(Protocol):
     Other attributes are optional:
 
     * ``memory_limit``: bytes of each worker, if they are limited; calls are sized by it;
-    * ``end(futures)``: as ``abandon``, but at once; it is used for calls beyond their timeout;
+    * ``end(futures)``: as ``abandon``, but at once; it is used for calls that hang, or run beyond their timeout;
+    * ``ends``: whether ``end`` ends a call that runs, and its worker is replaced;
     * ``load(worker)``: how many calls a worker has, waiting ones included. By it small jobs at the same time begin with
       different workers.
     """

@@ -58,8 +58,8 @@ class Dask(ClusterEngine):
     Dask cannot end a running task: cancelling it only makes the scheduler send other tasks to the busy worker. So what
     happens to a straggler depends on ``grace``:
 
-    * With ``grace=None``, the default, no worker is ever ended: a straggler goes on and holds its worker, also after
-      the engine has been closed. Jobs use the others until it is done.
+    * With ``grace=None``, the default, no worker is ever ended: a straggler, or a call that hangs, goes on and holds
+      its worker, also after the engine has been closed. Jobs use the others until it is done.
     * With a number of seconds, the worker process of an abandoned call that still runs then is
       killed, and so is, when the engine is closed, that of any call that still runs; its nanny starts
       another, which takes some seconds. Everything else that the process held, also for other users of the

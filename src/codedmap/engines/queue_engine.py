@@ -403,8 +403,12 @@ class QueueEngine(Closing, Generic[Q]):
 
     def end(self, futures: Iterable[Future[Any]]) -> None:
         """As `abandon`, but end those that run at once, unless ``grace`` has no limit."""
-        limited = self._grace is not None and self._grace < math.inf
-        self._drop(futures, 0.0 if limited else None)
+        self._drop(futures, 0.0 if self.ends else None)
+
+    @property
+    def ends(self) -> bool:
+        """Whether calls that run can be ended: unless ``grace`` has no limit."""
+        return self._grace is not None and self._grace < math.inf
 
     def _drop(self, futures: Iterable[Future[Any]], grace: float | None) -> None:
         for future in futures:

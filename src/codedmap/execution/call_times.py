@@ -40,6 +40,7 @@ class CallTimes:
         self._others: list[float] = [0.0, 0]  # seconds and groups of all other calls
         self._refresh_in = 0  # answers until `_high` is taken anew
         self._high = math.inf  # percentile of the times of calls, in multiples of their fit
+        self._median = math.inf  # likewise their median
         self.largest = 0
         """Groups in the largest call answered."""
         self.nbytes = 0.0
@@ -129,19 +130,32 @@ class CallTimes:
         known = self._each or self._raised
         if not known:
             return math.inf
-        if self._refresh_in <= 0:
-            fit = self.fit()
-            self._fit_of_high = fixed, group = fit if fit and sum(fit) else (0.0, 1.0)
-            ordered = sorted(
-                (seconds / (fixed + group * n) for n, seconds in self._calls)
-                if fixed and self._calls
-                else known
-            )
-            self._high = _late_after(ordered)
-            self._refresh_in = min(_REFRESH, len(ordered))
+        self._refresh(known)
         fixed, group = self._fit_of_high
         late = (fixed + group * groups) * self._high * (_FACTOR + _CAUTION / len(known))
         return max(late, _LEAST) + _OVERHEADS * self.overhead
+
+    def usual(self, groups: int) -> float:
+        """Median seconds of a call of so many groups; infinite before the first answer or exception."""
+        known = self._each or self._raised
+        if not known:
+            return math.inf
+        self._refresh(known)
+        fixed, group = self._fit_of_high
+        return (fixed + group * groups) * self._median
+
+    def _refresh(self, known: deque[float]) -> None:
+        if self._refresh_in > 0:
+            return
+        fit = self.fit()
+        self._fit_of_high = fixed, group = fit if fit and sum(fit) else (0.0, 1.0)
+        ordered = sorted(
+            (seconds / (fixed + group * n) for n, seconds in self._calls)
+            if fixed and self._calls
+            else known
+        )
+        self._high, self._median = _late_after(ordered), ordered[len(ordered) // 2]
+        self._refresh_in = min(_REFRESH, len(ordered))
 
 
 def _late_after(ordered: list[float]) -> float:

@@ -66,6 +66,8 @@ class Job:
     stderr: Callable[[int, bool], float | None] = lambda chunk, last: None
     """Called with the number of a chunk, and whether no answer of it can follow: its largest standard error. Without a
     code: that of the job."""
+    parks: bool = False
+    """Whether a call that hangs may be ended, so that its worker computes other rows: these may otherwise be missing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -301,6 +303,8 @@ class Piece:
     """How many of its calls were lost before they began."""
     again: bool = False
     """Whether it waits to be sent again although a copy is in flight."""
+    parked: float = 0.0
+    """Seconds for which it ran, alone, before it was parked; 0 if it was not."""
     parts: list[Piece] | None = None
     """If its call is late, and others compute parts of it: those without an answer."""
     whole: Piece | None = None

@@ -19,6 +19,7 @@ from .call_sizes import CallSizes
 from .call_times import CallTimes
 from .crashes import SUSPECT, Crashes
 from .events import Call, Decision, Event, Job, Kind, Lineage, Loss, Piece
+from .parking import HANGS, Parking
 
 _NEVER_BEGUN = 20  # a call that is lost this often before it begins counts as crashed
 _MARGIN_OVERHEADS = 2  # overheads between the latest end of a call and the end of the job
@@ -31,6 +32,7 @@ _COPY_WAIT = 4  # a failed call waits for its copies at most this many times wha
 _QUEUED = 2.0  # seconds that a call waits behind other jobs before another worker may have it
 _OPENED = 2  # longest first overheads that a call waits while its worker opens ``fn``
 _OPENING = 600.0  # seconds that a call waits for the same if no call has been answered yet
+_WITHOUT_ANSWER = 0.125  # share of a job's time after which, without an answer, a call is parked
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +66,7 @@ class Scheduler:
         self._unfinished = job.groups  # groups neither answered nor failed
         self._failed = 0  # groups
         self._waiting: deque[Piece] = deque()  # pieces to be sent; without a code, again
+        self._parked: deque[Piece] = deque()  # those that are sent again when nothing else is left
         self._workers: dict[Hashable, _Worker] = {}
         self._idle: dict[Hashable, None] = {}  # workers without a call
         self._with_room: dict[Hashable, None] = {}  # busy workers that may be sent a call ahead
@@ -81,6 +84,9 @@ class Scheduler:
         self._first_overhead = 0.0  # seconds; the longest overhead of a worker's first call
         self._answered = 0  # calls
         self._crashes = Crashes(job.retries)
+        self._parking = Parking(self._times)
+        self._look_at = 0.0  # when to look again for calls that hang
+        self._first_parked = 0.0  # when a call was parked before the first answer
         self._empty_since: float | None = None  # when the last worker left
         self._out: list[Decision] = []  # decisions that follow from the event in hand
         self._now = 0.0  # when that happened, in seconds of the job
@@ -149,10 +155,12 @@ class Scheduler:
         if call is None:
             return
         self._answered += 1
+        self._look_at = self._look_at if self._answered > 1 else 0.0
         call.started = max(call.started, event.began or 0.0)
         worker = self._workers.get(call.worker)
         overhead = None
         if worker is not None:
+            self._parking.answered(call, event.seconds, event.now, first=not worker.ready)
             if not worker.ready:  # from when it was sent: what is imported may come before the call
                 first = event.now - call.sent - event.seconds
                 self._first_overhead = max(first, self._first_overhead)
@@ -349,6 +357,96 @@ class Scheduler:
             _, _, call, loss = self._copy_waits.pop(0)
             if self._awaits_copy(call.piece):
                 self._wait_no_longer(call, loss)
+        if self.job.parks and event.now >= self._look_at:
+            self._park_hanging(list(self._may_park()), event.now)
+
+    @property
+    def _rows_wait(self) -> bool:
+        """Whether rows wait for a worker."""
+        return bool(self._waiting or self._parked or self._next < self.job.groups)
+
+    def _may_park(self) -> Iterator[Call]:
+        """Calls on workers that are needed, and those of several rows, of which some may only wait for one that hangs."""
+        needed = self._rows_wait and not self._idle
+        return (call for call in self._running() if call.wanted and (needed or call.groups > 1))
+
+    def hanging(self, now: float) -> list[Call]:
+        """Running calls that hang by what is usual."""
+        return [c for c in self._running() if now - c.started > HANGS * self._times.usual(c.groups)]
+
+    def _park_hanging(self, calls: list[Call], now: float) -> None:
+        """Park those of these calls that hang.
+
+        Until one was parked they may be long: they must hold half of the workers, or leave no time for the rows that wait.
+        """
+        left = (self._due_stop(now) or math.inf) - now
+        if not calls:
+            return
+        if not self._answered:
+            self._park_first(calls, now, _WITHOUT_ANSWER * (now + left))
+            return
+        parking, spare = self._parking, self._spare_seconds(calls, left, now)
+        first = {call: not self._workers[call.worker].ready for call in calls}
+        dues = {c: parking.due(c, parking.patience(c), first=first[c]) for c in calls}
+        hang = sum(due <= now for due in dues.values())
+        sure = parking.unanswered or 2 * hang >= len(self._workers)
+        after = math.inf
+        for call, due in dues.items():
+            pressing = parking.due(call, spare, first=first[call])
+            if (due if sure else math.inf) <= now or pressing <= now:
+                self._park(call, now)
+            else:
+                after = min(after, due, pressing)
+        late = self._times.late(1)  # calls that begin from now on are not parked before
+        self._look_at = now + min(max(after - now, late / 2), late)
+
+    def _spare_seconds(self, running: list[Call], left: float, now: float) -> float:
+        """How long each call that hangs may hold its worker so that what waits is computed in the time that is ``left``."""
+        times = self._times
+        pieces = (p for p in (*self._waiting, *self._parked) if not p.parked)
+        waiting = self.job.groups - self._next + sum(p.end - p.begin for p in pieces)
+        if not waiting or left == math.inf:
+            return math.inf
+        late = sum(now > call.started + times.late(call.groups) for call in running)
+        lost = late + self._parking.unanswered
+        done = self.job.groups - self._unfinished
+        hang = late + waiting * max(0, lost - 1) / (lost + done)
+        spare = (left - times.mean) * len(self._workers) - waiting * times.mean
+        return max(0.0, spare / max(hang, 1.0) - times.usual(1))
+
+    def _park_first(self, calls: list[Call], now: float, seconds: float) -> None:
+        """Park the longest call if for so many ``seconds`` nothing was answered, and no other parked; each time twice as long."""
+        call = min(calls, key=lambda call: call.started)
+        seconds *= 2**self._parking.unanswered
+        self._look_at = max(call.started, self._first_parked) + seconds
+        if now >= self._look_at:
+            self._park(call, now)
+            self._first_parked, self._look_at = now, now + 2 * seconds
+
+    def _park(self, call: Call, now: float) -> None:
+        """End a call that hangs. Its rows are computed again when nothing else is left, those of several first."""
+        piece = call.piece
+        self._give_up(call, at_once=True)
+        self._workers[call.worker].ready = False
+        piece.copies.remove(call)
+        if piece.parts is not None:
+            self._let_go(piece)
+        elif piece.copies:
+            self._queue_for_hedge(piece)
+        elif piece.partial is not None:
+            self._take(piece, *piece.partial)
+        else:
+            self._parking.unanswered += not piece.parked
+            self._detach(piece)
+            if call.groups == 1:
+                piece.parked = max(now - call.started, math.ulp(0.0))
+                piece.held.clear()
+                self._parked.append(piece)
+                return
+            parts = math.isqrt(call.groups - 1) + 1  # parked again, each is cut into as many
+            bounds = [piece.begin + call.groups * place // parts for place in range(parts + 1)]
+            piece.lineage = piece.lineage or Lineage()
+            self._parked.extendleft(reversed(piece.cut(bounds, set(), None)))
 
     def _take_back(self, number: int, event: events.Tick, free: set[Hashable]) -> None:
         """Withdraw a call that has not begun, and perhaps never will, if another worker may have it.
@@ -533,7 +631,8 @@ class Scheduler:
         if outcome is not None:
             self._finish(outcome)
             return
-        if self._without_workers(now):
+        only_parked = self._parked and not (self.job.retries or self._calls or self._more)
+        if self._without_workers(now) or (only_parked and self._next == self.job.groups):
             self._finish(Outcome.NONE_RUNNING)
             return
         if self._empty_since is not None:
@@ -547,6 +646,8 @@ class Scheduler:
             wake = sooner(wake, self._send_hedges(now))
         elif self._waiting and not self._idle:
             self._make_room()
+        if self.job.parks and self._look_at < math.inf and any(self._may_park()):
+            wake = sooner(wake, self._look_at)
         self.wake = sooner(wake, self._due_tick())
 
     def _due_stop(self, now: float) -> float | None:
@@ -594,13 +695,17 @@ class Scheduler:
         """As `Progress.slower_in`."""
         if not self._answered or self._waiting or self._next < self.job.groups or self._more:
             return None
+        # Rows that were parked after so long need not run so long again.
+        if any(piece.parked < times * self._times.mean for piece in self._parked):
+            return None
         left = 0.0
         for piece in (call.piece for call in self._calls.values() if call.wanted):
             begun = [call.started for call in piece.copies if call.started <= now]
             if not begun:
                 return None
             usual = self._times.mean * (piece.end - piece.begin)
-            left = max(left, min(begun) + times * usual - now)
+            if piece.parked < times * usual:
+                left = max(left, min(begun) + times * usual - now)
         return left
 
     def _finish(self, outcome: Outcome) -> None:
@@ -617,7 +722,7 @@ class Scheduler:
             ahead = names is self._with_room
             if ahead and not self._sends_ahead():
                 return
-            for name in list(names) if self._waiting or self._next < self.job.groups else ():
+            for name in list(names) if self._rows_wait else ():
                 if ahead and self._stuck(name, now):
                     continue
                 taken = self._workers[name].taken_until > now
@@ -625,7 +730,7 @@ class Scheduler:
                     continue
                 piece = self._piece_for(name, now)
                 if piece is not None:
-                    again = piece.lineage or piece.crashes or piece.held
+                    again = piece.lineage or piece.crashes or piece.held or piece.parked
                     retry = bool(again) or piece.slot >= self.job.slots
                     kind = Kind.RETRY if retry else Kind.FIRST
                     self._start(piece, name, now, Kind.HEDGE if piece.whole else kind)
@@ -648,7 +753,8 @@ class Scheduler:
                 del self._waiting[at]
                 return piece
         if none_left:
-            return None
+            again = self.job.retries and not self._more and not self._workers[name].calls
+            return self._parked.popleft() if self._parked and again else None
         begin = self._next
         self._next = begin + self._size()
         return Piece(begin, self._next)
@@ -687,7 +793,9 @@ class Scheduler:
     def _size(self, *, unbounded: bool = False) -> int:
         """Groups of the next call; ``unbounded``: as if the job had no end."""
         left = None if unbounded else self.job.groups - self._next
-        return self._sizes.next(left, len(self._workers), self.started, more=self._more)
+        size = self._sizes.next(left, len(self._workers), self.started, more=self._more)
+        most = self._parking.size(self.job.groups - self._unfinished)
+        return size if self.job.size is not None else int(min(size, most))
 
     def _limit(self, groups: int) -> tuple[float, int]:
         """As `CallSizes.limit`."""

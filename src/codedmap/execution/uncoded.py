@@ -57,11 +57,14 @@ from .missing import (
     time_for_estimates,
     warn_of_losses,
 )
+from .parking import HANGS
 from .scheduler import Scheduler
 from .task import Batch, Itemwise, RowsTask, TaskOf, is_itemwise, raised_by_fn
 
 _ENOUGH_ANSWERS = 20  # least answers for standard errors that a rule may trust
 _LEAST_ANSWERS = 2  # least answers from which others are estimated
+_HANGS = 10.0  # seconds, at least, after which it is said that calls hang
+_HANGS_WITH_RULE = 1.0  # likewise where rows may be estimated
 _SAMPLE = 1000  # rows that are tested before all rows, or in place of them
 _NUMBER_SECONDS = 1e-7  # to read a number of the inputs, or to estimate and write one
 _WRITING_SHARE = 0.5  # most of a deadline that is reserved for reading and writing numbers
@@ -150,6 +153,7 @@ class RowsJob(MapJob):
         self._sent: dict[Any, Kept] = {}  # what stands for the function, by worker
         self._with_fn: set[int] = set()  # calls with which the function was sent
         self._odd_rows: set[int] = set()  # rows with an answer that does not fit those of others
+        self._look_at = 0.0  # when to look again whether calls hang
         job = replace(
             job,
             groups=rows.count,
@@ -161,11 +165,14 @@ class RowsJob(MapJob):
             batches=not is_itemwise(tasks.task.fn),
             more=not rows.ended,
             stderr=weakly(self._worst),
+            parks=job.stop is not None and getattr(engine, "ends", False),
         )
         super().__init__(Scheduler(job), engine, started=started, show=show)
 
     def happened(self) -> None:
         super().happened()
+        if self.seconds >= self._look_at:
+            self._warn_of_hanging()
         if not self._seen and self.counts[0]:
             self._seen = True
             first = self._read(np.flatnonzero(self._rows.status == Status.EXACT)[:1])
@@ -173,6 +180,27 @@ class RowsJob(MapJob):
                 check_named(self._tolerance.outputs, first)
             if self._deadline is not None:
                 self._leave_time(self._deadline, leaves(first))
+
+    def _warn_of_hanging(self) -> None:
+        """Warn once if calls that hang hold half of the workers, and are not ended."""
+        if self.scheduler.job.parks:
+            self._look_at = math.inf
+            return
+        least = _HANGS if self._stop is None else _HANGS_WITH_RULE
+        self._look_at = self.seconds + least / 10
+        running = [self.seconds - call.started for call in self.scheduler.hanging(self.seconds)]
+        if running and max(running) > least and 2 * len(running) >= self.engine.workers:
+            self._look_at = math.inf
+            warn_caller(
+                f"{many(len(running), 'call')} on {many(self.engine.workers, 'worker')} have run more than {HANGS} times as "
+                f"long as usual, for up to {max(running):.0f} s. If they hang: "
+                + (
+                    "give call_timeout=, which ends them, or deadline=, with which their rows are estimated"
+                    if self._stop is None
+                    else "this engine cannot end them, so rows that wait for their workers are estimated. "
+                    "codedmap.engines.Local can, and Dask with grace="
+                )
+            )
 
     def _leave_time(self, deadline: float, answer: list[Any]) -> None:
         """Stop earlier if inputs and answers are so many numbers that the time reserved for estimates is too short."""
