@@ -38,6 +38,7 @@ from ..results.trees import (
     read_errors,
 )
 from ..storage.source import extra
+from .command import Program
 from .map import HEDGE, check_fn, options_from
 
 ADDED = "status", "error"  # columns that sweep adds
@@ -146,6 +147,9 @@ def sweep(
             _check_frame_call(takes, fixed)
         else:
             check_call(takes, list(rows.columns), fixed)
+    if isinstance(fn, Program):  # raises before any run
+        first = {name: column[0] for name, column in rows.columns.items()}
+        fn.line({**first, **(kwargs or {})})
     at, inverse = _distinct(rows.columns) if unique else (slice(None), None)
     columns = {name: column[at] for name, column in rows.columns.items()}
     if frame and rows.framed:
