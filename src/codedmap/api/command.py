@@ -57,8 +57,8 @@ def command(
     """A program of any language as a function of named values, to call or for `sweep`.
 
     It can be pickled. Each run has a directory of its own, in which the program runs. No shell is used: a value is always
-    one part of one word. A program that is ended, by ``timeout`` or because its answer is no longer needed, is ended with
-    all that it has started.
+    one part of one word. A program that is ended, by ``timeout``, by Ctrl-C or with a call of `engines.Local` that is
+    abandoned, is ended with all that it has started.
 
     Parameters
     ----------
