@@ -74,7 +74,7 @@ ROWS = [
     ("topology/*.py", "topology/test_topology.py"),
     ("training/*.py", "training/test_training.py"),
     ("cli/sweep.py", "cli/test_sweep.py"),
-    ("cli/program.py", "cli/test_program.py cli/test_sweep.py"),
+    ("api/command.py", "api/test_command.py cli/test_sweep.py"),
     ("cli/tables.py", "cli/test_fill.py cli/test_sweep.py"),
     ("cli/fill.py", "cli/test_fill.py"),
     ("cli/plan.py", "cli/test_plan.py"),

@@ -10,7 +10,7 @@ import codedmap as cm
 from codedmap.api.map import Options
 
 FACE = """
-map stream amap astream fill sum sweep plan itemwise Pool JoblibBackend CodedMatrix CodedParts OnnxModel
+map stream amap astream fill sum sweep command plan itemwise Pool JoblibBackend CodedMatrix CodedParts OnnxModel
 FillResult MapResult MatrixResult Plan Status SumResult SweepResult
 Deadline Decodable Everyone Hedge Limits Outcome Quorum Share Slower Tolerance
 BerrutCode KernelCode LagrangeCode Replication SplineCode Uncoded

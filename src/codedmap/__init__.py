@@ -24,6 +24,7 @@ from . import topology as topology
 from . import training as training
 from .api.amap import amap as amap
 from .api.amap import astream as astream
+from .api.command import command as command
 from .api.fill import fill as fill
 from .api.map import map as map
 from .api.map import stream as stream

@@ -119,6 +119,15 @@ def test_a_dict_comes_back_as_a_dict_with_arrays_in_one_piece(sweep):
     assert result.table["b"].dtype == np.int64
 
 
+def test_a_list_of_dicts_is_the_table_of_their_keys(sweep):
+    rows = [{"b": 3, "a": 0.5}, {"a": 2, "b": 1}, {"a": 1.5, "b": 4}]
+    result, same = sweep(picky, rows), sweep(picky, {"b": [3, 1, 4], "a": [0.5, 2, 1.5]})
+    assert list(result.table) == list(same.table)
+    for name, column in same.table.items():
+        np.testing.assert_equal(result.table[name], column)
+    assert result.status.tolist() == [Status.EXACT, Status.FAILED, Status.EXACT]
+
+
 def test_in_frames_each_entry_of_an_array_is_a_column(sweep):
     table = sweep(lambda a, b: np.array([[a], [b]]), pd.DataFrame(DESIGN)).table
     np.testing.assert_array_equal(table["y_1_0"], DESIGN["b"])
@@ -613,6 +622,14 @@ def test_a_column_that_a_file_cannot_hold_is_named_before_anything_runs(sweep, t
             ({"names": ["a", "b"]}, pd.DataFrame({"b": [1], "a": [2]})),
             "the names 'a', 'b' and the sample the columns 'b', 'a': .* in the order of the names",
         ),
+        ([], "0 columns and 0 rows"),
+        ([{}, {}], "0 columns and 0 rows"),
+        ([{"a": 1, "b": 2}, {"a": 1}], "row 0 of the design has 'b', and row 1 has not"),
+        (
+            [{"a": 1, "b": 2}] * 2 + [{"a": 1, "b": 2, "c": 3}],
+            "row 2 .* has 'c', and row 0 has not",
+        ),
+        ([{"a": 1, "b": 2}, 3], "type list: give a data frame"),
         ((1, 2), r"as \(problem, sample\)"),
         (({"names": ["a", "b"]},), r"as \(problem, sample\)"),
         (({"names": ["a", "b"]}, np.ones((2, 2)), 3), r"as \(problem, sample\)"),

@@ -24,9 +24,9 @@ import pytest
 from click.testing import CliRunner
 
 import codedmap as cm
+from codedmap.api.command import WHY
 from codedmap.cli import cli, tables
 from codedmap.cli.engines import ENGINES
-from codedmap.cli.program import WHY
 from codedmap.cli.tables import read_table, table_writer
 from codedmap.errors import CommandFailed
 from codedmap.execution.missing import estimate_missing
@@ -659,7 +659,7 @@ def test_lines_of_json_that_cannot_be_used_are_refused(folder, scripted, lines, 
         (echo("{a:.2q}"), "a value cannot be written in"),
         ([*words(None), "--command", ""], "the command is empty"),
         ([*words(None), "--command", "./none {a}"], "there is no program"),
-        ([*echo("{a}"), "--read", "x.npy"], "--read x.npy must be stdout.json"),
+        ([*echo("{a}"), "--read", "x.npy"], "--read must be stdout.json"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_runs(folder, scripted, line, says):

@@ -38,6 +38,7 @@ from ..results.trees import (
     read_errors,
 )
 from ..storage.source import extra
+from .command import Program
 from .map import HEDGE, check_fn, options_from
 
 ADDED = "status", "error"  # columns that sweep adds
@@ -81,10 +82,11 @@ def sweep(
         are NumPy's ``datetime64`` and ``timedelta64``. It returns a number, an array, or a dict or dataclass of numbers,
         text and arrays; the names and shapes are the same for each row. A single number or array becomes the output
         ``y``, and the parts of a tuple become ``y_0``, ``y_1`` and so on.
-    design : data frame, xarray.Dataset, dict, SALib.ProblemSpec or tuple
+    design : data frame, xarray.Dataset, dict, list of dicts, SALib.ProblemSpec or tuple
         m >= 1 rows.
 
         - A pandas or polars frame, or a dict of columns, each (m,).
+        - A list of dicts, one for each row, with the same keys. The table is a dict of columns.
         - A Dataset: its data variables and those coordinates that ``fn`` takes by name, broadcast against each other;
           without data variables all coordinates, which is a full grid. Its dimensions are kept.
         - A sample of SALib's: a ``ProblemSpec`` that has one, or a tuple of the problem and the sample,
@@ -145,6 +147,9 @@ def sweep(
             _check_frame_call(takes, fixed)
         else:
             check_call(takes, list(rows.columns), fixed)
+    if isinstance(fn, Program):  # raises before any run
+        first = {name: column[0] for name, column in rows.columns.items()}
+        fn.line({**first, **(kwargs or {})})
     at, inverse = _distinct(rows.columns) if unique else (slice(None), None)
     columns = {name: column[at] for name, column in rows.columns.items()}
     if frame and rows.framed:
@@ -198,6 +203,8 @@ def _rows(design: Any, takes: inspect.Signature | None) -> _Rows:
     pair = isinstance(design, tuple) and len(design) == 2 and isinstance(design[0], Mapping)
     if pair and "names" in design[0]:
         return _sampled(*design)
+    if isinstance(design, list) and all(isinstance(row, Mapping) for row in design):
+        return _rows(_columns_of(design), takes)
     if hasattr(design, "data_vars"):
         return _grid(design, takes)
     if hasattr(design, "dask"):
@@ -212,9 +219,22 @@ def _rows(design: Any, takes: inspect.Signature | None) -> _Rows:
         check_order(list(design.values()), "columns of the design")
         return _Rows(columns, columns)
     raise InvalidArgument(
-        f"the design is of type {type(design).__name__}: give a data frame, an xarray.Dataset, a dict of columns, or a sample of "
-        "SALib's as (problem, sample); of an array of numbers (m, p) a frame, pandas.DataFrame(array, columns=['a', 'b'])"
+        f"the design is of type {type(design).__name__}: give a data frame, an xarray.Dataset, a dict of columns, a list of dicts, or a "
+        "sample of SALib's as (problem, sample); of an array of numbers (m, p) a frame, pandas.DataFrame(array, columns=['a', 'b'])"
     )
+
+
+def _columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The columns of rows; raises `InvalidArgument` if their keys differ."""
+    names = rows[0].keys() if rows else ()
+    for number, row in enumerate(rows):
+        for name in (*names, *row):
+            if name not in row or name not in names:
+                has, other = (number, 0) if name in row else (0, number)
+                raise InvalidArgument(
+                    f"row {has} of the design has {name!r}, and row {other} has not: give every row the same keys"
+                )
+    return {name: [row[name] for row in rows] for name in names}
 
 
 def _sampled(problem: Mapping[str, Any], sample: Any) -> _Rows:

@@ -54,6 +54,7 @@ _OPTIONS = (
     ("as chunk= a number", "as --chunk a number"),
     ("a larger budget=", "a larger --budget"),
     ("call_timeout=", "--timeout "),
+    ("reads= must be", "--read must be"),
     (", or give an array as out= that holds all", ""),
     (
         ", or give an engine that has started, is free, and has imported what fn needs (engine.setup)",

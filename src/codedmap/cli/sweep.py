@@ -20,6 +20,7 @@ import numpy as np
 
 import codedmap as cm
 
+from ..api.command import WHY, Program
 from ..api.sweep import (
     ADDED,
     as_numbers,
@@ -44,12 +45,10 @@ from .engines import engine_named
 from .files import check_apart, written
 from .names import function_named
 from .options import COUNT, PATH, Options, argument, duration, flag, option, parameters
-from .program import WHY, Program
 from .shell import SHARED_EXIT_CODES, Command, print_error, print_result
 from .tables import Table, are_inputs, check_table, read_table, table_writer
 
 _REASONS = 5  # reasons of failures that the summary lists, at most
-_SHELL_WORDS = frozenset(("|", ">", ">>", "<", "2>", "2>&1", "&", "&&", "||", ";"))
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")  # left out where reasons are counted
 
 EPILOG = f"""
@@ -176,13 +175,12 @@ class _Run:
     columns: Table  # those that ``fn`` takes
     journal: Path
     identity: tuple[int, int]  # of the journal
-    retries: int
 
     def __call__(self, number: str) -> float:
         row, began = int(number), time.perf_counter()
         values = {name: column[row] for name, column in self.columns.items()}
         if isinstance(self.fn, Program):
-            answer = self._of_program(self.fn, values, str(row))
+            answer = self.fn.run(values, str(row))
         else:
             answer = self.fn(**values)
         outputs = _outputs(answer)
@@ -190,15 +188,6 @@ class _Run:
         record = {"row": row, "inputs": _digest(values), "seconds": seconds, "outputs": outputs}
         add_record(self.journal, record, self.identity)
         return seconds
-
-    def _of_program(self, program: Program, values: Mapping[str, Any], name: str) -> Any:
-        for left in range(self.retries, -1, -1):
-            try:
-                return program.run(values, name)
-            except cm.errors.CommandFailed as error:
-                if left == 0 or error.returncode is None or error.returncode > 0:
-                    raise
-        raise AssertionError  # the last has returned or raised
 
 
 def _digest(values: Mapping[str, Any]) -> str:
@@ -273,7 +262,7 @@ class _Sweep:
             pass  # raises before anything is computed if the output cannot be written
         job = {
             "version": cm.__version__,
-            "fn": [shown, fingerprint(*self._made_of())],
+            "fn": [shown, fingerprint(self.fn)],
             "row": list(self.columns),
         }
         with ExitStack() as stack:
@@ -326,34 +315,16 @@ class _Sweep:
         if options.command is None:
             name = options.given[0]
             return function_named(name), name
-        program = Program(
-            options.command,
-            options.read or "stdout.json",
-            timeout=options.timeout,
-            runs=options.runs,
-            keep=options.keep_runs is not None,
-        )
-        for word in filter(None, program.fixed[1:]):
-            if word in _SHELL_WORDS:
-                options.note(
-                    f"the program gets {word!r} as an argument, because no shell is used: for pipes, redirections and several "
-                    "commands write a script"
-                )
-            if not Path(word).is_absolute() and Path(word).is_file():
-                options.note(
-                    f"{word} is a file here, and each run has a directory of its own: if the program reads it, give "
-                    f"its path, {Path(word).absolute()}"
-                )
-        return program, f"{options.command} (read from {program.read})"
-
-    def _made_of(self) -> tuple[Any, ...]:
-        """What must not have changed when the sweep is resumed."""
-        if not isinstance(self.fn, Program):
-            return (self.fn,)
-        first = Path(self.fn.fixed[0] or "")
-        own = first.is_absolute() and first.is_file()
-        content = hashlib.blake2b(first.read_bytes()).hexdigest() if own else ""
-        return self.fn.template, self.fn.read, content
+        with options.warnings_noted():
+            program = Program(
+                options.command,
+                options.read or "stdout.json",
+                timeout=options.timeout,
+                retries=options.retries,
+                runs=options.runs,
+                keep=options.keep_runs is not None,
+            )
+        return program, f"{options.command} (read from {program.reads})"
 
     def _columns(self) -> Table:
         """The columns that the function takes."""
@@ -437,7 +408,7 @@ class _Sweep:
             if options.deadline is not None:
                 import_what_is_used()  # now, because the time for estimates is short
             path = options.journal.absolute()
-            run = _Run(self.fn, self.columns, path, journal.identity, options.retries)
+            run = _Run(self.fn, self.columns, path, journal.identity)
             start = engine_named("local", min(options.workers or cores(), len(rows)))
             with start() as engine, options.warnings_noted():
                 # The inputs that `map` gets are row numbers, from which it cannot estimate, as it warns.

@@ -17,12 +17,12 @@ import numpy as np
 
 import codedmap as cm
 
+from ..api.command import check_commas, json_object, number_in
 from ..api.sweep import as_numbers
 from ..contracts.arguments import is_real
 from ..errors import many
 from ..results.summary import encodable
 from ..storage.source import extra
-from .program import check_commas, json_object, number_in
 
 Table = dict[str, list[Any]]
 """Columns of one length by name: numbers, texts, booleans, and None where there is nothing."""

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import types
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -125,6 +125,8 @@ def _parts(value: Any) -> Iterable[Any]:  # noqa: PLR0911, PLR0912  a case for e
             return []  # NumPy's global one, whose seed is another in each program
         case type():
             return [value.__module__, value.__qualname__, *_methods(value)]
+        case _ if hasattr(type(value), "__fingerprint__"):  # a program of `command`
+            return cast("list[Any]", value.__fingerprint__())
     wrapped = getattr(value, "__wrapped__", None)  # the function in a functools.cache
     try:
         reduce = copyreg.dispatch_table.get(type(value))

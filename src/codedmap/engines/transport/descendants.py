@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -37,8 +38,15 @@ def discard_all(*prefixes: str) -> None:
 
 
 def discard_of(*pids: int) -> None:
-    """Remove the segments that ended processes have left as callers, and those of joblib, whose tracker has ended too."""
-    discard_all(*map(segments_of, pids))
+    """Remove what ended processes have left: segments as callers, those of joblib, whose tracker has ended too, and the
+    directories of programs that they ran (`codedmap.command`).
+    """
+    begins = tuple(map(segments_of, pids))
+    discard_all(*begins)
+    with contextlib.suppress(OSError):  # there is no such folder
+        for path in Path(tempfile.gettempdir()).glob("codedmap-*"):
+            if path.name.startswith(begins):
+                shutil.rmtree(path, ignore_errors=True)
     for pid in pids:
         for path in SHARED.glob(f"sem.loky-{pid}-*"):
             path.unlink(missing_ok=True)

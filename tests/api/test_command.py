@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray
 
 import codedmap as cm
-from codedmap.cli import program
-from codedmap.cli.program import WHY, Program
+from codedmap.api import command as program
+from codedmap.api.command import WHY, Program
 from codedmap.errors import CallTimeout, CommandFailed
 
+from .. import processes
 from ..processes import alive, descriptors, eventually, kill
 
 
@@ -21,8 +26,8 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def made(template, read="stdout.json", *, timeout=None, runs="runs", keep=False):
-    return Program(template, read, timeout=timeout, runs=Path(runs), keep=keep)
+def made(template, reads="stdout.json", *, timeout=None, runs="runs", keep=False):
+    return Program(template, reads, timeout=timeout, retries=0, runs=Path(runs), keep=keep)
 
 
 def sh(script, **given):
@@ -307,3 +312,166 @@ def test_a_row_that_fails_is_recorded_with_the_reason(tmp_path):
     assert result.status.tolist() == [0, 0, 2, 0]
     assert str(result.failures[2]).startswith("exit code 3; see ")
     assert pickle.loads(pickle.dumps(result.failures[2])).returncode == 3
+
+
+# As a function
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """What is left of runs among the temporary files of this process and its workers."""
+    with tempfile.TemporaryDirectory() as folder:  # a short path, as sockets need
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        yield lambda: list(Path(folder).glob("codedmap-*"))
+
+
+def script(text, name="model"):
+    """An executable script in the working directory."""
+    path = Path(name)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return f"./{name}"
+
+
+def test_a_program_is_a_function_for_sweep(left):
+    text = 'test $1 -eq 2 && { echo "no convergence" >&2; exit 3; }; echo "y=$(($1 * $2))"; pwd > x'
+    model = cm.command(f"{script(text)} {{a}} {{b}}", reads="stdout")
+    assert model(a=3, b=4) == {"y": 12.0}
+    with cm.engines.Local(2) as engine:
+        rows = [{"a": a, "b": 10} for a in range(5)]
+        result = cm.sweep(model, rows, engine=engine)
+    assert result.table["status"].tolist() == ["EXACT"] * 2 + ["FAILED"] + ["EXACT"] * 2
+    assert result.table["y"][[0, 1, 3, 4]].tolist() == [0, 10, 30, 40]
+    assert str(result.failures[2]) == "exit code 3: no convergence"
+    assert result.failures[2].returncode == 3
+    assert not left()
+
+
+def test_it_says_its_arguments_and_equals_its_copy():
+    model = cm.command("echo {a:.2f} {b} '{my name}' {lambda}")
+    assert str(signature(model)) == "(*, a, b, **others)"
+    assert str(signature(cm.command("echo {b} {a}"))) == "(*, b, a)"
+    assert pickle.loads(pickle.dumps(model)) == model
+
+
+@pytest.mark.parametrize(
+    ("template", "design", "says"),
+    [
+        ("touch ran {a} {c}", {"a": [1]}, "fn takes 'a', 'c', and by name it is given 'a'"),
+        ("touch ran {a}", {"a": [1], "b": [2]}, "unexpected keyword argument 'b'"),
+        ("touch ran '{my name}'", {"a": [1]}, "command takes 'my name', .* is given 'a'"),
+        ("touch ran {a:.2f}", {"a": ["x"]}, "a value cannot be written in 'touch ran"),
+    ],
+)
+def test_what_does_not_fit_the_template_is_refused_before_anything_runs(template, design, says):
+    model = cm.command(template)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(cm.InvalidArgument, match=says):
+        cm.sweep(model, design, engine=pool)
+    with pytest.raises(cm.InvalidArgument):
+        model(**{name: value for name, [value] in design.items()})
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"reads": "json"}, "reads= must be stdout.json, stdout, .* and is 'json'"),
+        ({"timeout": 0}, "timeout=0 must be a finite number above 0"),
+        ({"retries": -1}, "retries=-1 must be a whole number of at least 0"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options, says):
+    with pytest.raises(cm.InvalidArgument, match=says):
+        cm.command("echo", **options)
+
+
+@pytest.mark.parametrize("value", [(1, 2), np.arange(2)])
+def test_several_values_are_none_that_a_command_line_holds(value):
+    with pytest.raises(cm.InvalidArgument, match="no number or text"):
+        cm.command("echo {a}")(a=value)
+
+
+def test_times_are_written_as_dates():
+    """Of nanoseconds the number was."""
+    day = np.datetime64("2024-02-03T04:05:06", "ns")
+    assert made("echo {a}").line({"a": day})[1] == "2024-02-03T04:05:06.000000000"
+
+
+def test_what_no_shell_will_do_is_warned_about():
+    with pytest.warns(UserWarning, match="gets '|' as an argument") as warned:
+        cm.command("echo {a} | cat")
+    assert warned[0].filename == __file__
+    Path("model.py").touch()
+    with pytest.warns(UserWarning, match=f"give its path, {Path.cwd()}/model.py"):
+        cm.command("echo model.py")
+
+
+def test_a_run_that_a_signal_ends_is_made_again_in_a_new_directory(tmp_path):
+    text = f"echo x >> {tmp_path}/runs; test -e here && exit 9; touch here; kill -9 $$"
+    model = cm.command(script(text), reads="stdout")
+    with pytest.raises(CommandFailed, match=r"^ended by SIGKILL$"):
+        model()
+    assert len(Path("runs").read_text().split()) == 3
+    once = f"echo x >> {tmp_path}/all; test $(wc -l < {tmp_path}/all) -gt 1 || kill -9 $$; echo 7"
+    assert cm.command(script(once), reads="stdout", retries=1)() == 7
+
+
+def test_directories_that_are_kept_are_named_by_their_values(tmp_path):
+    fails = script("test $1 = x/y && exit 2; echo 1")
+    model = cm.command(f"{fails} {{a}} {{b}}", keep_runs="all")
+    assert [model(a=0.5, b=3), model(a=0.5, b=3)] == [1, 1]
+    with pytest.raises(CommandFailed, match=f"exit code 2; see {tmp_path}/all/a=x_y,b=_1"):
+        model(a="x/y", b="é1")
+    assert model(a="z" * 300, b=1) == 1
+    names = sorted(path.name for path in Path("all").iterdir())
+    assert names == ["a=0.5,b=3", "a=0.5,b=3.2", "a=x_y,b=_1", "a=" + "z" * 98]
+    assert Path("all/a=x_y,b=_1", WHY).read_text().startswith("exit code 2")
+
+
+def test_of_a_dataset_it_takes_the_coordinates_that_the_template_names():
+    grid = xarray.Dataset({"a": ("n", [1, 2])}, {"n": [10, 20]})
+    with ThreadPoolExecutor(1) as pool:
+        result = cm.sweep(cm.command("echo {a}{n}"), grid, engine=pool)
+    assert result.table["y"].values.tolist() == [110, 220]
+
+
+def test_a_sweep_goes_on_with_another_time_limit_but_not_with_another_program():
+    text = "test $1 = 2 && sleep 61; echo $1"
+    program, design = script(text), {"a": [1, 2, 3]}
+    with ThreadPoolExecutor(1) as pool:
+        for status, timeout in (("FAILED", 0.5), ("FAILED", 0.6)):
+            model = cm.command(f"{program} {{a}}", timeout=timeout)
+            result = cm.sweep(model, design, engine=pool, out="runs.parquet", resume=timeout > 0.5)
+            assert result.table["status"][1] == status
+        script(text.replace("= 2", "= 3"))
+        with pytest.raises(cm.InvalidArgument, match="which is not the same now"):
+            cm.sweep(model, design, engine=pool, out="runs.parquet", resume=True)
+
+
+def test_a_call_that_is_ended_leaves_neither_processes_nor_files(tmp_path, left):
+    model = cm.command(f"sh -c '{FAMILY}'")
+    with cm.engines.Local(2) as engine:
+        rows = [{"path": tmp_path / "pids"}]
+        result = cm.sweep(model, rows, engine=engine, call_timeout=1.0, hedge=None)
+        assert isinstance(result.failures[0], CallTimeout)
+        pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+        assert len(pids) == 3
+        assert eventually(lambda: not any(map(alive, pids)))
+        assert eventually(lambda: not left())
+
+
+def test_nothing_is_left_of_a_sweep_that_ctrl_c_ends(tmp_path, left):
+    source = """
+    # main
+    model = cm.command("sh -c 'echo > {place}/{a}; sleep 61'")
+    cm.sweep(model, [{"a": 1}, {"a": 2}], kwargs={"place": os.getcwd()}, engine=cm.engines.Local(2))
+    """
+    with processes.script(tmp_path, source) as running:
+        assert eventually(lambda: Path("1").exists() and Path("2").exists(), 20.0)
+        assert len(left()) == 2
+        running.process.send_signal(signal.SIGINT)
+        running.finish()
+        assert "KeyboardInterrupt" in running.err
+        assert running.nothing_is_left()
+    assert eventually(lambda: not left())

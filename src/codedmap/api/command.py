@@ -1,13 +1,15 @@
-"""A program as a function of the values of a row."""
+"""`command`: a program as a function of the values of a row."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import errno
+import hashlib
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,49 +19,104 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from inspect import Parameter, Signature
+from keyword import iskeyword
 from multiprocessing.connection import wait
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from ..contracts.answers import unrounded
-from ..contracts.arguments import is_real
-from ..engines.transport.descendants import end_descendants
+from ..contracts.arguments import check_number, check_whole, is_real
+from ..contracts.warning import warn_caller
+from ..engines.transport.descendants import end_descendants, segments_of
 from ..engines.transport.serve import environment_of_its_own
 from ..errors import CallTimeout, CodedmapError, CommandFailed, InvalidAnswer, InvalidArgument
 
 _LINES, _CHARACTERS = 5, 300  # last lines and characters of stderr that an error repeats, at most
+_NAME = 100  # characters of the name of a directory that is kept, at most
 _SHOWN = 60  # characters that an error repeats of an answer that cannot be read
 _LONGEST = 1e6  # seconds of one wait: the system counts them as milliseconds of 32 bits
 _FILES = (".json", ".csv", ".txt")  # endings of files that a program may answer by
+_SHELL_WORDS = frozenset(("|", ">", ">>", "<", "2>", "2>&1", "&", "&&", "||", ";"))
 WHY = "error.txt"  # the file with the reason, in the directory of a run that has failed
 
 _Piece = tuple[str, str | None, str]  # a text, the name of a value after it, its format
 
 
+def command(
+    template: str,
+    *,
+    reads: str = "stdout.json",
+    timeout: float | None = None,
+    retries: int = 2,
+    keep_runs: str | Path | None = None,
+) -> Program:
+    """A program of any language as a function of named values, to call or for `sweep`.
+
+    It can be pickled. Each run has a directory of its own, in which the program runs. No shell is used: a value is always
+    one part of one word. A program that is ended, by ``timeout``, by Ctrl-C or with a call of `engines.Local` that is
+    abandoned, is ended with all that it has started.
+
+    Parameters
+    ----------
+    template : str
+        The program and its arguments. Each ``{name}`` is replaced by the value of this name, a float by the shortest text
+        that gives the same number. A format may follow, as in ``{a:.3f}``, and ``{{`` is a brace. A relative path of the
+        program starts at the working directory of now; give those of other files absolute.
+    reads : str
+        What a run returns: "stdout.json", a JSON object, list or number on stdout; "stdout", numbers, or lines name=value;
+        or the path of a file ending in .json, .csv or .txt that the program writes, relative to the directory of the run.
+    timeout : float, optional
+        Seconds after which a run is ended, and fails.
+    retries : int
+        How often a run that a signal ended is made again. Those that end by an exit code are not.
+    keep_runs : path, optional
+        Where the directories of all runs are kept, each named by its values, with ``stdout`` and ``stderr`` and, if the run
+        fails, the reason in ``error.txt``. By default they are removed.
+
+    Returns
+    -------
+    callable
+        Called with the values by name, it returns a number, an array (n,) or (n, p), or a dict of these and of text. It raises
+        `InvalidArgument` if the names are not those of the template or a value cannot be written in it,
+        `errors.CommandFailed` if the program cannot be started or does not end with exit code 0, with the last lines of
+        stderr, `errors.CallTimeout` after ``timeout``, and `InvalidAnswer` if what the program gives cannot be read.
+
+    Raises
+    ------
+    InvalidArgument
+        If the template is malformed, there is no such program, or another argument is invalid.
+
+    Examples
+    --------
+    >>> import codedmap as cm
+    >>> add = cm.command("expr {a} + {b}", reads="stdout")
+    >>> add(a=3, b=4)
+    7.0
+    >>> cm.sweep(add, {"a": [1, 2], "b": [10, 20]}).table["y"]
+    array([11., 22.])
+    """
+    runs = None if keep_runs is None else Path(keep_runs)
+    return Program(template, reads, timeout=timeout, retries=retries, runs=runs, keep=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program, run with the values of a row.
-
-    Each run has a directory of its own, in which the program runs, and in which its ``stdout`` and ``stderr`` are kept as
-    files. The directory of a run that fails is kept, with the reason in ``error.txt``. No shell is used: a value is
-    always one part of one word. Raises `InvalidArgument` if the template is malformed, there is no such program, or
-    another argument is invalid.
-    """
+    """A program, run with the values of a row; see `command`."""
 
     template: str
-    """The command line. Each ``{name}`` is replaced by a value, a float by the shortest text that gives the same number; a
-    format may follow, as in ``{a:.3f}``, and ``{{`` is a brace. A relative path of the program starts at the directory in
-    which this object is made."""
-    read: str
-    """What a run returns: "stdout.json", a JSON object, list or number on stdout; "stdout", numbers, or lines name=value;
-    or the path of a file ending in .json, .csv or .txt that the program writes, relative to the directory of the run."""
+    reads: str
     _: KW_ONLY
-    timeout: float | None  # seconds after which the program is ended, with all that it has started
-    runs: Path  # where the directories of runs are made
-    keep: bool  # whether to keep the directories of runs that succeed
-    _words: tuple[tuple[_Piece, ...], ...] = field(init=False)
+    timeout: float | None
+    retries: int
+    runs: Path | None
+    """Where the directories of runs are made, which stay if the run fails; None: elsewhere, and they are always removed."""
+    keep: bool
+    """Whether the directories of runs that succeed stay as well."""
+    _words: tuple[tuple[_Piece, ...], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         words = tuple(tuple(_pieces(word)) for word in _split(self.template))
@@ -68,14 +125,29 @@ class Program:
             path = _program_path("".join(text for text, *_ in program))
             words = (((path, None, ""),), *words[1:])
         object.__setattr__(self, "_words", words)
-        if self.read not in ("stdout", "stdout.json") and (
-            Path(self.read).suffix not in _FILES or Path(self.read).is_absolute()
+        if self.reads not in ("stdout", "stdout.json") and (
+            Path(self.reads).suffix not in _FILES or Path(self.reads).is_absolute()
         ):
             raise InvalidArgument(
-                f"--read {self.read} must be stdout.json, stdout, or the path of a file ending in {', '.join(_FILES)}, "
-                "relative to the directory of a run"
+                f"reads= must be stdout.json, stdout, or the path of a file ending in {', '.join(_FILES)}, relative to the "
+                f"directory of a run, and is {self.reads!r}"
             )
-        object.__setattr__(self, "runs", self.runs.absolute())
+        if self.timeout is not None:
+            check_number("timeout", self.timeout, above=True)
+        check_whole("retries", self.retries, 0)
+        if self.runs is not None:
+            object.__setattr__(self, "runs", self.runs.absolute())
+        for word in filter(None, self._fixed[1:]):
+            if word in _SHELL_WORDS:
+                warn_caller(
+                    f"the program gets {word!r} as an argument, because no shell is used: for pipes, redirections and several "
+                    "commands write a script"
+                )
+            if not Path(word).is_absolute() and Path(word).is_file():
+                warn_caller(
+                    f"{word} is a file here, and each run has a directory of its own: if the program reads it, give "
+                    f"its path, {Path(word).absolute()}"
+                )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,26 +156,57 @@ class Program:
         return tuple(dict.fromkeys(found))
 
     @property
-    def fixed(self) -> list[str | None]:
+    def _fixed(self) -> list[str | None]:
         """The words of the command line, None for those with values; a path of the program is absolute."""
         return [
             None if any(name is not None for _, name, _ in word) else "".join(t for t, *_ in word)
             for word in self._words
         ]
 
-    def run(self, values: Mapping[str, Any], name: str) -> Any:
-        """What the program gives for these values: a number, an array, or a dict of these and of text.
+    @property
+    def __signature__(self) -> Signature:
+        """Its arguments; those whose names Python does not allow are ``**others``."""
+        own = [name for name in self.names if name.isidentifier() and not iskeyword(name)]
+        found = [Parameter(name, Parameter.KEYWORD_ONLY) for name in own]
+        if len(own) < len(self.names):
+            found.append(Parameter("others", Parameter.VAR_KEYWORD))
+        return Signature(found)
 
-        It runs in a directory of this name below ``runs``; if there is one, with ``.2`` after it, and so on. Raises
-        `InvalidArgument` if a value cannot be part of a command line, `CommandFailed` if the program cannot
-        be started, or a signal or an exit code other than 0 ended it, `CallTimeout` if it ran longer than ``timeout``, and
-        `InvalidAnswer` if what it gives cannot be read.
+    def __fingerprint__(self) -> list[str]:
+        """What must not have changed when a sweep is resumed."""
+        program = Path(self._fixed[0] or "")
+        own = program.is_absolute() and program.is_file()
+        content = hashlib.blake2b(program.read_bytes()).hexdigest() if own else ""
+        return [self.template, self.reads, content]
+
+    def __call__(self, /, **values: Any) -> Any:
+        """What the program gives for these values: a number, an array, or a dict of these and of text."""
+        name = ",".join(f"{name}={value}" for name, value in values.items())
+        return self.run(values, re.sub(r"[^\w.=,+-]", "_", name or "run", flags=re.ASCII)[:_NAME])
+
+    def run(self, values: Mapping[str, Any], name: str) -> Any:
+        """What a call gives; if directories are kept, the run's has this name below ``runs``.
+
+        If there is one, it has this name with ``.2`` after it, and so on.
         """
         words = self.line(values)
-        directory = self._directory(name)
+        for left in range(self.retries, -1, -1):
+            try:
+                if self.runs is not None:
+                    return self._kept(words, self.runs, name)
+                # An engine finds by this name what a worker that was killed has left.
+                begin = segments_of(os.getpid())
+                with TemporaryDirectory(prefix=begin, ignore_cleanup_errors=True) as directory:
+                    return self._answer(words, Path(directory))
+            except CommandFailed as error:
+                if left == 0 or error.returncode is None or error.returncode > 0:
+                    raise
+        raise AssertionError  # the last has returned or raised
+
+    def _kept(self, words: list[str], runs: Path, name: str) -> Any:
+        directory = _directory(runs, name)
         try:
-            _run(words, directory, self.timeout)
-            answer = _read(directory, self.read)
+            answer = self._answer(words, directory)
         except CodedmapError as error:
             error.args = (f"{error}; see {directory}",)
             with contextlib.suppress(OSError):
@@ -114,8 +217,20 @@ class Program:
             shutil.rmtree(directory, ignore_errors=True)
         return answer
 
+    def _answer(self, words: list[str], directory: Path) -> Any:
+        _run(words, directory, self.timeout)
+        return _read(directory, self.reads)
+
     def line(self, values: Mapping[str, Any]) -> list[str]:
-        """The words of the command line for these values."""
+        """The words of the command line for these values; raises `InvalidArgument`."""
+        if values.keys() != set(self.names):
+            takes, given = (
+                ", ".join(map(repr, names)) or "no values" for names in (self.names, values)
+            )
+            raise InvalidArgument(
+                f"the command takes {takes}, and by name it is given {given}: give each once, or correct "
+                f"{self.template!r} (a brace is written {{{{)"
+            )
         try:
             words = [
                 "".join(t if n is None else t + _text(values[n], spec) for t, n, spec in word)
@@ -129,21 +244,22 @@ class Program:
             raise InvalidArgument("a value has a NUL character, which no command line can hold")
         return words
 
-    def _directory(self, name: str) -> Path:
-        """A new directory for a run of this name; raises `CommandFailed` if none can be made."""
-        try:
-            self.runs.mkdir(parents=True, exist_ok=True)
-            number, directory = 1, self.runs / name
-            while True:  # two workers may run the same row
-                with contextlib.suppress(FileExistsError):
-                    directory.mkdir()
-                    return directory
-                number += 1
-                directory = self.runs / f"{name}.{number}"
-        except OSError as error:
-            raise CommandFailed(
-                f"no directory can be made in {self.runs} ({error.strerror}): make room or allow writing there"
-            ) from error
+
+def _directory(runs: Path, name: str) -> Path:
+    """A new directory for a run of this name; raises `CommandFailed` if none can be made."""
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        number, directory = 1, runs / name
+        while True:  # two workers may run the same row
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir()
+                return directory
+            number += 1
+            directory = runs / f"{name}.{number}"
+    except OSError as error:
+        raise CommandFailed(
+            f"no directory can be made in {runs} ({error.strerror}): make room or allow writing there"
+        ) from error
 
 
 def _split(template: str) -> list[str]:
@@ -187,9 +303,9 @@ def _program_path(program: str) -> str:
 
 
 def _text(value: Any, spec: str) -> str:
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and value.dtype.kind not in "mM":  # not text of their unit
         value = value.item()
-    if isinstance(value, bytes | dict | list):
+    if isinstance(value, bytes | dict | list | tuple | np.ndarray):
         raise TypeError(f"{value!r:.60} is of type {type(value).__name__}, and no number or text")
     if spec:
         return format(value, spec)
