@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..engines.transport.failure import Failure
+from ..errors import WorkerLost, many
 
 
 class Failures(dict[int, BaseException]):
@@ -17,3 +18,33 @@ class Failures(dict[int, BaseException]):
 
 def _unpacked(failures: Mapping[int, Failure]) -> Failures:
     return Failures({number: failure.to_exception() for number, failure in failures.items()})
+
+
+class FirstErrors:
+    """Whether the first rows of a job that end, ``most`` or all, raise exceptions of one type; ``most``: None for never."""
+
+    otherwise = "go on with max_failures=None"
+    """The next step, if the error cannot be corrected."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most, self._kind = most, ""
+        self._rows = 0  # that have raised
+
+    def add(self, error: BaseException, *, of: int | None) -> str:
+        """Note what a row raised, while none has an answer; if it is enough, what has happened, in words, else nothing.
+
+        ``of``: how many rows there are, if that is known.
+        """
+        # A class of the caller's may be another object on its way back from each worker.
+        kind = f"{type(error).__module__}.{type(error).__qualname__}"
+        if isinstance(error, WorkerLost) or kind != (self._kind or kind):
+            self.stop()
+        self._kind, self._rows = kind, self._rows + 1
+        if self._most is None or self._rows < min(self._most, of or self._most):
+            return ""
+        which = "all of" if self._rows == of else "the first"
+        return f"{which} {many(self._rows, 'row')} raised {type(error).__name__}, and none has an answer: "
+
+    def stop(self) -> None:
+        """Note that a row has ended otherwise."""
+        self._most = None
