@@ -91,9 +91,9 @@ class CodedMap(MapJob):
     ``record``: a row that fails is no error. ``together``: the rows of a chunk are neighbours, and are read together.
     ``apart``: rows whose calls were lost are computed without the code in the end, but not those of an iterator. A chunk
     has ``size`` groups, by default all, and a row may take ``call_timeout`` seconds. Estimates should be made by the
-    ``deadline``, in seconds of the job, also from ``known`` answers. ``estimates_late`` and ``max_failures`` as for `RowsJob`. ``before``: the answers to rows that an earlier job
-    made EXACT, and why others are FAILED. ``given``: what the rows were before they were made an array (`given_as`). The
-    others are as for `LiveJob` and `coded_job`.
+    ``deadline``, in seconds of the job, also from ``known`` answers. ``before``: the answers to rows that an earlier job
+    made EXACT, and why others are FAILED. ``given``: what the rows were before they were made an array (`given_as`).
+    ``estimates_late`` and ``max_failures`` are as for `RowsJob`, the others as for `LiveJob` and `coded_job`.
     """
 
     scheduler: ChunkScheduler
@@ -219,7 +219,7 @@ class CodedMap(MapJob):
         outcome = self.scheduler.outcome
         assert outcome is not None
         self.rows.check_read(outcome)
-        effort, time_left = time_for_estimates(self, self._deadline)
+        effort, time_left = time_for_estimates(lambda: self.seconds, self._deadline)
         if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
             effort = "quick"
         fields = self.decoded.fields(effort, time_left, ended=True, apart=apart)

@@ -42,8 +42,9 @@ class FirstErrors:
         self._kind, self._rows = kind, self._rows + 1
         if self._most is None or self._rows < min(self._most, of or self._most):
             return ""
-        which = "all of" if self._rows == of else "the first"
-        return f"{which} {many(self._rows, 'row')} raised {type(error).__name__}, and none has an answer: "
+        which = "all" if self._rows == of else "the first"
+        named = "the only row" if of == 1 else f"{which} {many(self._rows, 'row')}"
+        return f"{named} raised {type(error).__name__}, and none has an answer: "
 
     def stop(self) -> None:
         """Note that a row has ended otherwise."""

@@ -19,7 +19,6 @@ from ..estimation.surrogate import estimates, seconds_to_do_better
 from ..results.status import Status
 from ..results.trees import leaves, map_leaves
 from .inputs import InputRows
-from .live import LiveJob
 from .threads import in_thread
 
 COMPUTING = 0.9
@@ -238,12 +237,17 @@ def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
     return answers
 
 
-def time_for_estimates(live: LiveJob, deadline: float | None) -> tuple[Effort, Callable[[], float]]:
-    """How rows are estimated at the end of a job, and the seconds left for it: until the deadline, or a share of its time."""
+def time_for_estimates(
+    seconds: Callable[[], float], deadline: float | None
+) -> tuple[Effort, Callable[[], float]]:
+    """How rows are estimated at the end of a job, and the seconds left for it: until the deadline, or a share of its time.
+
+    ``seconds``: those of the job so far.
+    """
     if deadline is not None:
-        return "thorough", lambda: deadline - live.seconds
-    end = live.seconds + max(_SPARE * live.seconds, min(_SHORT * live.seconds, _MOST))
-    return "spare", lambda: end - live.seconds
+        return "thorough", lambda: deadline - seconds()
+    end = seconds() + max(_SPARE * seconds(), min(_SHORT * seconds(), _MOST))
+    return "spare", lambda: end - seconds()
 
 
 def warn_of_losses(

@@ -200,7 +200,7 @@ class RowsJob(MapJob):
         status = self._rows.status
         outcome, missing = self._ended(partial=self._record), status == Status.MISSING
         self._rows.check_read(outcome)
-        effort, time_left = time_for_estimates(self, self._deadline)
+        effort, time_left = time_for_estimates(lambda: self.seconds, self._deadline)
         if self._stop is None:
             missing = np.isin(np.arange(len(status)), list(self.late))
         estimates: Iterable[Estimates] = ()
