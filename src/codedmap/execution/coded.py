@@ -47,7 +47,7 @@ from .job_rows import JobRows
 from .live import LiveJob, patience_of, weakly
 from .missing import time_for_estimates, warn_of_losses
 from .task import Batch, Itemwise
-from .uncoded import KeptTasks, RowsJob, row_failed
+from .uncoded import KeptTasks, RowsJob, only_errors
 
 _JUDGING = 0.5  # most of the time until the deadline that is spent on finding wrong answers
 
@@ -126,8 +126,7 @@ class CodedMap(MapJob):
         self.code, self.tasks, self.rows, self.record = code, tasks, rows, record
         self.call_timeout, self._size, self._deadline = call_timeout, size, deadline
         self.estimates_late = estimates_late
-        begun = rows.count < len(rows.status)  # some rows have ended before
-        self._first_errors = FirstErrors(None if begun else max_failures)
+        self._first_errors = FirstErrors(max_failures if record else None)
         self._together, self._apart, self._plan, self._given = together, apart, plan, given
         self._inputs = inputs
         self.groups = -(-rows.count // code.tasks)
@@ -398,35 +397,29 @@ class CodedMap(MapJob):
                 given=self._given,
             )
         failed = self.decoded.add(chunk, estimate, apart=bool(self.lost_calls))
-        if failed or self.record:
-            made = self._only_errors if self.record else self._first_failed
-            self.error = made(chunk) or self.error
+        if failed and not self.record:
+            self.error = self._first_failed(chunk) or self.error
+        self._note_first_errors(chunk)
         del self._chunks[number]
         if outcome is Outcome.EXACT and (failed or not estimate.exact.all()):
             outcome = Outcome.COMPLETE if failed else Outcome.NONE_RUNNING
         rejected = frozenset(encoded.rejected_workers)
         return Decoded(self.seconds, number, enough=True, rejected=rejected, outcome=outcome)
 
-    def _only_errors(self, chunk: ChunkRows) -> RowFailed | None:
-        """The error if all rows so far raised, after those of this chunk: see `FirstErrors`."""
+    def _note_first_errors(self, chunk: ChunkRows) -> None:
+        """Note which rows of a finished chunk raised; see `FirstErrors`."""
         if (self.rows.status[chunk.rows] != Status.FAILED).any():
             self._first_errors.stop()
-            return None
-        of = len(self.rows.status) if self.rows.ended else None
         for row in chunk.numbers.tolist():
-            error = self.decoded.failures[row]
-            if first := self._first_errors.add(error, of=of):
-                itemwise, more = isinstance(self.tasks.task.fn, Itemwise), FirstErrors.otherwise
-                return row_failed(
-                    row,
-                    None,
-                    error,
-                    itemwise=itemwise,
-                    otherwise=more,
-                    given=self._given,
-                    first=first,
-                )
-        return None
+            if row in self.decoded.failures:
+                self._first_errors.add(row, self.decoded.failures[row])
+                self._check_first_errors()
+
+    def _check_first_errors(self) -> None:
+        """End the job if its first rows all raised."""
+        itemwise = isinstance(self.tasks.task.fn, Itemwise)
+        only = only_errors(self._first_errors, self.rows, itemwise=itemwise, given=self._given)
+        self.error = self.error or only
 
     def _allows_missing(self, chunk: ChunkRows, estimate: Estimate, *, undecodable: bool) -> bool:
         """Whether rows of a chunk may be missing; notes those that are to be computed without the code."""
@@ -529,6 +522,7 @@ class CodedMap(MapJob):
         rows.add(read)
         self.decoded.values.resize(len(rows.status))
         self.groups = -(-rows.count // tasks) if rows.ended else rows.count // tasks
+        self._check_first_errors()
         return self.groups - before, rows.ended
 
 

@@ -23,29 +23,33 @@ def _unpacked(failures: Mapping[int, Failure]) -> Failures:
 class FirstErrors:
     """Whether the first rows of a job that end, ``most`` or all, raise exceptions of one type; ``most``: None for never."""
 
-    otherwise = "go on with max_failures=None"
-    """The next step, if the error cannot be corrected."""
-
     def __init__(self, most: int | None) -> None:
         self._most, self._kind = most, ""
         self._rows = 0  # that have raised
+        self.last: tuple[int, BaseException] | None = None
+        """The last row that has raised, and what."""
 
-    def add(self, error: BaseException, *, of: int | None) -> str:
-        """Note what a row raised, while none has an answer; if it is enough, what has happened, in words, else nothing.
-
-        ``of``: how many rows there are, if that is known.
-        """
+    def add(self, row: int, error: BaseException) -> None:
+        """Note what a row raised, while none has an answer."""
         # A class of the caller's may be another object on its way back from each worker.
         kind = f"{type(error).__module__}.{type(error).__qualname__}"
         if isinstance(error, WorkerLost) or kind != (self._kind or kind):
             self.stop()
-        self._kind, self._rows = kind, self._rows + 1
-        if self._most is None or self._rows < min(self._most, of or self._most):
-            return ""
-        which = "all" if self._rows == of else "the first"
-        named = "the only row" if of == 1 else f"{which} {many(self._rows, 'row')}"
-        return f"{named} raised {type(error).__name__}, and none has an answer: "
+        self._kind, self.last = kind, (row, error)
+        self._rows += 1
 
     def stop(self) -> None:
         """Note that a row has ended otherwise."""
         self._most = None
+
+    def enough(self, of: int | None) -> str:
+        """What has happened, in words, if it is enough; else nothing. ``of``: how many rows there are, if that is known."""
+        if (
+            self._most is None
+            or self.last is None
+            or self._rows < min(self._most, of or self._most)
+        ):
+            return ""
+        which = "all" if self._rows == of else "the first"
+        named = "the only row" if of == 1 else f"{which} {many(self._rows, 'row')}"
+        return f"{named} raised {type(self.last[1]).__name__}, and none has an answer: "

@@ -527,21 +527,26 @@ class RowsJob(MapJob):
                 several = decision.end > decision.begin + 1
                 together = named_rows(runs_of(rows)) if several else ""
                 self.error = self._row_failed(row, call, error, together=together)
-            elif only := self._only_errors(decision.loss, error):
-                more = {"first": only, "otherwise": FirstErrors.otherwise}
-                self.error = self.error or self._row_failed(row, call, error, **more)
+            if decision.loss is not Loss.RAISED or self.counts[0]:
+                self._first_errors.stop()
+            self._first_errors.add(row, error)
+            self._check_first_errors()
 
-    def _only_errors(self, loss: Loss, error: BaseException) -> str:
-        """As `FirstErrors.add`, after a row has failed."""
-        rows, first = self._rows, self._first_errors
-        if loss is not Loss.RAISED or self.counts[0] or rows.count < len(rows.status):
-            first.stop()
-        return first.add(error, of=rows.count if rows.ended else None)
+    def _check_first_errors(self) -> None:
+        """End the job if its first rows all raised."""
+        only = only_errors(self._first_errors, self._rows, itemwise=self._itemwise)
+        self.error = self.error or only
 
-    def _row_failed(self, row: int, call: Call, error: BaseException, **more: str) -> RowFailed:
-        itemwise = isinstance(self._tasks.task.fn, Itemwise)
+    @property
+    def _itemwise(self) -> bool:
+        return isinstance(self._tasks.task.fn, Itemwise)
+
+    def _row_failed(
+        self, row: int, call: Call, error: BaseException, together: str = ""
+    ) -> RowFailed:
+        otherwise = self.otherwise
         return row_failed(
-            row, call, error, itemwise=itemwise, **{"otherwise": self.otherwise, **more}
+            row, call, error, itemwise=self._itemwise, otherwise=otherwise, together=together
         )
 
     def read(self, decision: More) -> Future[Any]:
@@ -552,6 +557,7 @@ class RowsJob(MapJob):
         before = rows.count
         rows.add(read)
         self.values.resize(len(rows.status))
+        self._check_first_errors()
         return rows.count - before, rows.ended
 
     def _at(self, call: Call) -> slice | np.ndarray:
@@ -608,7 +614,7 @@ def row_failed(
 ) -> RowFailed:
     """The error that names a row which failed in this call, or the rows ``together``.
 
-    ``given``: see `given_as`; ``first``: as of `FirstErrors.add`.
+    ``given``: see `given_as`; ``first``: as of `FirstErrors.enough`.
     """
     which = "one of these inputs (with retries=1 it is found which)" if together else "this input"
     step = f"Correct fn or {which}" + batches_made_from(given, [error])
@@ -625,3 +631,19 @@ def row_failed(
     )
     failed.__cause__ = error
     return failed
+
+
+def only_errors(
+    first: FirstErrors, rows: JobRows, *, itemwise: bool, given: str = ""
+) -> RowFailed | None:
+    """The error if the first rows of a job all raised; ``given``: see `given_as`."""
+    if rows.count < len(rows.status):  # some have an answer, of an earlier job
+        first.stop()
+    says = first.enough(rows.count if rows.ended else None)
+    if first.last is None or not says:
+        return None
+    row, error = first.last
+    otherwise = "go on with max_failures=None"
+    return row_failed(
+        row, None, error, itemwise=itemwise, otherwise=otherwise, given=given, first=says
+    )
