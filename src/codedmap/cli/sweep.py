@@ -281,6 +281,11 @@ class _Sweep:
     """The rows that have failed; if the sweep was interrupted, those of which a run had failed by then."""
     result: cm.MapResult | None = None
 
+    @property
+    def seconds(self) -> float:
+        """Those since it has begun."""
+        return time.monotonic() - self.begun
+
     def run(self) -> int:
         """Compute the rows, write the table and print a summary; the exit code."""
         self.begun = time.monotonic()
@@ -492,7 +497,7 @@ class _Sweep:
         deadline = self.options.deadline
         if deadline is None:
             return None
-        return max(0.05, share * deadline - (time.monotonic() - self.begun))
+        return max(0.05, share * deadline - self.seconds)
 
     def _say_how_to_resume(self, journal: Journal) -> None:
         """Print after an error how to go on; if no row is done, remove the journal that this sweep has made."""
@@ -572,9 +577,7 @@ class _Sweep:
         inputs = as_numbers({n: column_of(n, cells) for n, cells in self.columns.items()})
         answers = np.array([outputs[name] for name in numbers], dtype=np.float64).T
         known = answers.__getitem__
-        effort, time_left = time_for_estimates(
-            lambda: time.monotonic() - self.begun, self.options.deadline
-        )
+        effort, time_left = time_for_estimates(self, self.options.deadline)
         for found in estimate_missing(inputs, done, missing, known, time_left, effort=effort):
             for row, values, errors in zip(found.rows, found.values, found.stderr, strict=True):
                 self.status[row] = Status.ESTIMATED
@@ -604,7 +607,7 @@ class _Sweep:
         options = self.options
         before = f" ({self.before:,} of them before)" if self.before else ""
         lines = [
-            f"{many(self.rows, 'row')} in {time.monotonic() - self.begun:.2f} s: {counts_in_words(self.status)}{before}"
+            f"{many(self.rows, 'row')} in {self.seconds:.2f} s: {counts_in_words(self.status)}{before}"
         ]
         if self.result is not None:
             lines.append(f"  calls      {self.result.calls}")

@@ -126,7 +126,7 @@ class CodedMap(MapJob):
         self.code, self.tasks, self.rows, self.record = code, tasks, rows, record
         self.call_timeout, self._size, self._deadline = call_timeout, size, deadline
         self.estimates_late = estimates_late
-        self._first_errors = FirstErrors(max_failures if record else None)
+        self._first_errors = FirstErrors(max_failures)
         self._together, self._apart, self._plan, self._given = together, apart, plan, given
         self._inputs = inputs
         self.groups = -(-rows.count // code.tasks)
@@ -218,7 +218,7 @@ class CodedMap(MapJob):
         outcome = self.scheduler.outcome
         assert outcome is not None
         self.rows.check_read(outcome)
-        effort, time_left = time_for_estimates(lambda: self.seconds, self._deadline)
+        effort, time_left = time_for_estimates(self, self._deadline)
         if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
             effort = "quick"
         fields = self.decoded.fields(effort, time_left, ended=True, apart=apart)
@@ -408,12 +408,12 @@ class CodedMap(MapJob):
 
     def _note_first_errors(self, chunk: ChunkRows) -> None:
         """Note which rows of a finished chunk raised; see `FirstErrors`."""
-        if (self.rows.status[chunk.rows] != Status.FAILED).any():
+        if not self.record or (self.rows.status[chunk.rows] != Status.FAILED).any():
             self._first_errors.stop()
-        for row in chunk.numbers.tolist():
-            if row in self.decoded.failures:
-                self._first_errors.add(row, self.decoded.failures[row])
-                self._check_first_errors()
+            return
+        for row in chunk.numbers:
+            self._first_errors.add(int(row), self.decoded.failures[row])
+            self._check_first_errors()
 
     def _check_first_errors(self) -> None:
         """End the job if its first rows all raised."""

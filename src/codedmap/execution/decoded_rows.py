@@ -166,7 +166,8 @@ class DecodedRows:
         unsupported = self._rejections.unsupported(len(status)) & (status == Status.EXACT)
         missing = status == Status.MISSING
         missing &= self._lost if ended and inputs.growing is None else False
-        late = np.isin(np.arange(len(status)), [*apart.late] if apart is not None else [])
+        late = np.zeros(len(status), dtype=bool)
+        late[[] if apart is None else [*apart.late]] = True
         lost = missing | unsupported | late
         if unsupported.any() or (self._early and missing.any()):
             # What was kept for estimates holds answers of rejected workers, and exact rows, which are read again.

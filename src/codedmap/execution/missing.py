@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -237,17 +237,20 @@ def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
     return answers
 
 
-def time_for_estimates(
-    seconds: Callable[[], float], deadline: float | None
-) -> tuple[Effort, Callable[[], float]]:
-    """How rows are estimated at the end of a job, and the seconds left for it: until the deadline, or a share of its time.
+class _Timed(Protocol):
+    """A job."""
 
-    ``seconds``: those of the job so far.
-    """
+    @property
+    def seconds(self) -> float:
+        """Those since it has begun."""
+
+
+def time_for_estimates(live: _Timed, deadline: float | None) -> tuple[Effort, Callable[[], float]]:
+    """How rows are estimated at the end of a job, and the seconds left for it: until the deadline, or a share of its time."""
     if deadline is not None:
-        return "thorough", lambda: deadline - seconds()
-    end = seconds() + max(_SPARE * seconds(), min(_SHORT * seconds(), _MOST))
-    return "spare", lambda: end - seconds()
+        return "thorough", lambda: deadline - live.seconds
+    end = live.seconds + max(_SPARE * live.seconds, min(_SHORT * live.seconds, _MOST))
+    return "spare", lambda: end - live.seconds
 
 
 def warn_of_losses(

@@ -200,9 +200,10 @@ class RowsJob(MapJob):
         status = self._rows.status
         outcome, missing = self._ended(partial=self._record), status == Status.MISSING
         self._rows.check_read(outcome)
-        effort, time_left = time_for_estimates(lambda: self.seconds, self._deadline)
+        effort, time_left = time_for_estimates(self, self._deadline)
         if self._stop is None:
-            missing = np.isin(np.arange(len(status)), list(self.late))
+            missing = np.zeros(len(status), dtype=bool)
+            missing[list(self.late)] = True
         estimates: Iterable[Estimates] = ()
         if outcome is Outcome.TOLERANCE:
             # Rows may have been answered, or have failed, since they were estimated.
