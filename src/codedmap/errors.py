@@ -156,6 +156,10 @@ class NotStarted(WorkerLost):
 class CallTimeout(WorkerLost, TimeoutError):
     """A row ran longer than ``call_timeout``."""
 
+    __new__ = (
+        TimeoutError.__new__
+    )  # unpickled where Dask is imported, that of RuntimeError would refuse it
+
 
 class KeptLost(WorkerLost):
     """The value kept on a worker was lost with that worker: keep it again."""

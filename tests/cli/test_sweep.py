@@ -511,7 +511,7 @@ def test_a_run_that_took_too_long_is_estimated(folder, scripted):
     printed = ran(*line, "--on-timeout", "estimate")
     assert "11 exact, 1 estimated" in printed
     assert "1 row ran too long: allow more with --timeout and --resume" in printed
-    assert "failed" not in printed
+    assert "  failed " not in printed
     assert "make the rest exact" not in printed
     row = table()[5]
     assert row["status"] == "ESTIMATED"
