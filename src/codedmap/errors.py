@@ -28,6 +28,7 @@ to the whole call, such as to wait longer, is an argument of its own, so that `m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 WAIT = "wait longer"
 """The step that helps only while a call is still running."""
@@ -156,9 +157,9 @@ class NotStarted(WorkerLost):
 class CallTimeout(WorkerLost, TimeoutError):
     """A row ran longer than ``call_timeout``."""
 
-    __new__ = (
-        TimeoutError.__new__
-    )  # unpickled where Dask is imported, that of RuntimeError would refuse it
+    def __new__(cls, *arguments: object) -> Self:
+        # By that of RuntimeError it could not be unpickled where Dask is imported.
+        return TimeoutError.__new__(cls)
 
 
 class KeptLost(WorkerLost):

@@ -249,3 +249,9 @@ def test_no_warning_where_all_is_well(virtual_time):
     with warnings.catch_warnings(), hanging(6) as engine:
         warnings.simplefilter("error")
         cm.map(wave, X, engine=engine, **LATE)
+
+
+def test_the_error_can_be_made_as_pickles_of_dask_make_it():
+    """Where Dask was imported, a timeout came back from a worker as a RuntimeError."""
+    assert type(CallTimeout.__new__(CallTimeout)) is CallTimeout
+    assert str(CallTimeout("late", "wait")) == "late: wait"
