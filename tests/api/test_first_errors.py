@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import re
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,13 @@ PACKAGE = str(Path(cm.__file__).parent)
 
 
 @pytest.fixture(scope="module")
-def local():
-    with cm.engines.Local(2) as engine:
-        yield engine
+def engines():
+    with (
+        cm.engines.Local(2) as workers,
+        ThreadPoolExecutor(2) as threads,
+        ProcessPoolExecutor(2) as processes,
+    ):
+        yield {"workers": workers, "threads": threads, "processes": processes}
 
 
 # Arguments of other libraries -------------------------------------------------------------------------------
@@ -214,11 +218,11 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("lift", [True, False])
-@pytest.mark.parametrize("threads", [True, False])
-def test_few_frames_of_this_package_are_shown(local, call, lift, threads):
+@pytest.mark.parametrize("where", ["workers", "threads", "processes"])
+def test_few_frames_of_this_package_are_shown(engines, call, lift, where):
     fn = cm.itemwise(raises) if lift else raises
-    with ThreadPoolExecutor(2) as pool, pytest.raises((RowFailed, ValueError)) as caught:
-        CALLS[call](fn, pool if threads else local)
+    with pytest.raises((RowFailed, ValueError)) as caught:
+        CALLS[call](fn, engines[where])
     shown = "".join(traceback.format_exception(caught.value))
     assert shown.count(f'File "{PACKAGE}') <= 3
     assert re.search(r'File ".*calls\.py", line \d+, in raises\n', shown)
