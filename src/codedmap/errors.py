@@ -28,6 +28,7 @@ to the whole call, such as to wait longer, is an argument of its own, so that `m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 WAIT = "wait longer"
 """The step that helps only while a call is still running."""
@@ -155,6 +156,10 @@ class NotStarted(WorkerLost):
 
 class CallTimeout(WorkerLost, TimeoutError):
     """A row ran longer than ``call_timeout``."""
+
+    def __new__(cls, *arguments: object) -> Self:
+        # By that of RuntimeError it could not be unpickled where Dask is imported.
+        return TimeoutError.__new__(cls)
 
 
 class KeptLost(WorkerLost):

@@ -262,7 +262,9 @@ def test_a_bug_in_fn_looks_like_one(row):
         with pytest.raises(cm.NotEnoughAnswers, match=r"failed.*KeyError.*no such key") as caught:
             cm.map(broken, inputs(9), code=code, engine=engine)
         assert isinstance(caught.value.__cause__, KeyError)
-        result = cm.map(broken, inputs(9), code=code, engine=engine, on_error="record")
+        result = cm.map(
+            broken, inputs(9), code=code, engine=engine, on_error="record", max_failures=None
+        )
     assert np.isnan(result.values).all()
     failed = (
         result.status == cm.Status.FAILED

@@ -929,6 +929,7 @@ def test_a_job_of_which_every_row_fails(suffix):
             cm.itemwise(Counted(fails=range(400))),
             out=f"out{suffix}",
             on_error="record",
+            max_failures=None,
             resume=True,
         )
         assert (result.status == cm.Status.FAILED).all()

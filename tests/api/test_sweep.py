@@ -107,7 +107,7 @@ def test_none_among_numbers_is_nan_and_elsewhere_it_stays(sweep):
 
 
 def test_where_every_row_fails_there_are_no_outputs(sweep):
-    result = sweep(lambda a, b: {"c": 1 / 0}, DESIGN)
+    result = sweep(lambda a, b: {"c": 1 / 0}, DESIGN, max_failures=None)
     assert list(result.table) == ["a", "b", "status", "error"]
     assert result.values == {}
 
@@ -559,7 +559,8 @@ def test_a_sweep_that_is_written_goes_on_with_the_rows_that_failed(sweep, tmp_pa
     pd.testing.assert_frame_equal(first.table, second.table)
     with pytest.raises(InvalidArgument, match=r"with the function fragile"):
         sweep(product, design, out=out, resume=True)
-    failed = sweep(lambda a, b: 1 / 0, design, out=tmp_path / f"none.{kind}")
+    none = tmp_path / f"none.{kind}"
+    failed = sweep(lambda a, b: 1 / 0, design, out=none, max_failures=None)
     assert list(failed.table) == ["a", "b", "status", "error"]
 
 

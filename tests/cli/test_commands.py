@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -260,6 +261,33 @@ def test_without_a_code_every_row_is_exact_beside_a_worker_that_hangs(folder, mo
         (["--hedge", "Hedge(after=1)"], "without a code calls are late when they take longer"),
     ):
         assert says in refused(*line, *option, "--force")
+
+
+def test_rows_that_run_too_long_are_estimated(folder, monkeypatch):
+    class Hanging(Scripted):
+        def submit(self, worker, fn, payload):
+            self._acts = {worker: repeat(never())} if X[5] in payload.parts[0] else {}
+            return super().submit(worker, fn, payload)
+
+    monkeypatch.setitem(ENGINES, "local", Hanging)
+    line = ["run", "cli_jobs:square", "x.npy", "--workers", "3", "--out", "out.npz", "--chunk", "1"]
+    late = ["--timeout", "0.5"]
+    assert "still running after" in refused(*line, *late, exit_code=1)
+    output, arrays = ran(*line, *late, "--on-timeout", "estimate")
+    assert "19 exact, 1 estimated" in output
+    assert "timed out  1; the first, row" in output
+    assert arrays["exact"].sum() == 19
+    assert (arrays["stderr"][~arrays["exact"]] > 0.0).all()
+    says = refused(*line, "--on-timeout", "estimate", "--force")
+    assert "--timeout, which is not given" in says
+
+
+def test_with_partial_a_run_whose_rows_all_raise_stops(folder, scripted):
+    line = ["run", "cli_jobs:missing", "x.npy", "--workers", "3", "--out", "out.npz", "--partial"]
+    assert "go on with --max-failures none" in refused(*line, exit_code=1)
+    result = CliRunner().invoke(cli, [*line, "--max-failures", "none"], catch_exceptions=False)
+    assert "20 failed" in result.output
+    assert result.exit_code == 1
 
 
 def test_a_rule_is_waited_for_instead_of_all_but_the_stragglers(folder, scripted):

@@ -191,12 +191,13 @@ def test_the_output_has_the_design_the_outputs_and_what_is_known_of_each_row(fol
 
 
 def test_the_most_frequent_reasons_are_listed(folder, scripted):
-    printed = ran(*words("sweep_model.py:many_ways"), exit_code=1)
+    going_on = "--max-failures", "none"
+    printed = ran(*words("sweep_model.py:many_ways"), *going_on, exit_code=1)
     listed = ["5: Odd: e (row 10, ...)", "4: Odd: d (row 6, ...)", "3: Odd: c (row 3, ...)"]
     listed += ["2: Odd: b (row 1, ...)", "1: Odd: a (row 0)", "1 for 1 other reason"]
     assert "  failed     " + f"\n{' ' * 13}".join(listed) in printed
     Path("x.csv").write_text("".join(Path("design.csv").read_text().splitlines(True)[:16]))
-    printed = ran(*words("sweep_model.py:many_ways", "x.csv"), "--force", exit_code=1)
+    printed = ran(*words("sweep_model.py:many_ways", "x.csv"), "--force", *going_on, exit_code=1)
     assert listed[4] in printed
     assert "other" not in printed
 
@@ -267,13 +268,14 @@ def test_no_output_replaces_a_column_that_the_sweep_adds(folder, scripted):
     ran(*words("sweep_model.py:like_columns", design="x.csv"), "--force", "--deadline", "1m")
     assert column("y_stderr") == ["3", "6"]
     assert column("y_out_stderr") == ["0.0"] * 2
-    ran(*words("sweep_model.py:twice"), "--force", exit_code=1)
+    ran(*words("sweep_model.py:twice"), "--force", "--max-failures", "none", exit_code=1)
     assert set(column("error")) == {"InvalidAnswer: two outputs are named y_0: rename one"}
 
 
 def test_a_function_without_an_answer_has_failed_and_an_output_without_one_is_nan(folder, scripted):
     Path("x.csv").write_text("a,b\n1,2\n")
-    printed = ran(*words("sweep_model.py:forgot", design="x.csv"), exit_code=1)
+    line = [*words("sweep_model.py:forgot", design="x.csv"), "--max-failures", "none"]
+    printed = ran(*line, exit_code=1)
     assert printed.startswith("1 row in ")
     assert "the function returned None" in column("error")[0]
     ran(*words("sweep_model.py:unknown"), "--force")
@@ -285,7 +287,7 @@ def test_the_end_of_what_a_program_says_and_where_its_files_are_are_in_the_table
         "#!/bin/sh\necho $0 | sed 's/.*/&&&&&&&&&&&&&&&&&&&&& why/' >&2\nexit 1\n"
     )
     Path("long").chmod(0o755)
-    ran(*words(None), "--command", "./long {a}", exit_code=1)
+    ran(*words(None), "--command", "./long {a}", "--max-failures", "none", exit_code=1)
     assert all(" why; see /" in error and "more" not in error for error in column("error"))
 
 
@@ -445,7 +447,7 @@ def test_outputs_of_all_kinds_have_names(folder, scripted):
 
 
 def test_an_answer_that_is_no_output_fails_its_row(folder, scripted):
-    ran(*words("sweep_model.py:nothing"), exit_code=1)
+    ran(*words("sweep_model.py:nothing"), "--max-failures", "none", exit_code=1)
     assert set(column("error")) == {
         "InvalidAnswer: an output is of type object: return numbers and text, alone or in dicts and lists"
     }
@@ -480,9 +482,9 @@ def test_rows_that_are_not_missing_at_random_are_noted(folder, scripted, monkeyp
             run.fn(row)
         return SimpleNamespace(failures={}, calls="40 calls: 40 answered")
 
-    def timed(*given, made=estimate_missing):
+    def timed(*given, made=estimate_missing, **more):
         assert 0.0 <= given[-1]() < 60.0
-        return made(*given)
+        return made(*given, **more)
 
     monkeypatch.setattr(cm, "map", late)
     monkeypatch.setattr(sys.modules["codedmap.cli.sweep"], "estimate_missing", timed)
@@ -502,9 +504,87 @@ def test_why_nothing_is_estimated_is_said(folder, scripted):
     assert re.search(r"  text       y in \d+ rows? \(the first is \d+\), and a number in", printed)
 
 
+def test_a_run_that_took_too_long_is_estimated(folder, scripted):
+    Path("many.csv").write_text("a,b\n" + "".join(f"{k},{k * k % 7}\n" for k in range(12)))
+    program = "sh -c 'test {a} = 5 && sleep 60; echo {a}'"
+    line = [*words(None, "many.csv"), "--command", program, "--timeout", "2"]
+    printed = ran(*line, "--on-timeout", "estimate")
+    assert "11 exact, 1 estimated" in printed
+    assert "1 row ran too long: allow more with --timeout and --resume" in printed
+    assert "  failed " not in printed
+    assert "make the rest exact" not in printed
+    row = table()[5]
+    assert row["status"] == "ESTIMATED"
+    assert "CallTimeout" in row["error"]
+    assert abs(float(row["y"]) - 5.0) < 1.0
+    assert float(row["y_stderr"]) > 0.0
+    assert [table()[3][name] for name in ("status", "y_stderr")] == ["EXACT", "0.0"]
+    ran(*line, "--resume", exit_code=1)  # it runs again, and fails
+    assert table()[5]["status"] == "FAILED"
+    assert "y_stderr" not in table()[5]
+
+
+def test_a_function_that_took_too_long_is_estimated_or_its_row_says_why_not(folder):
+    Path("late_model.py").write_text(
+        "import time\n"
+        "def number(a):\n    return a if a != 5 else time.sleep(60)\n"
+        "def text(a):\n    return str(number(a))\n"
+        "def most(a):\n    return a if a == 5 else time.sleep(60)\n"
+    )
+    Path("few.csv").write_text("a\n" + "".join(f"{k}\n" for k in range(4, 8)))
+    given = ["--timeout", "1", "--on-timeout", "estimate", "--force"]
+    ran(*words("late_model.py:number", "few.csv"), *given)
+    assert column("status") == ["EXACT", "ESTIMATED", "EXACT", "EXACT"]
+    ran(*words("late_model.py:text", "few.csv"), *given, exit_code=1)
+    assert column("status")[1] == "FAILED"
+    assert "not estimated, because no output is a number" in column("error")[1]
+    ran(*words("late_model.py:most", "few.csv"), *given, exit_code=1)
+    assert column("status") == ["FAILED", "EXACT", "FAILED", "FAILED"]
+    assert "fewer than 2 rows have an answer" in column("error")[0]
+
+
+def test_estimating_what_took_too_long_needs_a_timeout_and_numbers(folder, scripted):
+    assert "--timeout, which is not given" in refused(*words(), "--on-timeout", "estimate")
+    Path("x.csv").write_text("a,b\n1,x\n2,y\n")
+    given = "--timeout", "1", "--on-timeout", "estimate"
+    assert "leave out --on-timeout" in refused(
+        *words(None, "x.csv"), "--command", "echo {b}", *given
+    )
+
+
+def test_a_sweep_whose_rows_all_fail_stops(folder, scripted):
+    Path("x.csv").write_text("a\n" + "".join(f"{k}\n" for k in range(60)))
+    result = CliRunner().invoke(
+        cli, [*words(None, "x.csv"), "--command", "sh -c 'echo no {a} >&2; exit 3'"]
+    )
+    assert result.exit_code == 1
+    assert "the first 20 rows raised CommandFailed, and none has an answer: row" in result.output
+    assert "exit code 3: no " in result.output
+    assert "go on with --max-failures none" in result.output
+    assert sum(len(engine.calls) for engine in scripted) < 60
+    for wrong in ("0", "x", "-1"):
+        result = CliRunner().invoke(cli, [*words(), "--max-failures", wrong])
+        assert result.exit_code == 2
+        assert "neither a number above 0 nor none" in result.output
+
+
+def test_rows_done_before_count_as_answers(folder, scripted):
+    ran(*words(), exit_code=1)
+    printed = ran(*words(), "--resume", "--max-failures", "1", exit_code=1)
+    assert "15 exact, 1 failed" in printed
+
+
 def test_a_run_that_a_signal_ended_is_made_again_and_one_with_an_exit_code_is_not(folder, scripted):
     count = f"echo {{a}} >> {folder}/count; if test {{a}} = 1; then kill -9 $$; fi; exit 1"
-    line = [*words(None), "--command", f"sh -c '{count}'", "--retries", "1"]
+    line = [
+        *words(None),
+        "--command",
+        f"sh -c '{count}'",
+        "--retries",
+        "1",
+        "--max-failures",
+        "none",
+    ]
     ran(*line, exit_code=1)
     counts = Path("count").read_text().split()
     assert counts.count("1") == 2

@@ -631,7 +631,7 @@ def test_a_worker_that_never_answers_does_not_hold_up_rows_that_raise(code, shar
         return batch[:, 0]
 
     with Scripted(6, {0: [never()] * 9}) as engine:
-        result = cm.map(raising, X, code=code, engine=engine, on_error="record")
+        result = cm.map(raising, X, code=code, engine=engine, on_error="record", max_failures=None)
     assert result.seconds < 10
     assert not result.exact.all()
     np.testing.assert_array_equal(result.values[result.exact], X[result.exact, 0])
@@ -692,8 +692,9 @@ def test_rows_that_a_batch_raises_for_are_found(code, bad):
     X = np.arange(30.0)[:, None] * [1.0, 0.1]
     with Scripted(6) as engine:
         result = cm.map(
-            fn, X, code=code, engine=engine, on_error="record", stop=cm.Everyone(), hedge=None
-        )
+            fn, X, code=code, engine=engine, on_error="record", max_failures=None,
+            stop=cm.Everyone(), hedge=None,
+        )  # fmt: skip
         with pytest.raises(cm.errors.RowFailed, match=r"failed on worker \d with ValueError: no"):
             cm.map(fn, X, code=code, engine=engine, stop=cm.Everyone())
     assert f"failed     {len(bad)}; the first, row {bad[0]}, with ValueError: no" in str(result)

@@ -223,10 +223,11 @@ def test_a_result_is_checked_for_rows_without_a_value():
     ) as caught:
         result.check()
     assert caught.value.__cause__ is None
-    failed = mapped([1.0] * 2, [0.0] * 2, [True] * 2, failures=FAILED)
+    failed = mapped([1.0] * 8, [0.0] * 8, [True] * 8, failures={1: OSError("late")} | FAILED)
     failed.status[:] = Status.FAILED
+    failed.status[1] = Status.ESTIMATED  # after it ran too long
     with pytest.raises(
-        cm.NotEnoughAnswers, match=r"2 of 2 rows failed and 0 are .*row 0\): see failures$"
+        cm.NotEnoughAnswers, match=r"7 of 8 rows failed and 0 are .*row 0\): see failures$"
     ) as caught:
         failed.check()
     assert caught.value.__cause__ is FAILED[7]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
-from functools import reduce
+from functools import reduce, wraps
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
@@ -60,10 +60,42 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HEDGE = Hedge()
+MAX_FAILURES = 20
 _SHORTEST = 0.5  # seconds: code="auto" estimates no rows of a shorter job: there is no time
 _CHUNK_BYTES = 32 << 20  # inputs in a chunk, for a job with a code that need not fit into memory
 
 
+def takes_the_same(other: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Give a function with keyword arguments the signature of another, for type checkers."""
+    return lambda function: function
+
+
+def check_other_names(arguments: Mapping[str, Any]) -> None:
+    """Raise `TypeError` for arguments of other libraries, which says what to write here."""
+    if "workers" in arguments:
+        raise TypeError(
+            f"no argument workers: give engine=codedmap.engines.Local(workers={arguments['workers']!r:.80})"
+        )
+    if "timeout" in arguments:
+        seconds = f"{arguments['timeout']!r:.80}"
+        raise TypeError(
+            f"no argument timeout: give deadline={seconds}, after which missing rows are estimated, or "
+            f"call_timeout={seconds}, the longest that a row may run"
+        )
+
+
+def knows_other_names(function: Callable[P, R]) -> Callable[P, R]:
+    """The function; see `check_other_names`."""
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        check_other_names(kwargs)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+@knows_other_names
 def map(
     fn: Callable[..., Any] | Resident,
     inputs: Any,
@@ -76,7 +108,9 @@ def map(
     hedge: Hedge | None = HEDGE,
     retries: int = 2,
     call_timeout: float | None = None,
+    on_timeout: Literal["fail", "estimate"] = "fail",
     on_error: Literal["raise", "record"] = "raise",
+    max_failures: int | None = MAX_FAILURES,
     kwargs: Mapping[str, Any] | None = None,
     seed: int | None = None,
     known: tuple[Any, Any] | None = None,
@@ -146,11 +180,18 @@ def map(
         Imports that ``fn`` makes as it runs, and those of data frames, count in the first call of a worker, unless
         ``engine.setup`` has made them.
         Imports that unpickling ``fn`` makes do not count.
+    on_timeout : {"fail", "estimate"}
+        What becomes of rows that run longer than ``call_timeout``. "fail": they fail. "estimate": all other rows are
+        computed, and then these are estimated from the exact ones, and marked ESTIMATED; ``result.failures`` has their
+        `CallTimeout`. Where they cannot be estimated, as if answers are not numbers, they fail, and the reason says why.
     on_error : {"raise", "record"}
         What to do if a row fails because ``fn`` raises, ends its worker or runs too long. "raise": stop,
         and name the row. "record": its status is FAILED, ``result.failures`` has the reason, and all
         other rows are computed. If all workers are lost, the answers so far are returned with a warning, and the
         other rows are MISSING.
+    max_failures : int, optional
+        With ``on_error="record"``: if ``fn`` raised exceptions of one type for the first so many rows that end, or for all
+        if there are fewer, and no row has an answer, the job stops and raises `RowFailed`. None: it goes on.
     kwargs : mapping, optional
         Further keyword arguments of ``fn``.
     seed : int, optional
@@ -191,7 +232,7 @@ def map(
     InvalidArgument
         If an argument is invalid; nothing has been computed then.
     RowFailed
-        If a row fails, with ``on_error="raise"``; what ``fn`` raised is the cause.
+        If a row fails, with ``on_error="raise"``, or the first ``max_failures`` rows; what ``fn`` raised is the cause.
     NotEnoughAnswers
         If rows are missing without a ``deadline``, ``tolerance`` or ``stop``, and ``on_error`` is "raise"; with a code
         also with one of these, if the answers cannot be decoded because ``fn`` raised.
@@ -217,11 +258,6 @@ def map(
     options = options_from(locals())
     with ExitStack() as stack:
         return options.job(fn, inputs, stack).run()
-
-
-def takes_the_same(other: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
-    """Give a function with keyword arguments the signature of another, for type checkers."""
-    return lambda function: function
 
 
 @takes_the_same(map)
@@ -280,7 +316,9 @@ class Options:
     hedge: Hedge | None = HEDGE
     retries: int = 2
     call_timeout: float | None = None
+    on_timeout: str = "fail"
     on_error: str = "raise"
+    max_failures: int | None = MAX_FAILURES
     kwargs: Mapping[str, Any] | None = None
     seed: int | None = None
     known: Any = None
@@ -302,9 +340,7 @@ class Options:
             raise InvalidArgument(f"version={self.version!r:.80} must be text or a whole number")
         checked_hedge(self.hedge)
         check_whole("retries", self.retries, 0)
-        timeout = self.call_timeout
-        if timeout is not None and not (is_real(timeout) and timeout > 0):
-            raise InvalidArgument(f"call_timeout={timeout!r} must be more than 0 seconds, or None")
+        self._check_failures()
         if self.seed is not None:
             check_whole("seed", self.seed, 0)
         if isinstance(self.chunk, str):
@@ -321,13 +357,33 @@ class Options:
             raise InvalidArgument(
                 "kwargs has a value for 'rng', which seed gives a generator for each row: leave out one of the two"
             )
+
+    def _check_failures(self) -> None:
+        """Raise `InvalidArgument` for arguments that say invalidly what becomes of rows that fail."""
+        timeout = self.call_timeout
+        if timeout is not None and not (is_real(timeout) and timeout > 0):
+            raise InvalidArgument(f"call_timeout={timeout!r} must be more than 0 seconds, or None")
+        if self.on_timeout not in ("fail", "estimate"):
+            raise InvalidArgument(f'on_timeout={self.on_timeout!r} must be "fail" or "estimate"')
+        if self.estimates_late and timeout is None:
+            raise InvalidArgument(
+                'on_timeout="estimate" estimates rows that run longer than call_timeout, which is not given: give it in '
+                "seconds, or deadline= to stop the whole job"
+            )
+        if self.max_failures is not None:
+            check_whole("max_failures", self.max_failures, 1)
         if self.on_error not in ("raise", "record"):
             raise InvalidArgument(f'on_error={self.on_error!r} must be "raise" or "record"')
+
+    @property
+    def estimates_late(self) -> bool:
+        """Whether rows that run longer than ``call_timeout`` are estimated."""
+        return self.on_timeout == "estimate"
 
     def job(self, fn: Any, inputs: Any, stack: ExitStack) -> MapJob:
         """The job; the stack closes an engine that is made for it."""
         estimating = self.code, self.deadline, self.tolerance, self.stop
-        if any(one is not None for one in estimating):
+        if self.estimates_late or any(one is not None for one in estimating):
             import_what_is_used()  # before the clock of the deadline starts
         if self.code is None or (isinstance(self.code, str) and self.code == "auto"):
             return self._rows_job(fn, inputs, stack, auto=self.code is not None)
@@ -341,7 +397,7 @@ class Options:
             self._check_auto(rows)
         options = replace(self, tolerance=None) if auto else self  # the plan keeps the tolerance
         rule = _rule(options, "auto" if auto else None, share=COMPUTING if rows.numbers else 1.0)
-        _check_all_are_read(rows, rule)
+        self._check_all_are_read(rows, rule)
         if self.chunk == "all" and rows.growing is not None:
             raise InvalidArgument(
                 'chunk="all" computes all rows in one call, and the inputs are an iterator, which is read as rows are '
@@ -368,7 +424,12 @@ class Options:
         )
         known = self._known(rows.numbers, inputs)
         given: dict[str, Any] = {"started": started, "show": show, "known": known}
-        common = given | {"record": self.on_error == "record", "deadline": self.deadline}
+        common = given | {
+            "record": self.on_error == "record",
+            "deadline": self.deadline,
+            "estimates_late": self.estimates_late,
+            "max_failures": self.max_failures,
+        }
         tasks = self._tasks(fn, engine, checked=True)
         if not auto:
             return RowsJob(job, engine, tasks, rows, store=store, **common)
@@ -382,6 +443,21 @@ class Options:
 
         question = self._question(rows.rows, max(1, engine.workers))
         return PlannedRows(job, engine, tasks, rows, question=question, coded=coded, **common)
+
+    def _check_all_are_read(self, inputs: InputRows, rule: StoppingRule | None) -> None:
+        """Raise `InvalidArgument` if a rule may stop before an iterator has ended, or its rows would be estimated."""
+        if inputs.growing is None:
+            return
+        if rule is not None:
+            raise InvalidArgument(
+                f"the inputs are an iterator, and {rule} may stop before all are read, so that it is not known how many are "
+                "missing: give an array, or leave it out"
+            )
+        if self.estimates_late:
+            raise InvalidArgument(
+                'the inputs are an iterator, whose rows are not kept, and on_timeout="estimate" estimates from them: give '
+                "an array, or leave it out"
+            )
 
     def _question(self, rows: int, workers: int) -> Question:
         """What a plan for so many rows and workers is to find."""
@@ -433,13 +509,17 @@ class Options:
             retries=self.retries,
             bound=self.chunk == "all",
             partial=record or stop is not None,
+            estimates_late=self.estimates_late,
+            max_failures=self.max_failures,
             **more,
         )
 
     def _store(self, fn: Any, rows: InputRows, code: Code | None) -> Store:
         """Where answers are written."""
         stops = any(rule is not None for rule in (self.deadline, self.tolerance, self.stop))
-        if (stops or getattr(code, "job_estimates", False)) and rows.in_memory_of(self.out):
+        if (
+            stops or self.estimates_late or getattr(code, "job_estimates", False)
+        ) and rows.in_memory_of(self.out):
             raise InvalidArgument(
                 "out is the memory of the inputs, from which rows are estimated: give a copy of the inputs"
             )
@@ -523,7 +603,7 @@ class Options:
                 "a code takes inputs that are one array of numbers, and these are data frames or objects: leave out "
                 "the code"
             )
-        _check_all_are_read(inputs, stop)
+        self._check_all_are_read(inputs, stop)
         store = None
         if self.out is not None:
             store = stack.enter_context(self._store(fn, inputs, code))
@@ -540,19 +620,11 @@ def options_from(arguments: Mapping[str, Any], **more: Any) -> Options:
 
 def options_of(arguments: Mapping[str, Any]) -> Options:
     """Keyword arguments of `map`; raises `TypeError` for others."""
+    check_other_names(arguments)
     unknown = arguments.keys() - ({option.name for option in fields(Options)} - _OF_SWEEP)
     if unknown:
         raise TypeError(f"no argument {', '.join(sorted(unknown))}: see codedmap.map")
     return Options(**arguments)
-
-
-def _check_all_are_read(inputs: InputRows, rule: StoppingRule | None) -> None:
-    """Raise `InvalidArgument` if a rule may stop before an iterator has ended."""
-    if inputs.growing is not None and rule is not None:
-        raise InvalidArgument(
-            f"the inputs are an iterator, and {rule} may stop before all are read, so that it is not known how many are "
-            "missing: give an array, or leave it out"
-        )
 
 
 def rows_of(fn: Any, inputs: Any, stack: ExitStack, like: InputRows | None = None) -> InputRows:

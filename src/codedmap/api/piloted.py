@@ -228,7 +228,9 @@ class PlannedRows(_Piloted):
             return None
         values = self.values.values(np.zeros(len(status), dtype=bool))  # none blanked
         left = JobRows(self._rows.inputs, status=status.copy())
-        job = self._coded(self._code, left, (values, self.failures), self._plan)
+        # Rows that ran too long are tried again.
+        failures = {row: e for row, e in self.failures.items() if row not in self.late}
+        job = self._coded(self._code, left, (values, failures), self._plan)
         job.calls += self.calls
         job.worker_seconds += self.worker_seconds
         job.other_hedges = self.hedges

@@ -284,7 +284,8 @@ class Pool:
         self._check_open()
         if chunksize is not None:
             check_whole("chunksize", chunksize, 1)
-        options = self._options | {"on_error": "record"}  # for the answers before a failure
+        # For the answers before a failure, and for what fn raised as it is.
+        options = self._options | {"on_error": "record", "max_failures": None}
         if hasattr(iterable, "__len__"):
             items = list(iterable)
             if not items:

@@ -39,7 +39,7 @@ from ..results.trees import (
 )
 from ..storage.source import extra
 from .command import Program
-from .map import HEDGE, check_fn, options_from
+from .map import HEDGE, MAX_FAILURES, check_fn, knows_other_names, options_from
 
 ADDED = "status", "error"  # columns that sweep adds
 _LISTED = 12  # names in a message, at most
@@ -48,6 +48,7 @@ _COMPARED = 100_000  # rows, at most, among which a note counts those that are e
 _NUMBER = re.compile(r"\s*[-+]?\.?\d")  # how a text begins that may be a number with its unit
 
 
+@knows_other_names
 def sweep(
     fn: Callable[..., Any],
     design: Any,
@@ -61,6 +62,8 @@ def sweep(
     hedge: Hedge | None = HEDGE,
     retries: int = 2,
     call_timeout: float | None = None,
+    on_timeout: Literal["fail", "estimate"] = "fail",
+    max_failures: int | None = MAX_FAILURES,
     kwargs: Mapping[str, Any] | None = None,
     seed: int | None = None,
     chunk: int | Literal["all"] | None = None,
@@ -71,8 +74,8 @@ def sweep(
 ) -> SweepResult:
     """Run ``fn`` on every row of a design, and put its outputs beside the inputs.
 
-    Rows are computed as by `map` with ``on_error="record"``. Without ``deadline``, ``tolerance`` and ``stop`` every row
-    is exact or FAILED. With one of these, rows without an answer are estimated, if all columns of the design are
+    Rows are computed as by `map` with ``on_error="record"``. Without ``deadline``, ``tolerance``, ``stop`` and
+    ``on_timeout`` every row is exact or FAILED. With one of these, rows without an answer are estimated, if all columns of the design are
     numbers, or text of at most 20 kinds, and at most half as many kinds as rows.
 
     Parameters
@@ -98,7 +101,7 @@ def sweep(
         Compute rows that are equal once.
     engine : Engine or concurrent.futures.Executor, optional
         Where calls run. By default worker processes on the cores of this machine.
-    deadline, tolerance, stop, hedge, retries, call_timeout, kwargs, seed, chunk, version, progress
+    deadline, tolerance, stop, hedge, retries, call_timeout, on_timeout, max_failures, kwargs, seed, chunk, version, progress
         As for `map`. ``kwargs`` are arguments that are the same for all rows.
     out : path, optional
         Where outputs are written as they come. A path ending in .parquet, for a table of the design, the outputs,
@@ -567,9 +570,9 @@ def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None, equal: int)
     values, stderr = (
         {name: output[each] for name, output in outputs.items()} for outputs in _outputs_of(run)
     )
-    failed = np.flatnonzero(status == Status.FAILED).tolist()
+    of_run = range(len(status)) if inverse is None else inverse.tolist()
     failures = Failures(
-        {row: run.failures[row if inverse is None else int(inverse[row])] for row in failed}
+        {row: run.failures[own] for row, own in enumerate(of_run) if own in run.failures}
     )
     return SweepResult(
         table=_table(rows, values, stderr, status, failures),

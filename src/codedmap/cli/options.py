@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from ..api.map import MAX_FAILURES
+from ..errors import InvalidArgument
 from .shell import print_error, with_options
 
 COUNT = click.IntRange(1)
@@ -29,6 +31,15 @@ def duration(text: str) -> float:
     return seconds
 
 
+def limit(text: str) -> int | None:
+    """A number of at least 1, or None for none, the value of an option."""
+    if text.strip() == "none":
+        return None
+    if not re.fullmatch(r"0*[1-9]\d*", text.strip()):
+        raise click.BadParameter(f"{text!r} is neither a number above 0 nor none", param_hint=None)
+    return int(text)
+
+
 def argument(kind: Any = None, **extra: Any) -> Any:
     """A field that is a positional argument."""
     return field(metadata={"parameter": lambda name: click.Argument([name], type=kind, **extra)})
@@ -42,6 +53,27 @@ def option(kind: Any, metavar: str | None, text: str, **extra: Any) -> Any:
         return click.Option(names, type=kind, metavar=metavar, help=text, **extra)
 
     return field(metadata={"parameter": parameter})
+
+
+def on_timeout() -> Any:
+    """The field for what becomes of rows that run too long."""
+    return option(
+        click.Choice(["fail", "estimate"]),
+        None,
+        "With --timeout: whether rows that run longer fail, or are estimated in the end from the others.",
+        default="fail",
+    )
+
+
+def max_failures(when: str) -> Any:
+    """The field for how many rows may raise before the job stops."""
+    return option(
+        limit,
+        "N",
+        f"{when} the first N rows that end, or all if there are fewer, raise one type of exception, and no row has an "
+        "answer, the job stops and shows it; none: it goes on.",
+        default=str(MAX_FAILURES),
+    )
 
 
 def flag(text: str) -> Any:
@@ -61,6 +93,14 @@ class Options:
         """Print a note on the error stream, unless the command is to be quiet."""
         if not getattr(self, "quiet", False):
             print_error(f"codedmap: note: {text}")
+
+    def check_timeouts(self) -> None:
+        """Raise `InvalidArgument` for --on-timeout estimate without --timeout."""
+        if getattr(self, "on_timeout", "") == "estimate" and getattr(self, "timeout", None) is None:
+            raise InvalidArgument(
+                "--on-timeout estimate is for rows that run longer than --timeout, which is not given: give it, or "
+                "--deadline to stop the whole job"
+            )
 
     @contextmanager
     def warnings_noted(self) -> Iterator[None]:

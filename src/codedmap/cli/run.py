@@ -17,7 +17,17 @@ from ..storage.store import output_at
 from .engines import engine_named
 from .files import archive_of, check_apart, check_archivable, rows_in, written
 from .names import CODES, HEDGES, RULES, in_python, model_named, summary_of
-from .options import COUNT, PATH, SharedOptions, duration, flag, option, parameters
+from .options import (
+    COUNT,
+    PATH,
+    SharedOptions,
+    duration,
+    flag,
+    max_failures,
+    on_timeout,
+    option,
+    parameters,
+)
 from .shell import EPILOG, Command, print_error, print_result, with_options
 
 
@@ -72,6 +82,10 @@ class RunOptions(SharedOptions):
         "Wait no longer than this, such as 10m. Then the answers so far are decoded, or, without a code, the missing "
         "rows are estimated. Without a deadline the command waits for a worker that hangs if it needs its answer.",
     )
+    timeout: float | None = option(
+        duration, "TIME", "How long a row may run; its worker is then ended, and the row fails."
+    )
+    on_timeout: str = on_timeout()
     hedge: str | None = option(
         str,
         "HEDGE",
@@ -82,6 +96,7 @@ class RunOptions(SharedOptions):
         "When there are not enough answers, write those that came (NaN for the rest) before exiting "
         "with 1."
     )
+    max_failures: int | None = max_failures("With --partial: if")
     quiet: bool = flag("Print nothing but errors.")
 
     def arguments(self) -> dict[str, Any]:
@@ -93,6 +108,9 @@ class RunOptions(SharedOptions):
             "chunk": self.chunk,
             "progress": not self.quiet,
             "on_error": "record" if self.partial else "raise",
+            "call_timeout": self.timeout,
+            "on_timeout": self.on_timeout,
+            "max_failures": self.max_failures,
         }
         if self.code not in (None, "auto"):
             given["code"] = in_python("--code", str(self.code), CODES, "SplineCode(20, 24, 4)")
@@ -144,6 +162,7 @@ def run(**options: Any) -> int:
     """  # noqa: D301  click wants the backspace itself
     given = RunOptions(**options)
     check_apart(given.out, given.inputs, given.model)
+    given.check_timeouts()
     stored = given.out.suffix in (".npy", ".zarr", ".parquet")
     result = (_run_stored if stored else _run_at_once)(given)
     if not given.quiet:

@@ -49,6 +49,7 @@ _OPTIONS = (
     ('on_error="record"', "--partial"),
     ("the same call with resume=True", "the same command with --resume"),
     ("resume=True", "--resume"),
+    ("max_failures=None", "--max-failures none"),
     (" give what is the same for all rows as kwargs,", ""),
     ("make them NaN, and name the runs in failed=", "leave them empty, with the status FAILED"),
     ("as chunk= a number", "as --chunk a number"),

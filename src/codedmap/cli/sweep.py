@@ -35,7 +35,7 @@ from ..contracts.arguments import is_real
 from ..contracts.memory import cores
 from ..errors import many
 from ..estimation.surrogate import import_what_is_used
-from ..execution.missing import COMPUTING, estimate_missing, warn_of_losses
+from ..execution.missing import COMPUTING, estimate_missing, time_for_estimates, warn_of_losses
 from ..results.status import Status, counts_in_words
 from ..results.summary import first_line, outputs_lines, short
 from ..storage.digest import fingerprint
@@ -44,7 +44,18 @@ from ..storage.store import check_begun
 from .engines import engine_named
 from .files import check_apart, written
 from .names import function_named
-from .options import COUNT, PATH, Options, argument, duration, flag, option, parameters
+from .options import (
+    COUNT,
+    PATH,
+    Options,
+    argument,
+    duration,
+    flag,
+    max_failures,
+    on_timeout,
+    option,
+    parameters,
+)
 from .shell import SHARED_EXIT_CODES, Command, print_error, print_result
 from .tables import Table, are_inputs, check_table, read_table, table_writer
 
@@ -55,7 +66,8 @@ EPILOG = f"""
 \b
 Exit codes:
   0    every row is exact, or estimated
-       as --deadline allows
+       as --deadline or --on-timeout
+       allows
   1    rows have failed, or are missing
 {SHARED_EXIT_CODES}
 
@@ -99,6 +111,8 @@ class SweepOptions(Options):
         "TIME",
         "How long a run may take; then it is ended, with all that it has started, and the row has failed.",
     )
+    on_timeout: str = on_timeout()
+    max_failures: int | None = max_failures("If")
     retries: int = option(
         click.IntRange(0),
         "N",
@@ -116,6 +130,13 @@ class SweepOptions(Options):
     force: bool = flag("Replace an output that exists, and forget what was done before.")
     quiet: bool = flag("Print nothing but errors.")
     traceback: bool = flag("Print errors in full.")
+
+    @property
+    def estimating(self) -> str:
+        """The option by which rows are estimated, if there is one."""
+        if self.deadline is not None:
+            return "--deadline"
+        return "--on-timeout" if self.on_timeout == "estimate" else ""
 
     @property
     def design(self) -> Path:
@@ -147,8 +168,8 @@ def sweep(**options: Any) -> int:
     dict of several. With --command it is left out.
 
     The output has the columns of DESIGN, the outputs, and for every row its "status" (EXACT, ESTIMATED,
-    FAILED or MISSING) and the "error" for which it failed; with --deadline also a standard error for each
-    output, such as "y_stderr".
+    FAILED or MISSING) and the "error" for which it failed; with --deadline or --on-timeout also a standard
+    error for each output, such as "y_stderr".
 
     \b
     Examples:
@@ -249,6 +270,11 @@ class _Sweep:
     """The rows that have failed; if the sweep was interrupted, those of which a run had failed by then."""
     result: cm.MapResult | None = None
 
+    @property
+    def seconds(self) -> float:
+        """Those since it has begun."""
+        return time.monotonic() - self.begun
+
     def run(self) -> int:
         """Compute the rows, write the table and print a summary; the exit code."""
         self.begun = time.monotonic()
@@ -298,6 +324,7 @@ class _Sweep:
                     raise cm.InvalidArgument(
                         f"--{name.replace('_', '-')} is for programs: leave it out, or give one by --command"
                     )
+        options.check_timeouts()
         check_table("output", options.out)
         check_apart(options.out, *options.given)
         if options.resume and options.force:
@@ -357,10 +384,10 @@ class _Sweep:
                     f"rows whose {which} equal those of an earlier row: {equal:,}; they are run as well"
                 )
         for name, column in arrays.items():
-            if options.deadline is not None and not are_inputs(column):
+            if options.estimating and not are_inputs(column):
                 raise cm.InvalidArgument(
-                    f"--deadline estimates rows from columns that are finite numbers, or text of at most 20 kinds, and "
-                    f"{name!r} of design {options.design} has others: encode them, or leave out --deadline"
+                    f"{options.estimating} estimates rows from columns that are finite numbers, or text of at most 20 kinds, and "
+                    f"{name!r} of design {options.design} has others: encode them, or leave out {options.estimating}"
                 )
         return columns
 
@@ -405,7 +432,7 @@ class _Sweep:
         if rows:
             if options.command is not None:
                 options.runs.mkdir(parents=True, exist_ok=True)
-            if options.deadline is not None:
+            if options.estimating:
                 import_what_is_used()  # now, because the time for estimates is short
             path = options.journal.absolute()
             run = _Run(self.fn, self.columns, path, journal.identity)
@@ -422,6 +449,7 @@ class _Sweep:
                         retries=options.retries,
                         call_timeout=options.timeout if options.command is None else None,
                         on_error="record",
+                        max_failures=None if self.done else options.max_failures,
                         progress=not options.quiet,
                     )
                 except BaseException:
@@ -440,7 +468,7 @@ class _Sweep:
         deadline = self.options.deadline
         if deadline is None:
             return None
-        return max(0.05, share * deadline - (time.monotonic() - self.begun))
+        return max(0.05, share * deadline - self.seconds)
 
     def _say_how_to_resume(self, journal: Journal) -> None:
         """Print after an error how to go on; if no row is done, remove the journal that this sweep has made."""
@@ -469,8 +497,20 @@ class _Sweep:
         self.status = np.full(self.rows, Status.MISSING, np.int8)
         self.status[list(self.errors)] = Status.FAILED
         self.status[list(done)] = Status.EXACT
-        if self.options.deadline is not None:
-            stderr = self._estimate(outputs)
+        late = [
+            row for row, error in self.errors.items() if isinstance(error, cm.errors.CallTimeout)
+        ]
+        if self.options.on_timeout == "fail":
+            late = []
+        self.status[late] = Status.MISSING
+        if self.options.estimating:
+            stderr = self._estimate(outputs, late)
+        for row in late:
+            if self.status[row] == Status.MISSING:
+                self.status[row] = Status.FAILED
+                few = "fewer than 2 rows have an answer" if stderr else "no output is a number"
+                reason = f"{self.errors[row]}. It is not estimated, because {few}"
+                self.errors[row] = cm.errors.CallTimeout(reason)
         self.lines = outputs_lines(_arrays(outputs), _arrays(stderr), self.status)
         table: dict[str, list[Any]] = dict(self.table)
         # Even if y has no standard errors: `codedmap fill` would read an output named y_stderr as these.
@@ -488,10 +528,14 @@ class _Sweep:
         table["error"] = [lines.get(row) for row in rows]
         return table
 
-    def _estimate(self, outputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """Estimate the numbers of missing rows in ``outputs``; the standard errors of all rows."""
+    def _estimate(
+        self, outputs: dict[str, list[Any]], late: Collection[int]
+    ) -> dict[str, list[Any]]:
+        """Estimate the numbers of missing rows in ``outputs``, without a deadline those that ran too long; standard errors."""
         before = self.status.copy()
         done, missing = (np.flatnonzero(before == one) for one in (Status.EXACT, Status.MISSING))
+        if self.options.deadline is None:
+            missing = np.array(sorted(late), dtype=int)
         numbers = [n for n, cells in outputs.items() if all(is_real(cells[r]) for r in self.done)]
         stderr = {n: [0.0 if r in self.done else None for r in range(self.rows)] for n in numbers}
         texts = [name for name in outputs if name not in numbers]
@@ -503,8 +547,9 @@ class _Sweep:
             return stderr
         inputs = as_numbers({n: column_of(n, cells) for n, cells in self.columns.items()})
         answers = np.array([outputs[name] for name in numbers], dtype=np.float64).T
-        known, time_left = answers.__getitem__, lambda: self._time_left() or 0.0
-        for found in estimate_missing(inputs, done, missing, known, time_left):
+        known = answers.__getitem__
+        effort, time_left = time_for_estimates(self, self.options.deadline)
+        for found in estimate_missing(inputs, done, missing, known, time_left, effort=effort):
             for row, values, errors in zip(found.rows, found.values, found.stderr, strict=True):
                 self.status[row] = Status.ESTIMATED
                 for name, value, error in zip(numbers, values, errors, strict=True):
@@ -533,11 +578,12 @@ class _Sweep:
         options = self.options
         before = f" ({self.before:,} of them before)" if self.before else ""
         lines = [
-            f"{many(self.rows, 'row')} in {time.monotonic() - self.begun:.2f} s: {counts_in_words(self.status)}{before}"
+            f"{many(self.rows, 'row')} in {self.seconds:.2f} s: {counts_in_words(self.status)}{before}"
         ]
         if self.result is not None:
             lines.append(f"  calls      {self.result.calls}")
-        lines += [*self.lines, *_reasons(self.errors)]
+        failed = {row: e for row, e in self.errors.items() if self.status[row] == Status.FAILED}
+        lines += [*self.lines, *_reasons(failed)]
         if self.done:
             slowest = max(self.done.values(), key=lambda record: record["seconds"])
             lines.append(f"  slowest    row {slowest['row']}, {slowest['seconds']:.2f} s")
@@ -559,7 +605,9 @@ class _Sweep:
             steps.append(
                 "see the column error; --resume runs the failed rows again, if the cause is outside the program"
             )
-        if np.isin(self.status, (Status.ESTIMATED, Status.MISSING)).any():
+        rest = np.isin(self.status, (Status.ESTIMATED, Status.MISSING))
+        rest[list(self.errors)] = False
+        if rest.any():
             steps.append("--resume and a later --deadline, or none, make the rest exact")
         return steps
 

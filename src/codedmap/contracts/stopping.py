@@ -24,7 +24,7 @@ class Outcome(enum.Enum):
     DEADLINE = "the deadline passed"
     SHARE = "enough rows were done"
     SLOWER = "the rows that were left took longer than the others"
-    COMPLETE = "every row is exact or has failed"
+    COMPLETE = "every row is exact, has failed or ran too long"
     EXACT = "every row was exact"
     SATISFIED = "the stopping rule was satisfied"
     NONE_RUNNING = "no call was left running, though the stopping rule would have waited for more"

@@ -19,7 +19,7 @@ from typing import Any
 from ..contracts.arguments import check_whole
 from ..contracts.engine import Kept
 from ..errors import EngineError, InvalidArgument
-from .transport.failure import Failure, WorkerTraceback
+from .transport.failure import Failure, WorkerTraceback, frames_of_fn
 from .transport.parcel import Parcel, pack_copy, receive
 from .transport.serve import Terminated, open_function
 
@@ -170,6 +170,7 @@ def _call(packed: Parcel, payload: Any) -> Any:
         # Opened here and not when it arrives: what cannot be unpickled then breaks a ProcessPoolExecutor.
         return open_function(receive(packed), "a process of the executor")(payload)
     except BaseException as error:
+        error.__traceback__ = frames_of_fn(error)  # the executor sends it as text
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:

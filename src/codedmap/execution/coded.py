@@ -39,7 +39,7 @@ from .chunks import ChunkScheduler, CodedJob
 from .decoded_rows import DecodedRows
 from .encoded import EncodedRows
 from .events import Call, Decode, Decoded, Job, Loss, More
-from .failures import Failures
+from .failures import Failures, FirstErrors
 from .hedge import Hedge, check_begins
 from .job import MapJob
 from .job_estimates import JobEstimates
@@ -47,7 +47,7 @@ from .job_rows import JobRows
 from .live import LiveJob, patience_of, weakly
 from .missing import time_for_estimates, warn_of_losses
 from .task import Batch, Itemwise
-from .uncoded import KeptTasks, RowsJob
+from .uncoded import KeptTasks, RowsJob, only_errors
 
 _JUDGING = 0.5  # most of the time until the deadline that is spent on finding wrong answers
 
@@ -92,8 +92,8 @@ class CodedMap(MapJob):
     ``apart``: rows whose calls were lost are computed without the code in the end, but not those of an iterator. A chunk
     has ``size`` groups, by default all, and a row may take ``call_timeout`` seconds. Estimates should be made by the
     ``deadline``, in seconds of the job, also from ``known`` answers. ``before``: the answers to rows that an earlier job
-    made EXACT, and why others are FAILED. ``given``: what the rows were before they were made an array (`given_as`). The
-    others are as for `LiveJob` and `coded_job`.
+    made EXACT, and why others are FAILED. ``given``: what the rows were before they were made an array (`given_as`).
+    ``estimates_late`` and ``max_failures`` are as for `RowsJob`, the others as for `LiveJob` and `coded_job`.
     """
 
     scheduler: ChunkScheduler
@@ -118,11 +118,15 @@ class CodedMap(MapJob):
         before: tuple[Any, Mapping[int, BaseException]] | None = None,
         plan: Plan | None = None,
         given: str = "",
+        estimates_late: bool = False,
+        max_failures: int | None = None,
         **scheduled: Any,
     ) -> None:
         inputs = rows.inputs
         self.code, self.tasks, self.rows, self.record = code, tasks, rows, record
         self.call_timeout, self._size, self._deadline = call_timeout, size, deadline
+        self.estimates_late = estimates_late
+        self._first_errors = FirstErrors(max_failures)
         self._together, self._apart, self._plan, self._given = together, apart, plan, given
         self._inputs = inputs
         self.groups = -(-rows.count // code.tasks)
@@ -209,20 +213,22 @@ class CodedMap(MapJob):
         done = min(exact + done, len(self.rows.status) - lost)  # the last group may lack some
         return done, lost + failed, running, counts[3]
 
-    def result(self) -> MapResult:
+    def result(self, apart: RowsJob | None = None) -> MapResult:
+        """The result; ``apart``: the job that has computed rows without the code."""
         outcome = self.scheduler.outcome
         assert outcome is not None
         self.rows.check_read(outcome)
         effort, time_left = time_for_estimates(self, self._deadline)
         if outcome is Outcome.TOLERANCE:  # what is returned are the estimates that met it
             effort = "quick"
-        result = self._result(self.decoded.fields(effort, time_left, ended=True))
+        fields = self.decoded.fields(effort, time_left, ended=True, apart=apart)
+        result = self._result(fields)
         if outcome in (Outcome.EXACT, Outcome.COMPLETE):
             if not _settled(result.status):
                 outcome = Outcome.NONE_RUNNING  # a worker was rejected that some rows rest on
             elif result.failures:  # before
                 outcome = Outcome.COMPLETE
-        self.warn_of_losses(result)
+        self.warn_of_losses(result, [] if apart is None else [*apart.late])
         self.warn_of_undecided(result.status)
         size = min(self._size or self.groups, self.groups)
         nothing = (result.status == Status.MISSING).all()
@@ -393,11 +399,27 @@ class CodedMap(MapJob):
         failed = self.decoded.add(chunk, estimate, apart=bool(self.lost_calls))
         if failed and not self.record:
             self.error = self._first_failed(chunk) or self.error
+        self._note_first_errors(chunk)
         del self._chunks[number]
         if outcome is Outcome.EXACT and (failed or not estimate.exact.all()):
             outcome = Outcome.COMPLETE if failed else Outcome.NONE_RUNNING
         rejected = frozenset(encoded.rejected_workers)
         return Decoded(self.seconds, number, enough=True, rejected=rejected, outcome=outcome)
+
+    def _note_first_errors(self, chunk: ChunkRows) -> None:
+        """Note which rows of a finished chunk raised; see `FirstErrors`."""
+        if not self.record or (self.rows.status[chunk.rows] != Status.FAILED).any():
+            self._first_errors.stop()
+            return
+        for row in chunk.numbers:
+            self._first_errors.add(int(row), self.decoded.failures[row])
+            self._check_first_errors()
+
+    def _check_first_errors(self) -> None:
+        """End the job if its first rows all raised."""
+        itemwise = isinstance(self.tasks.task.fn, Itemwise)
+        only = only_errors(self._first_errors, self.rows, itemwise=itemwise, given=self._given)
+        self.error = self.error or only
 
     def _allows_missing(self, chunk: ChunkRows, estimate: Estimate, *, undecodable: bool) -> bool:
         """Whether rows of a chunk may be missing; notes those that are to be computed without the code."""
@@ -442,13 +464,14 @@ class CodedMap(MapJob):
             estimate = chunk.encoded.tried()
         return None if estimate is None else self._result(self.decoded.with_chunk(chunk, estimate))
 
-    def warn_of_losses(self, result: MapResult) -> None:
-        """Warn if which rows failed, or have answers that are not finite, depends on the inputs."""
-        inputs, values = self._inputs, result.values
+    def warn_of_losses(self, result: MapResult, late: Sequence[int] = ()) -> None:
+        """Warn if which rows failed, were ``late``, or have answers that are not finite, depends on the inputs."""
+        inputs, values, status = self._inputs, result.values, result.status.copy()
         estimated = result.stderr is not None and (result.status == Status.ESTIMATED).any()
         in_memory = isinstance(values, np.ndarray) and not inputs.lazy
         if estimated and inputs.numbers and in_memory:
-            warn_of_losses(inputs, result.status, lambda at: values[at], lambda: 0.0)
+            status[late] = Status.MISSING
+            warn_of_losses(inputs, status, lambda at: values[at], lambda: 0.0)
 
     def warn_of_undecided(self, status: np.ndarray) -> None:
         """Warn of rows, by their status (m,), that are MISSING because their answers have two forms."""
@@ -499,6 +522,7 @@ class CodedMap(MapJob):
         rows.add(read)
         self.decoded.values.resize(len(rows.status))
         self.groups = -(-rows.count // tasks) if rows.ended else rows.count // tasks
+        self._check_first_errors()
         return self.groups - before, rows.ended
 
 
@@ -524,6 +548,7 @@ class _Apart(RowsJob):
             show=lambda live: None,  # it would not count answers, as the bar does
             store=before.rows.store,
             status=status,
+            estimates_late=before.estimates_late,
         )
         self._before, self._own = before, rows
         self.values, self.calls = before.decoded.values, before.calls
@@ -537,7 +562,7 @@ class _Apart(RowsJob):
         before.decoded.include(self._own, self._rows.status, self.failures)
         before.worker_seconds += self.worker_seconds
         before.other_hedges += self.hedges
-        result = before.result()
+        result = before.result(self)
         if outcome is Outcome.EXACT and (result.status != Status.EXACT).any():
             return result
         return replace(result, outcome=outcome)

@@ -18,6 +18,7 @@ from .failures import Failures
 from .job_estimates import JobEstimates
 from .job_rows import JobRows
 from .missing import Effort, Estimates
+from .uncoded import RowsJob
 
 
 class DecodedRows:
@@ -36,7 +37,7 @@ class DecodedRows:
         """Answers in memory; empty where there is a store."""
         self._stderr: np.ndarray | None = None
         self._without_stderr = False  # whether rows were estimated without a standard error
-        self._failures: dict[int, BaseException] = {}
+        self.failures: dict[int, BaseException] = {}
         self._rejected: set[Any] = set()  # workers
         self._rejections = Rejections()
         self._lost = np.full(len(rows.status), estimates.filling)
@@ -49,14 +50,14 @@ class DecodedRows:
         rows = np.flatnonzero(exact)
         self.values.put(rows, len(rows), map_leaves(lambda leaf: leaf[rows], answers))
         self._stderr = np.where(exact, 0.0, np.inf)
-        self._failures.update(failures)
+        self.failures.update(failures)
 
     def include(
         self, rows: np.ndarray, status: np.ndarray, failures: Mapping[int, BaseException]
     ) -> None:
         """Take over the ``status`` (m,) of rows that were computed without the code; their answers are stored already."""
         self._rows.status[rows] = status[rows]
-        self._failures.update(failures)
+        self.failures.update(failures)
         if self._stderr is not None:
             self._stderr = np.array(self._stderr)  # results that were streamed have this one
             errors = np.where(status[rows] == Status.EXACT, 0.0, np.inf)
@@ -69,7 +70,7 @@ class DecodedRows:
         if self._estimates.filling:
             self._rejections.add(chunk.encoded, chunk.rows, estimate.exact)
         estimate, status, failures = chunk.judged(estimate)
-        self._failures |= failures
+        self.failures |= failures
         if (status == Status.EXACT).all():  # a task that only fills up a group may have no answer
             estimate = replace(estimate, values=chunk.narrowed(estimate.values))
         if self._estimates.pooled:
@@ -131,7 +132,7 @@ class DecodedRows:
             if not self._record or not (self._rows.status == Status.EXACT).any():
                 raise
             status[exact] = Status.FAILED
-            self._failures.update(dict.fromkeys(rows.tolist(), error))
+            self.failures.update(dict.fromkeys(rows.tolist(), error))
         if estimated.any():
             numbers, values = chunk.numbers[estimated], estimate.values[estimated]
             stderr = None if estimate.stderr is None else _like(values, estimate.stderr[estimated])
@@ -149,15 +150,25 @@ class DecodedRows:
         return _merged(estimate, found, status, failures, chunk.encoded.rejected_workers)
 
     def fields(
-        self, effort: Effort, time_left: Callable[[], float], *, ended: bool
+        self,
+        effort: Effort,
+        time_left: Callable[[], float],
+        *,
+        ended: bool,
+        apart: RowsJob | None = None,
     ) -> dict[str, Any]:
-        """The fields of the result; once the job has ``ended``, rows without an answer are estimated from all answers."""
+        """The fields of the result; once the job has ``ended``, rows without an answer are estimated from all answers.
+
+        So are those that ran too long in the job ``apart``, which has computed rows without the code, or they fail.
+        """
         inputs, store = self._rows.inputs, self._rows.store
-        status, failures = self._rows.status.copy(), dict(self._failures)
+        status, failures = self._rows.status.copy(), dict(self.failures)
         unsupported = self._rejections.unsupported(len(status)) & (status == Status.EXACT)
         missing = status == Status.MISSING
         missing &= self._lost if ended and inputs.growing is None else False
-        lost = missing | unsupported
+        late = np.zeros(len(status), dtype=bool)
+        late[[] if apart is None else [*apart.late]] = True
+        lost = missing | unsupported | late
         if unsupported.any() or (self._early and missing.any()):
             # What was kept for estimates holds answers of rejected workers, and exact rows, which are read again.
             status[unsupported] = Status.MISSING
@@ -166,8 +177,11 @@ class DecodedRows:
             lost |= self._lost & (status == Status.ESTIMATED)
         if store is not None:
             store.withdraw(np.flatnonzero(unsupported))
+            self._rows.status[late] = Status.FAILED  # unless they are estimated now
             for part in self._of_all(lost, status, effort, time_left):
                 store.put_estimates(part.rows, part.values, part.stderr)
+            if apart is not None:
+                failures |= apart.late_errors(self._rows.status, status)
             values, stderr = store.finish()
             return _fields(values, stderr, self._rows.status.copy(), failures, self._rejected)
         values = self.values.values(status >= Status.FAILED)
@@ -178,8 +192,14 @@ class DecodedRows:
             stderr[status == Status.EXACT] = 0.0
             stderr[unsupported] = np.inf
         estimate = Estimate(values, status == Status.EXACT, stderr, ())
+        if stderr is None or not isinstance(values, np.ndarray):
+            lost &= ~late
         found = [*self._found, *self._of_all(lost, status, effort, time_left)]
-        _mark(status, unsupported | missing, found)
+        before = status.copy()
+        _mark(status, unsupported | missing | late, found)
+        status[late & (status == Status.MISSING)] = Status.FAILED
+        if apart is not None:
+            failures |= apart.late_errors(status, before)
         return _merged(estimate, found, status, failures, self._rejected)
 
     def _of_all(

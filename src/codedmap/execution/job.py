@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack, aclosing
 from contextvars import copy_context
 from functools import partial
+from types import TracebackType
 from typing import TypeVar, cast
 
+from ..errors import NotEnoughAnswers
 from ..results.map_result import MapResult
 from .live import Budget, LiveJob
 from .threads import in_thread
@@ -21,6 +23,19 @@ _SHOWING = 0.1  # the share of the time that results before the last may take
 def apart(make: Callable[[], T]) -> asyncio.Future[T]:
     """What ``make`` returns, made in a thread of its own: those of the event loop may all be busy, or wait for this."""
     return asyncio.wrap_future(in_thread(partial(copy_context().run, make)))
+
+
+class Brief:
+    """Leaves its block, and what that has called, out of the traceback of a failure: users see what ``fn`` raised."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        if isinstance(error, NotEnoughAnswers):
+            error.__traceback__ = None
 
 
 class MapJob(LiveJob):
@@ -39,10 +54,11 @@ class MapJob(LiveJob):
         return None
 
     def run(self) -> MapResult:
-        for _ in self.steps():
-            pass
-        job = self.then()
-        return self.result() if job is None else job.run()
+        with Brief():
+            for _ in self.steps():
+                pass
+            job = self.then()
+            return self.result() if job is None else job.run()
 
     def stream(self, stack: ExitStack) -> Generator[MapResult, None, None]:
         """Results while the job runs, and the last one; the stack is closed at the end."""
@@ -52,28 +68,30 @@ class MapJob(LiveJob):
 
     async def arun(self) -> MapResult:
         """As `run`, while the event loop goes on."""
-        async with aclosing(self.asteps()) as steps:
-            async for _ in steps:
-                pass
-        job = self.then()
-        return await (self._aresult() if job is None else job.arun())
+        with Brief():
+            async with aclosing(self.asteps()) as steps:
+                async for _ in steps:
+                    pass
+            job = self.then()
+            return await (self._aresult() if job is None else job.arun())
 
     async def astream(self) -> AsyncGenerator[MapResult, None]:
         """As `stream`, while the event loop goes on."""
         improved = _Improved(self)
-        async with aclosing(self.asteps()) as steps:
-            async for _ in steps:
-                if improved.due():
-                    result = await apart(improved.result)
-                    if result is not None:
-                        yield result
-        job = self.then()
-        if job is None:
-            yield await self._aresult()
-            return
-        async with aclosing(job.astream()) as results:
-            async for result in results:
-                yield result
+        with Brief():
+            async with aclosing(self.asteps()) as steps:
+                async for _ in steps:
+                    if improved.due():
+                        result = await apart(improved.result)
+                        if result is not None:
+                            yield result
+            job = self.then()
+            if job is None:
+                yield await self._aresult()
+                return
+            async with aclosing(job.astream()) as results:
+                async for result in results:
+                    yield result
 
     async def _aresult(self) -> MapResult:
         """The result, made in another thread, which has ended when this returns or raises."""
@@ -85,7 +103,7 @@ class MapJob(LiveJob):
             raise
 
     def _results(self, stack: ExitStack) -> Generator[MapResult | None, None, None]:
-        with stack:
+        with Brief(), stack:
             job: MapJob | None = self
             steps = self.steps()
             yield next(steps)

@@ -19,6 +19,7 @@ from ..contracts.engine import Engine, Member, Reply, members_of
 from ..contracts.memory import free_memory
 from ..contracts.stopping import Outcome
 from ..engines.failure_domains import spread
+from ..engines.transport.failure import frames_of_fn
 from ..errors import Abandoned, EngineError, KeptLost, NotStarted, WorkerCrashed
 from ..results.calls import CallRecord
 from ..results.progress_bar import show_line
@@ -418,6 +419,7 @@ class LiveJob:
                     now, call.number, reply.seconds, answer, self.busy, began, nbytes, reply.done
                 )
             error = answer
+        error.__traceback__ = frames_of_fn(error)
         _show_output(call, vars(error).pop(OUTPUT, ""))
         loss = self.lost(call, error, _loss(call, error))
         self.crashed += loss is Loss.CRASHED

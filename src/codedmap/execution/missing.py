@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from ..estimation.surrogate import estimates, seconds_to_do_better
 from ..results.status import Status
 from ..results.trees import leaves, map_leaves
 from .inputs import InputRows
-from .live import LiveJob
 from .threads import in_thread
 
 COMPUTING = 0.9
@@ -238,7 +237,15 @@ def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
     return answers
 
 
-def time_for_estimates(live: LiveJob, deadline: float | None) -> tuple[Effort, Callable[[], float]]:
+class _Timed(Protocol):
+    """A job."""
+
+    @property
+    def seconds(self) -> float:
+        """Those since it has begun."""
+
+
+def time_for_estimates(live: _Timed, deadline: float | None) -> tuple[Effort, Callable[[], float]]:
     """How rows are estimated at the end of a job, and the seconds left for it: until the deadline, or a share of its time."""
     if deadline is not None:
         return "thorough", lambda: deadline - live.seconds

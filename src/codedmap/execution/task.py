@@ -30,6 +30,7 @@ from ..results.trees import Rows, as_numpy, check_parts, leaf_rows, map_leaves, 
 _LONGEST = 100_000  # most bytes of output that a call sends back
 _SCALARS = {float, int, bool, complex, str, bytes, np.float64, np.float32, np.int64, np.bool_}
 _running = threading.local()  # its ``depth`` is above 0 in a thread that runs a call
+_RAISED = object()  # stands for the answer of a function that has raised
 _STREAMS = "stdout", "stderr"
 _ENDS = KeyboardInterrupt, Terminated  # end the call; all else that ``fn`` raises costs its row
 OUTPUT = "_codedmap_output"
@@ -143,6 +144,8 @@ class RowsTask:
                 raise
             if batch.rows == 1:
                 return None, {0: Failure.of(error)}, None
+            values = _RAISED
+        if values is _RAISED:  # here, so that what a part raises has not this error as its context
             return self._in_parts(batch, -(-batch.rows // 2))
         in_process = not self.capture  # fn may write its next answer into the memory of this one
         if not self.checked:

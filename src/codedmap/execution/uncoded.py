@@ -43,7 +43,7 @@ from ..results.trees import (
     map_leaves,
 )
 from .events import Call, FailRows, Job, Loss, More, Take
-from .failures import Failures
+from .failures import Failures, FirstErrors
 from .inputs import InputRows
 from .job import MapJob
 from .job_rows import JobRows, named_rows, runs_of
@@ -108,7 +108,8 @@ class RowsJob(MapJob):
 
     ``started`` is when `map` was called, by `time.monotonic`, and ``deadline`` by when estimates should be made, in
     seconds after it. ``show`` is called with the `LiveJob` after each event. Rows are estimated from ``known`` answers
-    as well. Answers are kept in the ``store``, by default in memory. Rows are started in a random order if ``shuffled``,
+    as well, and so are those that ran too long if ``estimates_late``. If the first ``max_failures`` rows raise, the job
+    stops. Answers are kept in the ``store``, by default in memory. Rows are started in a random order if ``shuffled``,
     by default if the job may stop early. Rows that are EXACT by ``status`` (m,) are not computed.
     """
 
@@ -130,8 +131,13 @@ class RowsJob(MapJob):
         known: Known | None = None,
         shuffled: bool | None = None,
         status: np.ndarray | None = None,
+        estimates_late: bool = False,
+        max_failures: int | None = None,
     ) -> None:
-        self._deadline = deadline
+        self._deadline, self._estimates_late = deadline, estimates_late
+        self._first_errors = FirstErrors(max_failures if record else None)
+        self.late: dict[int, Call] = {}
+        """Rows that ran too long and are to be estimated, in which call."""
         self._seen = job.stop is None or inputs.numbers is None
         """Whether the first answer was looked at, or need not be: no row is estimated."""
         self._known = known
@@ -223,18 +229,27 @@ class RowsJob(MapJob):
         outcome, missing = self._ended(partial=self._record), status == Status.MISSING
         self._rows.check_read(outcome)
         effort, time_left = time_for_estimates(self, self._deadline)
+        if self._stop is None:
+            missing = np.zeros(len(status), dtype=bool)
+            missing[list(self.late)] = True
         estimates: Iterable[Estimates] = ()
         if outcome is Outcome.TOLERANCE:
             # Rows may have been answered, or have failed, since they were estimated.
             estimates = [found.of(missing) for found in self._found if missing[found.rows].any()]
-        elif missing.any() and self._stop is not None:
+        elif missing.any():
             estimates = self._estimated(np.flatnonzero(missing), effort, time_left)
-        before = status.copy()
-        if self._store is None:
-            result = self._result(outcome, list(estimates))
-        else:
-            for found in estimates:
+        before, kept = status.copy(), []
+        status[list(self.late)] = Status.FAILED  # unless they are estimated now
+        for found in estimates:
+            if self._store is None:
+                kept.append(found)
+                status[found.rows] = Status.ESTIMATED
+            else:
                 self._store.put_estimates(found.rows, found.values, found.stderr)
+        self.failures |= self.late_errors(status, before)
+        if self._store is None:
+            result = self._result(outcome, kept)
+        else:
             values, stderr = self._store.finish()
             result = self._build(values, stderr, status, outcome)
         left = int((result.status == Status.MISSING).sum())
@@ -248,6 +263,22 @@ class RowsJob(MapJob):
             warn_of_losses(self._rows.inputs, before, self._read, time_left)
         return result
 
+    def late_errors(self, status: np.ndarray, before: np.ndarray) -> dict[int, BaseException]:
+        """Why rows that ran too long are not estimated, by the status (m,) of rows now and ``before`` there were estimates.
+
+        Raises `RowFailed` if no row may fail.
+        """
+        left = [row for row in sorted(self.late) if status[row] == Status.FAILED]
+        reason = self._not_estimated(before) if left else ""
+        reason = reason or "its inputs are not finite, or the output or code takes no estimates"
+        errors: dict[int, BaseException] = {
+            row: CallTimeout(f"{self.failures[row]}. It is not estimated, because {reason}")
+            for row in left
+        }
+        if left and not self._record:
+            raise self._row_failed(left[0], self.late[left[0]], errors[left[0]])
+        return errors
+
     def _never_estimated(self) -> bool:
         """Whether standard errors were asked for, and no row was ever estimated though there were enough answers."""
         enough = (self._rows.status == Status.EXACT).sum() >= _ENOUGH_ANSWERS
@@ -259,6 +290,7 @@ class RowsJob(MapJob):
         If rows are missing and no stopping rule allows it, this raises `NotEnoughAnswers`; with ``partial`` it warns.
         """
         outcome, missing = self.scheduler.outcome, self._rows.status == Status.MISSING
+        missing[list(self.late)] = False
         assert outcome is not None
         if missing.any() and self._stop is None:
             last, crashed = self._last_loss, self.crashed
@@ -343,12 +375,16 @@ class RowsJob(MapJob):
             rows = "only one row was answered" if len(answered) else "no row was answered"
             gone, last = self.scheduler.outcome is Outcome.NONE_RUNNING, self._last_loss
             lost = "" if last is None else f". The last worker was lost with: {last}"
-            return f"{rows} " + (
-                f"before the workers were gone. Start more{lost}"
-                if gone
-                else f"in {self.seconds:.2g} s, which includes the start of workers, and waiting for what else runs there. "
-                f"Allow more time, or give an engine that has started, is free, and has imported what fn needs (engine.setup){lost}"
-            )
+            if gone:
+                when = f" before the workers were gone. Start more{lost}"
+            elif self._stop is None:
+                when = f", and estimates need {_LEAST_ANSWERS}"
+            else:
+                when = (
+                    f" in {self.seconds:.2g} s, which includes the start of workers, and waiting for what else runs there. "
+                    f"Allow more time, or give an engine that has started, is free, and has imported what fn needs (engine.setup){lost}"
+                )
+            return rows + when
         if not all(np.isfinite(inputs.points(at)).all() for at in (answered, missing) if len(at)):
             return "inputs are NaN or infinite. Give numbers, or leave these rows out"
         finite = [np.isfinite(leaf.reshape(len(leaf), -1)).sum(axis=0) for leaf in columns]
@@ -509,19 +545,38 @@ class RowsJob(MapJob):
             row = int(at.start)
             error = self._reason(decision, place)
             self.failures[row] = error
+            if self._estimates_late and decision.loss is Loss.TIMED_OUT:
+                self.late[row] = call  # it is missing until it is estimated in the end
+                self._first_errors.stop()
+                continue
             self._rows.status[row] = Status.FAILED
             self._rows.done(at)
             if not self._record and self.error is None:
-                itemwise = isinstance(self._tasks.task.fn, Itemwise)
-                together = named_rows(runs_of(self._rows.at(decision.begin, decision.end)))
-                self.error = row_failed(
-                    row,
-                    call,
-                    error,
-                    itemwise=itemwise,
-                    otherwise=self.otherwise,
-                    together=together if decision.end > decision.begin + 1 else "",
-                )
+                rows = self._rows.at(decision.begin, decision.end)
+                several = decision.end > decision.begin + 1
+                together = named_rows(runs_of(rows)) if several else ""
+                self.error = self._row_failed(row, call, error, together=together)
+            if decision.loss is not Loss.RAISED or self.counts[0]:
+                self._first_errors.stop()
+            self._first_errors.add(row, error)
+            self._check_first_errors()
+
+    def _check_first_errors(self) -> None:
+        """End the job if its first rows all raised."""
+        only = only_errors(self._first_errors, self._rows, itemwise=self._itemwise)
+        self.error = self.error or only
+
+    @property
+    def _itemwise(self) -> bool:
+        return isinstance(self._tasks.task.fn, Itemwise)
+
+    def _row_failed(
+        self, row: int, call: Call, error: BaseException, together: str = ""
+    ) -> RowFailed:
+        otherwise = self.otherwise
+        return row_failed(
+            row, call, error, itemwise=self._itemwise, otherwise=otherwise, together=together
+        )
 
     def read(self, decision: More) -> Future[Any]:
         return self._rows.read(decision.groups)
@@ -531,6 +586,7 @@ class RowsJob(MapJob):
         before = rows.count
         rows.add(read)
         self.values.resize(len(rows.status))
+        self._check_first_errors()
         return rows.count - before, rows.ended
 
     def _at(self, call: Call) -> slice | np.ndarray:
@@ -576,15 +632,19 @@ def _put(rows: np.ndarray, leaf: np.ndarray, estimates: np.ndarray) -> None:
 
 def row_failed(
     row: int,
-    call: Call,
+    call: Call | None,
     error: BaseException,
     *,
     itemwise: bool,
     otherwise: str = _RECORD,
     given: str = "",
     together: str = "",
+    first: str = "",
 ) -> RowFailed:
-    """The error that names a row which failed in this call, or the rows ``together``; ``given``: see `given_as`."""
+    """The error that names a row which failed in this call, or the rows ``together``.
+
+    ``given``: see `given_as`; ``first``: as of `FirstErrors.enough`.
+    """
     which = "one of these inputs (with retries=1 it is found which)" if together else "this input"
     step = f"Correct fn or {which}" + batches_made_from(given, [error])
     if not itemwise and not isinstance(error, CodedmapError):  # these say themselves what to do
@@ -593,9 +653,26 @@ def row_failed(
         step = "fn writes into its input: let it work on a copy (batch = batch.copy())"
     if isinstance(error, TypeError) and "keyword argument 'rng'" in short(error):
         step = "With a seed fn gets the keyword rng: let it take that, or leave the seed out"
+    on = "" if call is None else f" on worker {call.worker}"
     failed = RowFailed(
-        f"{together or f'row {row}'} failed on worker {call.worker} with {short(error).rstrip('.')}. {step}, or {otherwise}",
+        f"{first}{together or f'row {row}'} failed{on} with {short(error).rstrip('.')}. {step}, or {otherwise}",
         row=row,
     )
     failed.__cause__ = error
     return failed
+
+
+def only_errors(
+    first: FirstErrors, rows: JobRows, *, itemwise: bool, given: str = ""
+) -> RowFailed | None:
+    """The error if the first rows of a job all raised; ``given``: see `given_as`."""
+    if rows.count < len(rows.status):  # some have an answer, of an earlier job
+        first.stop()
+    says = first.enough(rows.count if rows.ended else None)
+    if first.last is None or not says:
+        return None
+    row, error = first.last
+    otherwise = "go on with max_failures=None"
+    return row_failed(
+        row, None, error, itemwise=itemwise, otherwise=otherwise, given=given, first=says
+    )

@@ -35,7 +35,8 @@ class MapResult(RowResult):
     status: np.ndarray
     """(m,) int8: a `Status` for each row."""
     failures: Mapping[int, BaseException]
-    """Numbers of the rows that are FAILED, with their exceptions, which have the worker's traceback."""
+    """Numbers of the rows that are FAILED, with their exceptions, which have the worker's traceback; and of those that ran
+    too long, with ``on_timeout="estimate"``."""
     rejected: tuple[int, ...]
     """Workers with at least one rejected answer."""
     outcome: Outcome
@@ -134,7 +135,7 @@ class MapResult(RowResult):
                 f"{many(len(self.status), 'row')} in {self.seconds:.2f} s: {counts_in_words(self.status)}; "
                 f"{self.outcome.value}"
             )
-            second, rest = f"  calls      {self.calls}", failures_lines(self.failures)
+            second, rest = f"  calls      {self.calls}", failures_lines(self.failures, self.status)
             if resumed:
                 second += ": every row was there already"
             if self.stderr is not None and (self.status == Status.ESTIMATED).any():
@@ -147,7 +148,10 @@ class MapResult(RowResult):
             running = "running" if self.outcome is Outcome.WAITING else "abandoned"
             groups = {running: self.abandoned, "rejected": self.rejected}
             first, second = heading(self), f"  rows       {self._rows()}"
-            rest = [*failures_lines(self.failures), *workers_lines(groups, self.failed)]
+            rest = [
+                *failures_lines(self.failures, self.status),
+                *workers_lines(groups, self.failed),
+            ]
             if self.hedges:
                 rest.append(f"  hedges     {self.hedges}")
         plan = [] if self.plan is None else [f"  plan       {self.plan.choice}"]

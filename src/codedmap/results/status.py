@@ -21,7 +21,7 @@ class Status(enum.IntEnum):
     ESTIMATED = 1
     """Estimated from other answers, with a standard error."""
     FAILED = 2
-    """It raised, ended its workers, or ran beyond ``call_timeout``: see `MapResult.failures`."""
+    """It raised, ended its workers, or ran beyond ``call_timeout`` and is not estimated: see `MapResult.failures`."""
     MISSING = 3
     """No answer, and no estimate."""
 
@@ -88,5 +88,7 @@ class RowResult(Shown):
             raise NotEnoughAnswers(
                 f"{failed} of {len(self.status)} rows failed and {missing} are missing (the first is row {first})",
                 *steps,
-            ) from next(iter(self.failures.values()), None)
+            ) from next(
+                (e for row, e in self.failures.items() if self.status[row] >= Status.FAILED), None
+            )
         return self

@@ -52,11 +52,14 @@ def workers_lines(
     return lines
 
 
-def failures_lines(failures: Mapping[int, BaseException]) -> list[str]:
-    """A line about the rows that failed, if there are any."""
+def failures_lines(failures: Mapping[int, BaseException], status: np.ndarray) -> list[str]:
+    """A line about the rows that failed, and one about those that ran too long and have not, if there are any."""
+    failed = {row: error for row, error in failures.items() if status[row] == Status.FAILED}
+    late = {row: error for row, error in failures.items() if row not in failed}
     return [
-        f"  failed     {len(failures):,}; the first, row {row}, with {first_line(error)}"
-        for row, error in list(failures.items())[:1]
+        f"  {name:<10} {len(group):,}; the first, row {row}, with {first_line(error)}"
+        for name, group in (("failed", failed), ("timed out", late))
+        for row, error in list(group.items())[:1]
     ]
 
 

@@ -38,7 +38,8 @@ class SweepResult(RowResult):
     status: np.ndarray
     """(m,) int8: a `Status` for each row."""
     failures: Mapping[int, BaseException]
-    """Numbers of the rows that are FAILED, from 0, with their exceptions, which have the worker's traceback."""
+    """Numbers of the rows that are FAILED, from 0, with their exceptions, which have the worker's traceback; and of those
+    that ran too long, with ``on_timeout="estimate"``."""
     run: MapResult
     """The job: its calls and times. With ``unique=True`` its rows are the distinct ones."""
     _inputs: Mapping[str, np.ndarray]
@@ -59,7 +60,7 @@ class SweepResult(RowResult):
             lines.append(
                 f"  note       rows that equal earlier ones: {self._equal:,}; unique=True computes equal rows once"
             )
-        return "\n".join([*lines, *failures_lines(self.failures)])
+        return "\n".join([*lines, *failures_lines(self.failures, self.status)])
 
     def timeline(self, axes: Any = None) -> Any:
         """Draw the calls, as `MapResult.timeline` does."""

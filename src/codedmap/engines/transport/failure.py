@@ -7,6 +7,7 @@ import pickle
 import re
 import traceback
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import cloudpickle
@@ -39,10 +40,7 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """Pickle the exception, or describe it if it cannot be pickled and unpickled."""
         description = "".join(traceback.format_exception_only(error)).strip()
-        whole = fn = error.__traceback__
-        while fn is not None and str(fn.tb_frame.f_globals.get("__name__")).startswith("codedmap."):
-            fn = fn.tb_next
-        text = "".join(traceback.format_exception(type(error), error, fn or whole))
+        text = "".join(traceback.format_exception(type(error), error, frames_of_fn(error)))
         return cls(_pickled(error), description, text)
 
     def to_exception(self, worker: int | None = None) -> BaseException:
@@ -62,6 +60,20 @@ class Failure:
         )
         failed.__cause__ = error
         return failed
+
+
+def frames_of_fn(error: BaseException) -> TracebackType | None:
+    """The traceback of an error from the caller's function on; the whole of it if the error was not raised there."""
+    frame = error.__traceback__
+    while frame is not None and not _is_ours(frame):  # those of an executor
+        frame = frame.tb_next
+    while frame is not None and _is_ours(frame):
+        frame = frame.tb_next
+    return frame or error.__traceback__
+
+
+def _is_ours(frame: TracebackType) -> bool:
+    return str(frame.tb_frame.f_globals.get("__name__")).startswith("codedmap.")
 
 
 def _pickled(error: BaseException) -> bytes | None:
