@@ -205,8 +205,8 @@ def map(
         Rows of a call. By default as many as take 0.05 to 0.2 s, judged by earlier calls. They are more where a call
         takes most of that time whatever its rows, like a model that needs 0.1 s for any batch. A call that takes more
         than twice the expected time answers with the rows that it has computed, and the others go to any worker; for
-        that a batch of rows of 0.1 ms and more is computed in up to eight parts. If most rows take milliseconds and
-        neighbours take seconds, chunk=1 ends soonest. With a code by default all rows are one chunk, for as many workers
+        that a batch of rows of 0.1 ms and more is computed in up to eight parts. If ``fn`` takes one input, by `itemwise`,
+        and inputs and answers are in memory, neighbours are in different calls, because slow rows are often neighbours. With a code by default all rows are one chunk, for as many workers
         as the code has: give a number of rows to use more. "all" also binds payload n to worker n, as in the papers.
         Chunks are decoded apart: a slow call holds up its own only, and wrong answers are judged within theirs.
     out : path or array-like, optional

@@ -38,11 +38,14 @@ def named_rows(runs: Sequence[tuple[int, int]]) -> str:
 class Order:
     """The order of the rows of a job that are wanted, (m,) bool.
 
-    With a seed the order of blocks of rows is random; rows of a block stay together.
+    With a seed the order of blocks of rows is random; rows of a block stay together. Blocks of one row can be dealt.
     """
 
-    def __init__(self, wanted: np.ndarray, *, block: int = 1, seed: int | None = None) -> None:
-        begins, ends = _runs(wanted, None if seed is None else block)
+    def __init__(
+        self, wanted: np.ndarray, *, block: int | None = None, seed: int | None = None
+    ) -> None:
+        begins, ends = _runs(wanted, block)
+        self._dealt = 0  # places
         if seed is not None:
             shuffled = np.random.default_rng(seed).permutation(len(begins))
             begins, ends = begins[shuffled], ends[shuffled]
@@ -66,6 +69,17 @@ class Order:
         self._begins = np.r_[self._begins, begins]
         self._places = np.r_[self._places, self._places[-1] + np.cumsum(ends - begins)]
 
+    def deal(self, begin: int, end: int, calls: int) -> None:
+        """Deal the rows from ``begin`` on to so many calls like this one, unless it was dealt its own before.
+
+        Neighbours are then in different calls: slow rows are often neighbours, and would wait for each other.
+        """
+        all_ends = begin + (end - begin) * calls
+        if begin >= self._dealt and all_ends <= self.count:
+            rows = self._begins[begin:all_ends]
+            rows[:] = rows.reshape(-1, calls).T.ravel()
+            self._dealt = all_ends
+
     def at(self, begin: int, end: int) -> slice | np.ndarray:
         """The rows at some places."""
         first, last = np.searchsorted(self._places, [begin, end - 1], side="right") - 1
@@ -82,7 +96,7 @@ class JobRows(Order):
     """The rows of a job, their status, and the order in which those that are MISSING are computed.
 
     Answers are kept in a `Store`, by default in memory. ``shuffled``: whether rows are started in a random order.
-    ``status`` (m,): that of an earlier job.
+    ``dealt``: whether they can be dealt. ``status`` (m,): that of an earlier job.
     """
 
     def __init__(
@@ -91,6 +105,7 @@ class JobRows(Order):
         store: Any = None,
         *,
         shuffled: bool = False,
+        dealt: bool = False,
         status: np.ndarray | None = None,
     ) -> None:
         self.inputs, self.store = inputs, store
@@ -104,7 +119,8 @@ class JobRows(Order):
         block = max(1, inputs.rows // _BLOCKS) if inputs.lazy or store is not None else 1
         block = max(block, inputs.block)
         wanted = self.status == Status.MISSING
-        super().__init__(wanted, block=block, seed=0 if shuffled else None)
+        cut = block if shuffled else 1 if dealt else None
+        super().__init__(wanted, block=cut, seed=0 if shuffled else None)
         if inputs.growing is not None:
             inputs.growing.done(np.flatnonzero(~wanted))
 

@@ -144,7 +144,11 @@ class RowsJob(MapJob):
         self._tasks, self._stop, self._store, self._record = tasks, job.stop, store, record
         # If a job stopped early with its last rows missing, every estimate would extrapolate.
         shuffled = job.stop is not None if shuffled is None else shuffled
-        self._rows = rows = JobRows(inputs, store, shuffled=shuffled, status=status)
+        in_memory = store is None and not inputs.lazy and inputs.growing is None
+        self._deals = in_memory and not shuffled and job.size is None and is_itemwise(tasks.task.fn)
+        self._rows = rows = JobRows(
+            inputs, store, shuffled=shuffled, dealt=self._deals, status=status
+        )
         self._tolerance = tolerance_of(job.stop)
         self._found: list[Estimates] = []
         """Those of missing rows, from when standard errors were last computed."""
@@ -437,6 +441,8 @@ class RowsJob(MapJob):
     # Calls --------------------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> Future[Any]:
+        if self._deals:
+            self._rows.deal(call.begin, call.end, self.engine.workers)
         parts = self._rows.inputs.batch(self._at(call))
         if self._store is not None:
             self._checksums[call.number] = self._store.checksum(parts)
