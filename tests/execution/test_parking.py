@@ -167,10 +167,10 @@ def test_a_worker_with_a_row_that_hangs_is_replaced():
     assert (result.status[~result.exact] == cm.Status.ESTIMATED).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"deadline": 30.0}])
+@pytest.mark.parametrize("options", [{}, {"deadline": 10.0}])
 def test_what_cannot_be_ended_is_said_once(virtual_time, options):
     usual = [cm.testing.late(0.01)]
-    script = {0: usual * 10 + [cm.testing.late(20.0)], 1: usual * 50}
+    script = {0: usual * 10 + [cm.testing.late(20.0)], 1: usual * 20 + [cm.testing.late(20.0)]}
     with cm.testing.Scripted(2, script) as engine:
         said = "call_timeout=.*deadline=" if not options else "cannot end them"
         with pytest.warns(UserWarning, match=said) as found:

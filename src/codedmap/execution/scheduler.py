@@ -365,9 +365,14 @@ class Scheduler:
         """Whether rows wait for a worker."""
         return bool(self._waiting or self._parked or self._next < self.job.groups)
 
+    @property
+    def all_needed(self) -> bool:
+        """Whether rows wait for a worker, and none is idle."""
+        return self._rows_wait and not self._idle
+
     def _may_park(self) -> Iterator[Call]:
         """Calls on workers that are needed, and those of several rows, of which some may only wait for one that hangs."""
-        needed = self._rows_wait and not self._idle
+        needed = self.all_needed
         return (call for call in self._running() if call.wanted and (needed or call.groups > 1))
 
     def hanging(self, now: float) -> list[Call]:

@@ -199,7 +199,12 @@ class RowsJob(MapJob):
         least = _HANGS if self._stop is None else _HANGS_WITH_RULE
         self._look_at = self.seconds + least / 10
         running = [self.seconds - call.started for call in self.scheduler.hanging(self.seconds)]
-        if running and max(running) > least and 2 * len(running) >= self.engine.workers:
+        harmless = self._stop is not None and not self.scheduler.all_needed
+        if (
+            max(running, default=0.0) > least
+            and 2 * len(running) >= self.engine.workers
+            and not harmless
+        ):
             self._look_at = math.inf
             warn_caller(
                 f"{many(len(running), 'call')} on {many(self.engine.workers, 'worker')} have run more than {HANGS} times as "
