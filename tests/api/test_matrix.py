@@ -414,6 +414,7 @@ def test_a_byzantine_worker_is_found_when_two_answers_more_than_needed_are_waite
         cm.codes.MDSCode(5, 9),
         {2: cm.testing.corrupt(lambda a: a + 1)},
         stop=cm.Everyone(),
+        verify=False,
     )
     np.testing.assert_allclose(A @ np.ones(30), matrix() @ np.ones(30), atol=1e-11)
     assert set(A.last.rejected) == {2}
@@ -421,17 +422,19 @@ def test_a_byzantine_worker_is_found_when_two_answers_more_than_needed_are_waite
 
 @pytest.mark.parametrize("code", [cm.codes.MDSCode(5, 6), cm.codes.PolarCode(5, 8)], ids=repr)
 def test_a_contradiction_that_cannot_be_resolved_raises(code):
-    A = placed(matrix(), code, {2: cm.testing.corrupt(lambda a: a + 1)}, stop=cm.Everyone())
+    script = {2: cm.testing.corrupt(lambda a: a + 1)}
+    A = placed(matrix(), code, script, stop=cm.Everyone(), verify=False)
     with pytest.raises(cm.InvalidAnswer, match="contradict one another"):
         A @ np.ones(30)
 
 
 def test_copies_that_differ_are_settled_by_a_third():
     script = {0: cm.testing.corrupt(lambda a: a + 1)}
-    A = placed(matrix(), cm.Replication(3, 6), script, stop=cm.Everyone())
+    compared = {"stop": cm.Everyone(), "verify": False}
+    A = placed(matrix(), cm.Replication(3, 6), script, **compared)
     with pytest.raises(cm.NotEnoughAnswers, match="no majority"):
         A @ np.ones(30)
-    A = placed(matrix(), cm.Replication(3, 9), script, stop=cm.Everyone())
+    A = placed(matrix(), cm.Replication(3, 9), script, **compared)
     np.testing.assert_array_equal(A @ np.ones(30), placed(matrix(), cm.Uncoded(3)) @ np.ones(30))
     assert set(A.last.rejected) == {0}
 

@@ -197,7 +197,9 @@ def test_a_quorum_that_cannot_be_decoded_is_waited_on_and_a_deadline_is_not():
         result = cm.sum(gradient, shards, args=(W,), stop=cm.Quorum(2))
         assert off(result) < 1e-12
         assert len(result.answered) >= 8
-    with Scripted(11, dict.fromkeys(range(5), never())) as engine:
+    # The others are too late for a second call of those that do not answer.
+    script = dict.fromkeys(range(5), never()) | dict.fromkeys(range(5, 11), late(0.09))
+    with Scripted(11, script) as engine:
         shards = cm.CodedParts(X, code=code, engine=engine)
         stop = cm.Decodable() | cm.Deadline(0.1)
         with pytest.raises(cm.NotEnoughAnswers, match=r"deadline passed: 6 of 11.*any 8 would"):
@@ -208,6 +210,40 @@ def test_a_quorum_that_cannot_be_decoded_is_waited_on_and_a_deadline_is_not():
     assert result.value.shape == (5,)
     assert np.isnan(result.value).all()
     assert "unknown" in str(result)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {0: late(12), 4: [crash()]},
+        {0: late(12), 4: crash()},
+        {0: late(12), 4: [crash(0.5)]},
+        {0: late(12), 4: late(12)},
+        {0: never(), 4: never(), 1: never(), 5: [crash()]},
+    ],
+    ids=str,
+)
+def test_a_part_that_no_prompt_worker_has_is_computed_again_elsewhere(script):
+    others = {n: late(0.1) for n in range(8) if n not in script}
+    with Scripted(8, others | script) as engine:
+        code = cm.codes.FractionalRepetition(8, 1)
+        shards = cm.CodedParts(np.arange(16.0), code=code, engine=engine)
+        for _ in range(2):
+            result = cm.sum(np.sum, shards)
+            assert float(result.value) == 120.0
+            assert result.exact
+            assert result.seconds < 2.0  # of 12
+        # Copies are no new home of the parts.
+        assert [shards.placed.where(n) for n in range(8)] == list(range(8))
+
+
+def test_no_part_is_computed_again_while_a_prompt_worker_has_it():
+    for stop in (cm.Everyone(), cm.Decodable() & cm.Quorum(8)):
+        with Scripted(8, {0: late(12)}) as engine:
+            code = cm.codes.FractionalRepetition(8, 1)
+            result = cm.sum(np.sum, np.arange(16.0), code=code, engine=engine, stop=stop)
+        assert result.seconds >= 12.0
+        assert len(engine.calls) == 8
 
 
 def test_a_rule_out_of_reach_does_not_keep_a_sum_that_is_there():

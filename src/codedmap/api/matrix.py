@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,8 @@ from ..errors import WAIT, CannotSend, InvalidArgument, NotEnoughAnswers, many
 from ..execution.checked import checked_rule, engine_of_slots
 from ..execution.placed import Placed
 from ..execution.task import Measured
-from ..matrices.blocks import CodedBlocks, checked_matrix
+from ..matrices.blocks import CodedBlock, CodedBlocks, check_integers, checked_matrix
+from ..matrices.freivalds import BlockCheck, BlockSizes
 from ..matrices.product import ProductJob
 from ..results.sum_result import MatrixResult
 from ..results.trees import blanked
@@ -42,11 +45,15 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     Products are exact, up to rounding, or raise. There are two exceptions, both at the caller's request: a
     stopping rule with a `Tolerance`, and ``throw=False``. Then `last` has the standard errors.
 
+    Every answer is tested by Freivalds' check: a random combination of the block's rows, which the caller keeps and no worker
+    sees, must give the same combination of the answer, up to rounding. An answer that fails counts as lost, and its worker is
+    `rejected`: a code needs one spare worker for each that lies.
+
     Parameters
     ----------
     matrix : array-like or scipy.sparse matrix, shape (m, n)
-        Integers and booleans are computed in float64, float16 in float32. It is not copied, and is read
-        again when a lost block is encoded again, so it must not be changed.
+        Integers and booleans are computed in float64, and their products rounded to it; float16 in float32. It is not
+        copied, and is read again when a lost block is encoded again, so it must not be changed.
     code : MatrixCode, Uncoded or Replication
         Such as ``MDSCode(tasks=11, workers=16)``.
     engine : Engine or concurrent.futures.Executor
@@ -63,18 +70,22 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     symmetric : bool
         If True, the matrix equals its transpose, which is checked, and ``A.T`` is ``A``. If False,
         ``A.T`` has an encoding of its own, made at its first use, which takes as much memory again.
+    verify : bool
+        If True, answers are tested. If False, they are only compared with each other, where there are more than
+        the code needs.
 
     Raises
     ------
     InvalidArgument
-        If an argument is invalid; a product raises it for columns that do not fit.
+        If an argument is invalid, or the matrix has integers beyond 2**53, which float64 does not hold; a product raises it
+        for columns that do not fit.
     NotEnoughMemory
         If the coded blocks would not fit into the free memory.
 
     Notes
     -----
-    A product raises `NotEnoughAnswers` if too many workers failed, the first one's exception being the
-    cause; `InvalidAnswer` if answers contradict one another and it is not clear which are wrong; and
+    A product raises `NotEnoughAnswers` if too many workers failed or are rejected, the first one's exception being the
+    cause; with ``verify=False`` `InvalidAnswer` if answers contradict one another and it is not clear which are wrong; and
     `EngineError` if the engine has been closed.
 
     Examples
@@ -97,6 +108,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         stop: StoppingRule | None = None,
         throw: bool = True,
         symmetric: bool = False,
+        verify: bool = True,
     ) -> None:
         self._code = _checked_code(code)
         self._stop = checked_rule(Decodable() if stop is None else stop, self._code)
@@ -109,10 +121,22 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         self._matrix = array
         self._blocks = blocks = CodedBlocks(array, self._code)
         _check_room(blocks)
+        rng = np.random.default_rng()  # which nobody can draw again
+        sizes = [BlockSizes.of(block) for block in blocks.uncoded()] if verify else []
+        checks: dict[int, BlockCheck] | None = {} if verify else None
+        self._checks = checks
+
+        # It does not refer to self, so that workers forget the blocks as soon as this is dropped.
+        def checked(worker: int, block: CodedBlock) -> Measured:
+            if checks is not None:
+                weights = blocks.code.weights(worker)
+                checks[worker] = BlockCheck.of(block.array, weights, sizes, rng)
+            return Measured(block)
+
         self._placed = Placed(
             self.engine,
-            map(Measured, blocks.encoded()),
-            lambda worker: Measured(blocks.encoded_again(worker)),
+            itertools.starmap(checked, enumerate(blocks.encoded())),
+            lambda worker: checked(worker, blocks.encoded_again(worker)),
         )
         # The transpose refers to this one weakly, so that workers forget both as soon as they are dropped.
         self._transposed: Callable[[], CodedMatrix | None] = (
@@ -126,6 +150,20 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
     def code(self) -> MatrixCode | Uncoded | Replication:
         """How the matrix is coded."""
         return self._code.copies if isinstance(self._code, _CopiesCode) else self._code
+
+    @property
+    def rejected(self) -> Mapping[int, str]:
+        """Workers of the engine that are not called any more, by the matrix or its transpose, with what they had sent."""
+        return MappingProxyType(self._placed.rejected)
+
+    def readmit(self, worker: int) -> None:
+        """Call a rejected worker again, from the next product on."""
+        if worker not in self._placed.rejected:
+            those = ", ".join(map(str, sorted(self._placed.rejected))) or "none"
+            raise InvalidArgument(
+                f"worker {worker!r:.80} is not rejected ({those}): readmit one of A.rejected"
+            )
+        del self._placed.rejected[worker]
 
     def dot(self, x: Any) -> Any:
         """The product with a vector or columns, with another operator, or with a number."""
@@ -166,7 +204,9 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         columns = np.ascontiguousarray(X, np.result_type(self.dtype, X.dtype))
         if not columns.shape[1]:
             return np.zeros((self.shape[0], 0), columns.dtype)
-        job = ProductJob(self._placed, self._blocks, columns, self._stop, throw=self._throw)
+        job = ProductJob(
+            self._placed, self._blocks, columns, self._stop, self._checks, throw=self._throw
+        )
         values, self.last = job.run()
         return values
 
@@ -189,7 +229,9 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
                 engine=self.engine,
                 stop=self._stop,
                 throw=self._throw,
+                verify=self._checks is not None,
             )
+            transposed._placed.rejected = self._placed.rejected
             transposed._transposed = weakref.ref(self)
             self._transposed = lambda: transposed
         return transposed
@@ -309,6 +351,7 @@ def _checked_columns(columns: Any, length: int, what: str) -> np.ndarray:
         raise InvalidArgument(
             f"what is multiplied in {what} has dtype {array.dtype}, but must be numbers"
         )
+    check_integers(array, f"what is multiplied in {what}")
     if array.dtype.kind in "fc" and not all_finite(array):
         bad = ~np.isfinite(array)
         raise InvalidArgument(

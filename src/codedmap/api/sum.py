@@ -72,8 +72,8 @@ def sum(
         As for `CodedParts`; needed only if ``parts`` is not one.
     stop : StoppingRule, optional
         When to stop waiting. By default ``Decodable()``: the sum is exact whichever answers it is decoded
-        from. A worker that hangs without dying is waited for if the sum cannot be decoded without it,
-        unless the rule contains a `Deadline`.
+        from. If it cannot be decoded without workers that are late, their parts are computed again elsewhere, and the first
+        answer counts.
     throw : bool
         If True, raise when the sum cannot be decoded. If False, ``value`` is NaN then.
     progress : bool

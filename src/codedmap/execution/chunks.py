@@ -50,6 +50,8 @@ class CodedJob(Job):
     """Whether a chunk that can only be decoded in part is a result."""
     where: Callable[[int], Hashable] | None = None
     """With ``bound``: the worker that keeps what slot n needs. Then ``decodable`` may depend on the answers."""
+    out: frozenset[int] = frozenset()
+    """Slots that are not sent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -333,7 +335,8 @@ class ChunkScheduler(Scheduler):
             return True
         if rule.verdict(best) is not None or rule.wake_after(best) is not None:
             return False
-        if self.job.partial and best.decodable and not seen.decodable:
+        kept = self.job.where is not None
+        if (self.job.partial or kept) and best.decodable and not seen.decodable:
             return False
         # The rule is out of reach. Calls are still waited for if all rows may come exact, or, where rows may be missing,
         # more rows.
@@ -421,7 +424,8 @@ class ChunkScheduler(Scheduler):
         self._next = begin + self._size()
         number = self._opened
         self._opened += 1
-        chunk = Chunk(number, begin, self._next, now, set(range(self.job.slots)))
+        asked = set(range(self.job.slots)) - self.job.out
+        chunk = Chunk(number, begin, self._next, now, asked)
         self.chunks[number] = chunk
         names = list(self._workers)
         if self.job.bound and names:
@@ -514,7 +518,9 @@ class ChunkScheduler(Scheduler):
                 wake = sooner(wake, due)
         if chunk.anywhere:
             self._send(now)
-        if not late:
+        prompt = frozenset(chunk.asked - chunk.failed.keys() - late)
+        # A hedge would have to be sent what its slot needs: it is made only where nothing can be decoded without.
+        if not late or (self.job.where is not None and self._decodable(chunk, prompt)):
             return wake
         seen = self.seen(chunk.number, now)
         soon = Progress(seen.asked - late, seen.answered, seen.failed, now, seen.decodable)
@@ -608,6 +614,7 @@ class ChunkScheduler(Scheduler):
             piece = chunk.pieces.get(slot) or Piece(chunk.begin, chunk.end, chunk.number, slot)
             holders = self._holders(chunk, piece) | self._rejected
             able = [name for name in self._idle if name not in holders]
+            able.sort(key=lambda name: self._workers[name].failed)
             if self._idle and not able:
                 able = self._former_holders(piece, holders, now)
                 wake = wake if able else self._next_stuck(now)

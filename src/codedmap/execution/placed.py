@@ -13,8 +13,9 @@ from ..contracts.stopping import Outcome, Progress, StoppingRule
 from ..engines import Engine, Kept
 from ..errors import EngineError, KeptLost, NotStarted
 from .chunks import ChunkScheduler, CodedJob
-from .events import Call, Decode, Decoded, Loss
+from .events import Call, Decode, Decoded, Kind, Loss
 from .failures import Failures
+from .hedge import Hedge
 from .live import LiveJob, in_order, patience_of, weakly
 
 _POLLED = 0.05  # seconds between checks for workers
@@ -37,6 +38,8 @@ class Placed:
             self._living = in_order(members_of(engine))
         if not self._living:
             raise EngineError(f"all workers of {engine!r} have left: start some")
+        self.rejected: dict[int, str] = {}
+        """Workers of the engine that are not called, with the reason."""
         self._where: list[int] = []  # see `where`
         self.kept: list[Kept] = []
         """The reference to each value; some may be known to be lost."""
@@ -53,15 +56,21 @@ class Placed:
         """The worker of the engine that keeps the value of this worker of the code."""
         return self._where[worker]
 
+    def out(self) -> frozenset[int]:
+        """The workers of the code whose values are on rejected workers."""
+        return frozenset(n for n, keeper in enumerate(self._where) if keeper in self.rejected)
+
     def move(self) -> None:
         """Move values from workers of the engine that have left, or keep more than their share, to others."""
         living = members_of(self.engine)
         if living.keys() == set(self._living):
             return
         self._living = in_order(living)
-        load = dict.fromkeys(self._living, 0)
+        load = dict.fromkeys((n for n in self._living if n not in self.rejected), 0)
         moved = []
         for worker, keeper in enumerate(self._where):
+            if keeper in self.rejected and keeper in living:
+                continue
             if keeper in load and load[keeper] < len(self._where) / len(load):
                 load[keeper] += 1
             else:
@@ -77,6 +86,10 @@ class Placed:
             self.kept[worker] = self.engine.keep(self._where[worker], self._again(worker))
         return self.kept[worker]
 
+    def copy(self, worker: int, keeper: int) -> Kept:
+        """The reference to a second copy of this worker's value, on another worker of the engine."""
+        return self.engine.keep(keeper, self._again(worker))
+
 
 R = TypeVar("R")
 
@@ -91,7 +104,8 @@ class PlacedJob(LiveJob, Generic[R]):
 
     scheduler: ChunkScheduler
     costly = False
-    """Whether a lost value is placed again only if nothing can be decoded without it."""
+    """Whether a lost value is placed again only if nothing can be decoded without it, and none is copied while its worker
+    is late."""
 
     def __init__(
         self,
@@ -107,13 +121,14 @@ class PlacedJob(LiveJob, Generic[R]):
         self._stop, self._throw = stop, throw
         self._failures: dict[int, BaseException] = {}
         self._repaired: dict[int, None] = {}  # workers whose value was placed again
+        self._copies: list[Kept] = []  # second copies of values, of workers that are late
         self._taken = 0  # answers
         self._result: R | None = None
         placed.move()
         most = max(Counter(map(placed.where, range(len(placed)))).values())
         job = CodedJob(
             1,
-            hedge=None,
+            hedge=None if self.costly else Hedge().budget,
             retries=1,
             ahead=most - 1,  # a worker's calls are sent at once
             size=1,
@@ -126,6 +141,7 @@ class PlacedJob(LiveJob, Generic[R]):
             bound=True,
             partial=partial,
             where=placed.where,
+            out=placed.out(),
             patience=patience_of(placed.engine),
         )
         super().__init__(ChunkScheduler(job), placed.engine, show=show)
@@ -169,7 +185,11 @@ class PlacedJob(LiveJob, Generic[R]):
         return self.largest_stderr(chunk, self._taken, last, look)
 
     def submit(self, call: Call) -> Future[Any]:
-        """Call the value that the worker keeps; if it was lost, it is placed again."""
+        """Call the value that the worker keeps; if it was lost, it is placed again. A hedge calls a copy of it elsewhere."""
+        if call.kind is Kind.HEDGE:
+            keeper: Any = call.worker
+            self._copies.append(self.placed.copy(call.slot, keeper))
+            return self.send(self._copies[-1])
         if self.placed.kept[call.slot].lost:
             self._repaired[call.slot] = None
         self._failures.pop(call.slot, None)
@@ -184,6 +204,8 @@ class PlacedJob(LiveJob, Generic[R]):
 
     def lost(self, call: Call, error: BaseException, loss: Loss) -> Loss:
         """Keep the reason; a call whose value was lost is made again, if it is needed."""
+        if call.kind is Kind.HEDGE:
+            return loss
         if isinstance(error, KeptLost):
             self.placed.kept[call.slot].lost = True
             if self.costly or call.slot in self._repaired:

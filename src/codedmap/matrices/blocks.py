@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from ..contracts.answers import all_finite
+from ..contracts.answers import LARGEST_IN_FLOAT, all_finite
 from ..contracts.inputs import array_of
 from ..contracts.matrix_code import MatrixCode
 from ..errors import InvalidArgument
@@ -81,6 +81,10 @@ class CodedBlocks:
         with np.errstate(over="ignore"):
             sums = [float(abs(part).sum(axis=1).max()) for part in parts if part.shape[0]]
         return max(float(np.finfo(self.dtype).tiny), *sums)
+
+    def uncoded(self) -> Iterator[Any]:
+        """The K blocks, (b, n)."""
+        return map(self._padded, range(self.code.tasks))
 
     def encoded(self) -> Iterator[CodedBlock]:
         """The coded block of each worker."""
@@ -155,10 +159,22 @@ def checked_matrix(matrix: Any) -> Any:
         raise InvalidArgument(
             f"a matrix of shape {array.shape} is empty: there is nothing to multiply"
         )
+    check_integers(array.data if scipy.sparse.issparse(array) else array, "the matrix")
     array = array.astype(_coded_dtype(array.dtype), copy=False)
     if not all_finite(array.data if scipy.sparse.issparse(array) else array):
         raise InvalidArgument(_not_finite(array))
     return array
+
+
+def check_integers(array: np.ndarray, what: str) -> None:
+    """Raise `InvalidArgument` for integers that float64, in which products are computed and tested, does not hold."""
+    if array.dtype.kind in "iu" and array.size:
+        largest = max(int(array.max()), -int(array.min()))
+        if largest > LARGEST_IN_FLOAT:
+            raise InvalidArgument(
+                f"{what} has integers beyond 2**53, up to {largest} in magnitude: products are computed and tested in float64, "
+                "which would round them. Cast it to float64 if that does no harm"
+            )
 
 
 def _coded_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 
 from ..contracts.answers import all_finite
+from ..contracts.engine import Reply
 from ..contracts.matrix_code import disputed, rounding, stacked
 from ..contracts.stopping import Outcome, Progress, StoppingRule, asks_stderr
 from ..engines import Kept
-from ..errors import InvalidAnswer, NotEnoughAnswers
+from ..errors import InvalidAnswer, NotEnoughAnswers, many
+from ..execution.events import Call
 from ..execution.placed import Placed, PlacedJob
 from ..results.sum_result import MatrixResult
 from ..results.summary import undecoded
 from .blocks import CodedBlocks
+from .freivalds import BlockCheck, ProductCheck
 
 _NOT_FINITE = "an array with NaN or infinity in it"
+_WRONG = "an array that is not the product of its block"
 _ROUNDING = 100.0  # largest error of an answer, over that of rounding its sum of absolute values
 
 
 class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
-    """Sends columns (n, c) to the workers that keep the coded blocks; makes the product (m, c) and its record."""
+    """Sends columns (n, c) to the workers that keep the coded blocks; makes the product (m, c) and its record.
+
+    ``checks`` are those of the blocks that workers of the code keep now; None: answers are not tested.
+    """
 
     costly = True  # a lost block is encoded again
 
@@ -32,15 +40,50 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
         blocks: CodedBlocks,
         columns: np.ndarray,
         stop: StoppingRule,
+        checks: dict[int, BlockCheck] | None,
         *,
         throw: bool,
     ) -> None:
-        decoder, partial = ProductDecoder(blocks, columns), not throw or asks_stderr(stop)
+        decoder = ProductDecoder(blocks, columns, verify=checks is not None)
+        partial = not throw or asks_stderr(stop)
         super().__init__(placed, decoder, stop, throw=throw, partial=partial)
-        self._columns, self._rows = columns, blocks.shape[0]
+        self._columns, self._rows, self._checks = columns, blocks.shape[0], checks
+        out = {n: placed.rejected[placed.where(n)] for n in sorted(placed.out())}
+        self._out = {
+            n: f"worker {placed.where(n)} was rejected: it had sent {why}" for n, why in out.items()
+        }
+        left = frozenset(range(len(placed))) - out.keys()
+        if out and not partial and not decoder.decodable(left):
+            raise NotEnoughAnswers(
+                f"{many(len(out), 'answer')} of {len(placed)} cannot come, because {self._out[min(out)]}, and the other "
+                f"{len(left)} are not enough",
+                *self._readmit(),
+            )
+
+    def _readmit(self) -> list[str]:
+        """The step that lets rejected workers answer again."""
+        rejected = sorted(self.placed.rejected)
+        return (
+            [f"call readmit({rejected[0]}) of the matrix once that worker is repaired"]
+            if rejected
+            else []
+        )
 
     def send(self, kept: Kept) -> Future[Any]:
         return self.engine.submit(kept.worker, kept, self._columns)
+
+    def submit(self, call: Call) -> Future[Any]:
+        sent = super().submit(call)
+        if self._checks is not None:  # a block that is placed once more has another check
+            self.decoder.checks[call.slot] = self._checks[call.slot]
+        return sent
+
+    def answered(self, call: Call, reply: Reply) -> tuple[int, ...]:
+        raised = super().answered(call, reply)
+        if call.slot in self.decoder.wrong:
+            worker: Any = call.worker
+            self.placed.rejected[worker] = self.decoder.rejected[call.slot]
+        return raised
 
     def finish(self, outcome: Outcome, seen: Progress, *, last: bool) -> bool:
         """Decode the product, unless it cannot be decoded yet and further answers may help."""
@@ -54,7 +97,8 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
                     return False
                 if self._throw:
                     take, see = "take what there is with throw=False", "see why the product raised"
-                    failure = undecoded(error, seen, outcome, self._failures, take, raised=see)
+                    steps = take, *self._readmit()
+                    failure = undecoded(error, seen, outcome, self._failures, *steps, raised=see)
                     raise failure from failure.__cause__
             values, stderr = self.decoder.estimate(error)
             stderr = stderr[: self._rows]
@@ -62,7 +106,7 @@ class ProductJob(PlacedJob["tuple[np.ndarray, MatrixResult]"]):
         record = MatrixResult(
             shape=(self._rows, self._columns.shape[1]),
             stderr=stderr,
-            rejected=dict(self.decoder.rejected),
+            rejected=self._out | self.decoder.rejected,
             **self.record(outcome, seen),
         )
         self._result = values[: self._rows], record
@@ -74,9 +118,13 @@ class ProductDecoder:
 
     The matrix's dtype limits the precision of the product whatever the answers' dtype, which is that of the columns.
     Each column is decoded in a unit of its own, so that a small one is judged as if it were alone.
+    ``verify``: answers are tested by the ``checks`` of their blocks, and then do not contradict one another.
     """
 
-    def __init__(self, blocks: CodedBlocks, columns: np.ndarray) -> None:
+    def __init__(self, blocks: CodedBlocks, columns: np.ndarray, *, verify: bool) -> None:
+        self.checks: dict[int, BlockCheck] = {}
+        """By worker of the code."""
+        self._check = ProductCheck(columns) if verify else None
         self._code = blocks.code
         self._blocks = blocks
         self._units = _units(columns)
@@ -88,9 +136,17 @@ class ProductDecoder:
         self._estimate: tuple[np.ndarray, np.ndarray] | None = None
         self.rejected: dict[int, str] = {}
         """What is wrong with an answer that is not used, by worker."""
+        self.wrong: set[int] = set()
+        """Workers whose answers no correct worker would have sent; empty unless answers are tested."""
 
     def add(self, worker: int, answer: Any) -> None:
         problem = self._problem(answer)
+        if self._check is not None:
+            finite = problem is None and all_finite(answer)
+            if finite and not self._check.passes(self.checks[worker], answer):
+                problem = _WRONG
+            if problem is not None or not (finite or self._exceeds()):
+                self.wrong.add(worker)
         if problem is None:
             with np.errstate(over="ignore", invalid="ignore"):
                 answer = answer / self._units
@@ -114,7 +170,7 @@ class ProductDecoder:
     def decode(self) -> np.ndarray:
         """The products of all blocks, one below the other, (K·b, c); raises as `MatrixCode.decode`."""
         try:
-            decoded = self._code.decode(self._answers, self._precision)
+            decoded = self._code.decode(self._enough(), self._precision)
         except (NotEnoughAnswers, InvalidAnswer) as error:
             blocks = self._least_squares()
             if blocks is not None:
@@ -137,6 +193,19 @@ class ProductDecoder:
         self.rejected |= decoded.rejected
         return self._stacked(decoded.values)
 
+    def _enough(self) -> dict[int, np.ndarray]:
+        """The answers that are decoded: if they were tested no more than are needed, else all, so that they contradict wrong ones."""
+        workers = sorted(self._answers)
+        if self._check is None:
+            return self._answers
+        counts = range(1, len(workers) + 1)
+        count = bisect_left(
+            counts,
+            True,
+            key=lambda n: self._code.decodable(frozenset(workers[:n]), self._precision),
+        )
+        return {worker: self._answers[worker] for worker in workers[: count + 1]}
+
     def _least_squares(self) -> np.ndarray | None:
         """The product, if the answers contradict one another by no more than rounding; else None."""
         # The code compares contradictions with the size of the answers, which is small if terms cancelled in them.
@@ -145,7 +214,8 @@ class ProductDecoder:
         _, weights, answers = self._stacked_answers()
         answers = answers.astype(np.complex128 if answers.dtype.kind == "c" else np.float64)
         blocks = np.linalg.lstsq(weights, answers)[0]
-        if (np.abs(answers - weights @ blocks) > self._tolerance()).any():
+        off = np.abs(answers - weights @ blocks)
+        if self._check is None and (off > self._tolerance()).any():
             return None
         return self._stacked(blocks.astype(self._dtype))
 
@@ -158,7 +228,9 @@ class ProductDecoder:
         """Whether correct answers may exceed the range of their dtype."""
         with np.errstate(over="ignore"):
             sums = self._blocks.absolute_sums(self._columns) * self._units
-            return bool(sums.max() * self._code.tasks**0.5 > np.finfo(self._dtype).max)
+            workers = range(self._code.workers)
+            weight = max(float(np.abs(self._code.weights(n)).sum()) for n in workers)
+            return bool(sums.max() * weight > np.finfo(self._dtype).max)
 
     def _tolerance(self) -> np.ndarray:
         """The largest difference in each entry that rounding can cause, (b·c,)."""
@@ -200,7 +272,9 @@ class ProductDecoder:
     def _fill_uncoded(self, values: np.ndarray, stderr: np.ndarray) -> None:
         """Fill in the answers of workers that keep an uncoded block, if no other answer contradicts them."""
         workers, weights, answers = self._stacked_answers()
-        doubted = disputed(weights, answers, self._precision, self._tolerance())
+        doubted = np.zeros(len(workers), dtype=bool)
+        if self._check is None:
+            doubted = disputed(weights, answers, self._precision, self._tolerance())
         raw = (np.count_nonzero(weights, axis=1) == 1) & (weights.max(axis=1) == 1.0)
         for row in np.flatnonzero(raw & ~doubted):
             task = int(weights[row].argmax())

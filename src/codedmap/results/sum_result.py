@@ -18,7 +18,7 @@ class _Answered(Shown):
     """Which workers answered; print it for a summary."""
 
     answered: tuple[int, ...]
-    """Workers whose answer had come when waiting ended."""
+    """Workers whose answer had come when waiting ended; in a sum, for one that was late, perhaps from another worker."""
     abandoned: tuple[int, ...]
     """Workers that were still running when waiting ended, stragglers or merely the last."""
     failed: Mapping[int, BaseException]
