@@ -25,7 +25,7 @@ test: $(VENV)/dev.stamp
 pytest: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 4  # on two cores: the tests of engines mostly wait
 
-slow: $(VENV)/dev.stamp $(VENV)/peers.stamp
+slow: $(VENV)/dev.stamp $(VENV)/peers.stamp $(VENV)/executors.stamp  # and with mpiexec also mpi4py's
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/dev.stamp

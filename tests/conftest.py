@@ -54,7 +54,9 @@ DIVIDED = ("contracts/test_engines.py", "test_docs.py")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {group: place for place, group in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
+    groups = {item: _group(item.nodeid) for item in items}
+    seen = {group: place for place, group in enumerate(dict.fromkeys(groups.values()))}
+    items.sort(key=lambda item: (order.get(groups[item], len(order)), seen[groups[item]]))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -140,7 +140,7 @@ class Virtual(Clock):
         pass
 
 
-class Timed(Future):
+class Timed(cm.engines.CallFuture):
     """Knows when it began."""
 
     def __init__(self) -> None:

@@ -16,6 +16,7 @@ import pytest
 from scipy import optimize
 
 import codedmap as cm
+from codedmap.api.pool import _Last
 from codedmap.testing import Scripted, crash
 
 from ..byhand import ByHand
@@ -86,18 +87,50 @@ def test_threads_that_share_a_pool_get_the_answers_of_their_own_function():
         left = None
 
         @property
-        def _resident(self):
+        def _last(self):
             return self.left.pop() if self.left else None
 
-        @_resident.setter
-        def _resident(self, before):
-            self.left = [(b"", cm.engines.Resident(cm.itemwise(other), engine))] if before else []
+        @_last.setter
+        def _last(self, before):
+            resident = cm.engines.Resident(cm.itemwise(other), engine)
+            self.left = [_Last(b"", resident)] if before else []
 
     def other(x):
         return "another thread's"
 
     with cm.engines.Local(1) as engine, Shared(engine) as pool:
         assert pool.map(abs, [-1, 2]) == [1, 2]
+
+
+class Counted(cm.engines.Local):
+    """Counts the calls that it is given."""
+
+    calls = 0
+
+    def submit(self, worker, fn, payload):
+        self.calls += 1
+        return super().submit(worker, fn, payload)
+
+
+def test_a_function_that_was_fast_is_next_called_once_on_each_worker():
+    counts = []
+    with Counted(2) as engine, cm.Pool(engine, hedge=None) as pool:
+        for _ in range(5):
+            before = engine.calls
+            assert pool.map(abs, range(-16, 0)) == list(range(16, 0, -1))
+            counts.append(engine.calls - before)
+    assert counts[0] > 2
+    assert min(counts) == 2  # others may be delayed by what else the machine does
+
+
+@pytest.mark.parametrize(
+    ("seconds", "items", "inputs"),
+    [(1e-4, 16, 4), (1e-4, 3, 1), (2e-3, 9, 3), (2e-3, 16, 2), (4e-3, 16, None)],
+)
+def test_inputs_of_a_call_follow_from_what_the_last_job_took(seconds, items, inputs):
+    engine = Scripted(4)
+    last = _Last(b"", cm.engines.Resident(abs, engine), seconds)
+    assert last.chunk(items, engine.workers) == inputs
 
 
 def test_answers_may_have_different_shapes(pool):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Executor, Future, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import numpy as np
 import pytest
 
 import codedmap as cm
+from codedmap.contracts.engine import what_is_said
 from codedmap.errors import KeptLost, NotStarted
 from codedmap.testing import Act, Faulty, Scripted, ScriptedCluster, crash, fail, late
 
@@ -37,6 +40,7 @@ from ..processes import (
     who,
 )
 from ..repeats import first
+from . import executors
 from .calls import (
     STRAGGLER,
     Counting,
@@ -57,6 +61,8 @@ pytestmark = pytest.mark.timeout(90)
 SOON = STRAGGLER / 5
 """Seconds within which all that does not wait for a straggler is done, on a machine however slow."""
 
+MPI = "CODEDMAP_TEST_MPI"
+"""Set where these tests run under mpiexec."""
 Script = Mapping[int, "Act | list[Act]"]
 
 
@@ -75,9 +81,11 @@ class Row:
     source: str = ""
     """Makes it in a script: an ``engine`` of two workers, whose first straggles."""
     needs: str = ""
-    """The fixture of a cluster that must stand."""
+    """The fixture of a cluster or executor that must stand."""
     replace: Callable[[Any], Any] = lambda engine: None
     """Has a worker join in place of one that has died, if the cluster does not."""
+    package: str = ""
+    """It takes seconds, and is of this package, which need not be installed."""
     folder: Path = Path()
 
     @property
@@ -145,21 +153,36 @@ def scripted_cluster(
         yield engine
 
 
-@contextmanager
-def of_threads(workers: int, script: Script, _: float, folder: Path) -> Iterator[cm.engines.Engine]:
-    acts = [act for acts in script.values() for act in (acts if isinstance(acts, list) else [acts])]
-    assert not any(act.crash for act in acts), "this would end the tests"
-    with ThreadPoolExecutor(workers) as executor, let_go(folder) as path:
-        yield LetGo(cm.engines.FromExecutor(executor, workers), script, path)
+def of(
+    start: Callable[[int, Path], AbstractContextManager[Executor]],
+) -> Callable[[int, Script, float, Path], AbstractContextManager[cm.engines.Engine]]:
+    """An engine of an executor, whose workers do not crash."""
+
+    @contextmanager
+    def started(
+        workers: int, script: Script, _: float, folder: Path
+    ) -> Iterator[cm.engines.Engine]:
+        lists = (acts if isinstance(acts, list) else [acts] for acts in script.values())
+        assert not any(act.crash for acts in lists for act in acts), "this may end the tests"
+        with start(workers, folder) as executor, let_go(folder) as path:
+            yield LetGo(cm.engines.FromExecutor(executor, workers), script, path)
+
+    return started
 
 
-@contextmanager
-def of_processes(
-    workers: int, script: Script, _: float, folder: Path
-) -> Iterator[cm.engines.Engine]:
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context) as executor, let_go(folder) as path:
-        yield LetGo(cm.engines.FromExecutor(executor, workers), script, path)
+@pytest.fixture
+def loky_pool(tmp_path_factory) -> Executor:
+    return standing("loky", lambda: executors.loky(3, tmp_path_factory.mktemp("loky")))
+
+
+@pytest.fixture
+def parsl_pool(tmp_path_factory) -> Executor:
+    return standing("parsl", lambda: executors.parsl(3, tmp_path_factory.mktemp("parsl")))
+
+
+def that_stands(name: str) -> Callable[[int, Path], AbstractContextManager[Executor]]:
+    """One for all laws, because it takes seconds to start."""
+    return lambda workers, folder: nullcontext(standing(name, nullcontext))
 
 
 @contextmanager
@@ -201,11 +224,12 @@ class LetGo(Faulty):
 
 NOT_PINNED = 'Calls are not pinned to workers: a value "kept" is sent along with each call.'
 HOLDS = "A straggler goes on and holds its worker."
-JOINS = "The standard pools wait for stragglers when the program ends"
-BREAKS = (
-    "one crash in a ``ProcessPoolExecutor`` breaks the pool and costs every answer that is still "
-    "pending"
-)
+JOINS = "Executors wait for stragglers when the program ends."
+BREAKS = "One crash in a ``ProcessPoolExecutor``, loky's too, breaks the pool and costs every answer that is still pending."
+THEIRS = "What crashes in Parsl and executorlib fails with an exception of theirs, and is not sent again."
+NO_TRACEBACK = "executorlib drops the traceback of an exception."
+ENDS_ALL = "A crash in mpi4py ends all processes of MPI, the caller's too."
+CANCELS = "Calls that have not begun are cancelled on the standard library's pools only"
 NO_QUEUE = "Calls run in the caller's thread when they are submitted"
 LIKE_SCRIPTED = "A `Scripted` engine whose workers join and leave."
 ENDS = "A thread that ends its process ends the caller's."
@@ -219,6 +243,8 @@ POOL = {
     "stragglers_do_not_delay_the_end_of_the_program": JOINS,
     "nothing_is_left_of_stragglers_when_they_are_abandoned": HOLDS,
 }
+SENT = {"what_is_kept_stays_on_its_worker": NOT_PINNED}
+NO_CANCEL = {"what_is_abandoned_before_it_begins_never_runs": CANCELS}
 CRASHES = (
     "one_crash_costs_one_answer",
     "a_worker_is_replaced_after_each_crash",
@@ -262,16 +288,49 @@ ROWS = [
     ),
     Row(
         "threads",
-        of_threads,
+        of(executors.threads),
         cm.engines.FromExecutor,
         POOL | dict.fromkeys(CRASHES, ENDS),
     ),
     Row(
         "processes",
-        of_processes,
+        of(executors.processes),
         cm.engines.FromExecutor,
-        POOL | dict.fromkeys(CRASHES, BREAKS) | {"what_is_kept_stays_on_its_worker": NOT_PINNED},
+        POOL | SENT | dict.fromkeys(CRASHES, BREAKS),
         prefetch=3,
+    ),
+    Row(
+        "loky",
+        of(that_stands("loky")),
+        cm.engines.FromExecutor,
+        POOL | SENT | NO_CANCEL | dict.fromkeys(CRASHES, BREAKS),
+        needs="loky_pool",
+    ),
+    Row(
+        "mpi4py",
+        of(executors.mpi4py),
+        cm.engines.FromExecutor,
+        POOL | SENT | NO_CANCEL | dict.fromkeys(CRASHES, ENDS_ALL),
+        package="mpi4py",
+    ),
+    Row(
+        "Parsl",
+        of(that_stands("parsl")),
+        cm.engines.FromExecutor,
+        POOL | SENT | NO_CANCEL | dict.fromkeys(CRASHES, THEIRS),
+        package="parsl",
+        needs="parsl_pool",
+    ),
+    Row(
+        "executorlib",
+        of(executors.executorlib),
+        cm.engines.FromExecutor,
+        POOL
+        | SENT
+        | NO_CANCEL
+        | dict.fromkeys(CRASHES, THEIRS)
+        | {"exceptions_keep_their_type_and_the_text_of_their_traceback": NO_TRACEBACK},
+        package="executorlib",
     ),
     Row(
         "Dask",
@@ -321,7 +380,9 @@ def law(
     name = test.__name__.removeprefix("test_")
     LAWS.append(name)
     skipped = {row.name: [pytest.mark.skip(row.cannot[name])] for row in ROWS if name in row.cannot}
-    slow = {"Ray": [pytest.mark.slow]} if name in SHARED else {}
+    slow = {row.name: [pytest.mark.slow] for row in ROWS if row.package}
+    if name in SHARED:
+        slow["Ray"] = [pytest.mark.slow]
     rows = [
         pytest.param(row, id=row.name, marks=skipped.get(row.name, slow.get(row.name, [])))
         for row in ROWS
@@ -344,6 +405,10 @@ def law_of_setups(test: Callable[..., None]) -> Callable[..., None]:
 def row(request, tmp_path):
     folder = tmp_path / "engine"
     folder.mkdir()
+    if request.param.package:
+        pytest.importorskip(request.param.package)
+    if request.param.name == "mpi4py" and MPI not in os.environ:
+        pytest.skip(f"is run under mpiexec, by {test_mpi4py_keeps_the_laws.__name__}")
     if request.param.needs:
         request.getfixturevalue(request.param.needs)
     return Row(**{**vars(request.param), "folder": folder})
@@ -769,7 +834,7 @@ def test_calls_to_a_worker_that_has_gone_fail_without_having_started(row):
 def test_a_future_runs_when_its_worker_has_been_sent_the_call_and_not_before(row):
     with row.calm(1, {0: [late(0.5)]}) as engine:
         first, second = engine.submit(0, same, 1), engine.submit(0, same, 2)
-        if not hasattr(second, "begun"):
+        if what_is_said(second).begun is None:
             pytest.skip("its futures do not say when they began")
         assert eventually(lambda: first.begun)
         assert first.running()
@@ -864,6 +929,21 @@ def test_each_excuse_is_of_a_law_and_quotes_the_docstring_of_the_engine():
 
 def test_each_law_is_kept_by_the_engine_that_comes_with_the_library():
     assert next(entry for entry in ROWS if entry.name == "Local").cannot == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_mpi4py_keeps_the_laws():
+    pytest.importorskip("mpi4py")
+    if shutil.which("mpiexec") is None:
+        pytest.skip("mpiexec is not there: install an MPI, such as Debian's mpich")
+    words = ["mpiexec", "-n", "3", sys.executable, "-m", "mpi4py.futures", "-m", "pytest", __file__]
+    run = subprocess.run(
+        [*words, "-k", "mpi4py and not laws", "-m", "slow", "-p", "no:cacheprovider"],
+        env={**os.environ, MPI: "1"}, capture_output=True, text=True, check=False, timeout=500,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert " passed" in run.stdout
 
 
 def test_each_engine_of_the_package_has_a_row():

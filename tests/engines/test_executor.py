@@ -237,6 +237,73 @@ def test_an_executor_that_changes_answers_is_named(code):
         cm.map(np.negative, np.ones((4, 2)), code=code, engine=FromExecutor(Changing(), 4))
 
 
+class Lifted(Future):
+    """As those of Parsl: an attribute that it does not have is another future."""
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Lifted()
+
+
+class Lifting(Executor):
+    """Runs calls in a thread, and keeps all functions that it is given, as Parsl does."""
+
+    def __init__(self):
+        self.functions = set()
+        self._threads = ThreadPoolExecutor(2)
+
+    def submit(self, fn, /, *args):
+        self.functions.add(fn)
+        future = Lifted()
+
+        def end(done):
+            if done.exception() is None:
+                future.set_result(done.result())
+            else:
+                future.set_exception(done.exception())
+
+        self._threads.submit(fn, *args).add_done_callback(end)
+        return future
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+
+
+@pytest.mark.parametrize("code", [None, cm.Replication(2, 4)], ids=["rows", "code"])
+def test_a_future_that_answers_any_attribute_is_asked_for_none(code):
+    with Lifting() as executor:
+        engine = FromExecutor(executor, 2 if code is None else 4)
+        # One call runs on beyond the first look at what the futures say.
+        fn = cm.itemwise(lambda x: (nap(1.2 * (x == 1)), -x)[1])
+        X = np.arange(8.0)
+        assert np.array_equal(cm.map(fn, X, code=code, engine=engine, hedge=None).values, -X)
+    assert len(executor.functions) == 1
+
+
+def test_a_future_that_was_cancelled_takes_no_answer():
+    go = threading.Event()
+    with Lifting() as executor:
+        future = FromExecutor(executor, 1).submit(0, lambda _: go.wait(ANSWER), None)
+        assert future.cancel()
+        go.set()
+    assert future.cancelled()
+
+
+def test_an_object_whose_submit_returns_no_future_says_so():
+    class Job:
+        """As those of submitit."""
+
+    class Submitting:
+        def submit(self, fn, *args):
+            return Job()
+
+    with pytest.raises(cm.EngineError, match=r"type Job, and no concurrent\.futures\.Future: wrap"):
+        cm.map(np.sin, np.ones(4), engine=FromExecutor(Submitting(), 2))
+    with pytest.raises(cm.InvalidArgument, match=r"FromExecutor\(executor, workers=8\)"):
+        cm.map(np.sin, np.ones(4), engine=Submitting())
+
+
 def test_an_executor_that_has_been_shut_down_says_so():
     executor = ThreadPoolExecutor(1)
     executor.shutdown()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, aclosing, closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -32,6 +34,9 @@ from ..results.map_result import MapResult
 from ..results.summary import short
 from ..storage.source import Batches, single
 from .map import HEDGE, Options, check_fn, check_hedge_of_rows, engine_of, options_of, stream
+
+_SHORT_JOB = 0.05  # seconds: the inputs of a shorter job are shared out at once
+_SHORT_CALL = 0.01  # least seconds of its calls, which each cost most of a millisecond
 
 
 class Pool:
@@ -89,8 +94,7 @@ class Pool:
             "call_timeout": call_timeout,
             "progress": False,
         }
-        self._resident: tuple[bytes, Resident] | None = None
-        """The digest of the pickled function of the last call, and this function, kept on the workers."""
+        self._last: _Last | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object] = lambda: None
         """Ends the loop and its threads; so does dropping the pool."""
@@ -122,7 +126,8 @@ class Pool:
         iterable : iterable
             The inputs. All are read before the first is computed.
         chunksize : int, optional
-            Inputs of a call. By default as many as take 0.05 to 0.2 s, judged by earlier calls.
+            Inputs of a call. By default as many as take 0.05 to 0.2 s, judged by earlier calls. If all take less than 0.05 s,
+            by the last call of this function, each worker has one call, or more of at least 0.01 s.
         callback : callable, optional
             Called here with each answer, in the order of their arrival.
 
@@ -298,8 +303,14 @@ class Pool:
                 inputs.close()
                 return iter(())
             items = None
-        results = stream(self._kept(task), inputs, chunk=chunksize, **options)
-        return self._arriving(results, None if items is None else len(items), ordered)
+        kept = self._kept(task)
+        fn, count = itemwise(task) if kept is None else kept.fn, None
+        if items is not None:
+            count = len(items)
+            if chunksize is None and kept is not None:
+                chunksize = kept.chunk(count, self.size)
+        results = stream(fn, inputs, chunk=chunksize, **options)
+        return self._arriving(results, count, ordered, kept)
 
     async def _one(self, task: _Task, *parts: Callable[[], list[Any]]) -> Any:
         # Not by amap, whose threads take longer to start than a short call: this thread does nothing else.
@@ -316,22 +327,26 @@ class Pool:
                 raise cause from cause.__cause__
         return [answer for part in parts for answer in await self._one(_Task(part, star=True))]
 
-    def _kept(self, task: _Task) -> Any:
+    def _kept(self, task: _Task) -> _Last | None:
         """The task as a function that workers keep: that of the call before, if both have the same pickle."""
-        fn = itemwise(task)
         if getattr(self._engine, "in_process", False):
-            return fn
+            return None
+        fn = itemwise(task)
         try:
             digest = PickledOnce(fn).digest()
         except Exception:  # the first call says what cannot be sent
-            return fn
-        kept = self._resident  # read once: another thread may call the pool as well
-        if kept is None or kept[0] != digest:
-            kept = self._resident = digest, Resident(fn, self._engine)
-        return kept[1]
+            return None
+        last = self._last  # read once: another thread may call the pool as well
+        if last is None or last.digest != digest:
+            last = self._last = _Last(digest, Resident(fn, self._engine))
+        return last
 
     def _arriving(
-        self, results: Generator[MapResult, None, None], items: int | None, ordered: bool
+        self,
+        results: Generator[MapResult, None, None],
+        items: int | None,
+        ordered: bool,
+        kept: _Last | None,
     ) -> Iterator[tuple[int, Any]]:
         """As `_arrivals`, of a job with so many ``items``, None if not known; raises at a failure."""
         seen = np.array([], dtype=bool)
@@ -354,6 +369,8 @@ class Pool:
                                 f"{(~seen).sum():,} of {len(seen):,} inputs have no answer, and no worker is left",
                                 "start more workers",
                             )
+                        if kept is not None:
+                            kept.seconds = result.seconds / len(seen)
                         return
             except EngineError as error:
                 if not self._closed:
@@ -372,6 +389,25 @@ class Pool:
             )
         if self._closed:
             raise InvalidArgument("the pool is closed: make another one")
+
+
+@dataclass(slots=True)
+class _Last:
+    """The function of the last call."""
+
+    digest: bytes
+    """That of its pickle."""
+    fn: Resident
+    """The function itself, kept on the workers."""
+    seconds: float = math.inf
+    """Seconds of its last job, divided by the inputs."""
+
+    def chunk(self, items: int, workers: int) -> int | None:
+        """Inputs of a call of a short job with so many: to find that out by trial takes longer than the job."""
+        seconds = self.seconds * items
+        if seconds > _SHORT_JOB:
+            return None
+        return -(-items // (max(1, workers) * max(1, int(seconds / _SHORT_CALL))))
 
 
 class _Sealed:

@@ -26,6 +26,24 @@ class Kept:
         return f"<Kept on worker {self.worker}{', lost' if self.lost else ''}>"
 
 
+class CallFuture(Future[Any]):
+    """A future of `Engine.submit` that says more of its call than that it has ended."""
+
+    begun: list[float] | None = None
+    """The times (``time.monotonic()``) when the worker was sent the call. None if that is not known: then a call that waits
+    for those of other jobs counts as late."""
+    waits: bool = False
+    """True while the worker runs something that the engine has not sent, before this call. The time is added to ``begun``
+    again when the call begins."""
+    nbytes: int = 0
+    """Bytes of the payload and the answer, by which calls are kept within the free memory."""
+
+
+def what_is_said(future: Future[Any]) -> CallFuture | type[CallFuture]:
+    """The future, if it is a `CallFuture`; others say nothing, though some answer any attribute."""
+    return future if isinstance(future, CallFuture) else CallFuture
+
+
 @dataclass(slots=True)  # not frozen: a frozen one takes twice as long to pickle
 class Reply:
     """The answer to a batch of rows; where, when and how it was computed."""
@@ -87,13 +105,7 @@ class Engine(Protocol):
         """Compute ``fn(payload)`` on a worker. Either may be a `Kept`, which stands for the kept value.
 
         Does not block for long. The future fails with what ``fn`` raised, `WorkerCrashed` if the worker died during
-        the call, `NotStarted` if it died or had left before, or `KeptLost`. It may have further attributes:
-
-        * ``begun``: a list to which the time (``time.monotonic()``) is added when the worker is sent the call. Without it,
-          a call that waits for those of other jobs counts as late;
-        * ``waits``: true while the worker runs something that the engine has not sent, before this call. The time is added
-          to ``begun`` again when the call begins;
-        * ``nbytes``: bytes of the payload and the answer, by which calls are kept within the free memory.
+        the call, `NotStarted` if it died or had left before, or `KeptLost`. It may be a `CallFuture`.
         """
 
     def keep(self, worker: int, value: Any, /) -> Kept:

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..contracts.engine import CallFuture as CallFuture
 from ..contracts.engine import Engine as Engine
 from ..contracts.engine import Kept as Kept
 from ..errors import EngineError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from .dask import Dask as Dask
     from .ray import Ray as Ray
 
-__all__ = ["Dask", "Engine", "FromExecutor", "Kept", "Local", "Ray", "Resident"]
+__all__ = ["CallFuture", "Dask", "Engine", "FromExecutor", "Kept", "Local", "Ray", "Resident"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,14 +10,16 @@ from concurrent.futures import (
     BrokenExecutor,
     Executor,
     Future,
+    InvalidStateError,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from ..contracts.arguments import check_whole
-from ..contracts.engine import Kept
+from ..contracts.engine import CallFuture, Kept
 from ..errors import EngineError, InvalidArgument
 from .transport.failure import Failure, WorkerTraceback, frames_of_fn
 from .transport.parcel import Parcel, pack_copy, receive
@@ -33,9 +35,12 @@ class FromExecutor:
     * A straggler goes on and holds its worker, and so does a call that hangs: a job with a deadline
       computes its rows on the other workers. Calls that have not begun are cancelled on the
       standard library's pools only, since other executors cancel in name only or lose the worker.
-    * The standard pools wait for stragglers when the program ends, and one crash in a
-      ``ProcessPoolExecutor`` breaks the pool and costs every answer that is still pending. A
-      thread that ends its process ends the caller's.
+    * Executors wait for stragglers when the program ends. To end their processes is up to the caller, also when a
+      deadline has passed.
+    * One crash in a ``ProcessPoolExecutor``, loky's too, breaks the pool and costs every answer that is still pending.
+      A thread that ends its process ends the caller's. A crash in mpi4py ends all processes of MPI, the caller's too. What
+      crashes in Parsl and executorlib fails with an exception of theirs, and is not sent again.
+    * executorlib drops the traceback of an exception.
     * If Ctrl-C comes while one of the standard pools is given a call, Python may leave a lock of the
       pool held: then the pool hangs when it is closed or used again. It is rare, and `Local` has no
       such lock.
@@ -99,19 +104,24 @@ class FromExecutor:
         # Now; else such an executor would pickle it later, in a thread of its own.
         call = sent.packed() if pickles else sent
         try:
-            answer = self._executor.submit(call, payload)
+            # The same function every time: Parsl keeps all that it is given.
+            future = self._executor.submit(_run, call, payload)
         except BrokenExecutor as error:  # such as by an earlier call of the same job
-            future: Future[Any] = Future()
-            future.set_exception(error)
-            return future
+            broken: Future[Any] = Future()
+            broken.set_exception(error)
+            return broken
         except (RuntimeError, OSError) as error:
             raise EngineError(
                 f"the executor takes no more calls ({error}): create a new one, and leave it open until the "
                 "call returns"
             ) from error
-        if isinstance(self._executor, ThreadPoolExecutor):
-            answer.begun = sent.begun  # type: ignore[attr-defined]
-        return answer
+        if not isinstance(future, Future):
+            raise EngineError(
+                f"the executor's submit returned an object of type {type(future).__name__}, and no concurrent.futures.Future: "
+                "wrap the executor in an object whose submit returns one"
+            )
+        threads = isinstance(self._executor, ThreadPoolExecutor)
+        return _Copy(future, sent.begun if threads else None, cancels=threads or pickles)
 
     def keep(self, worker: int, value: Any) -> Kept:
         """A reference to a value, which is sent along with each call."""
@@ -143,6 +153,43 @@ class Inline(Executor):
         except BaseException as error:
             future.set_exception(error)
         return future
+
+
+class _Copy(CallFuture):
+    """The future of a call; of the executor's own, whose attributes may be anything, only the end is used."""
+
+    def __init__(self, future: Future[Any], begun: list[float] | None, *, cancels: bool) -> None:
+        super().__init__()
+        self.begun = begun
+        self._theirs = future if cancels else None
+        future.add_done_callback(self._ended)
+
+    def cancel(self) -> bool:
+        """As in `Future`; cancels the call in the executor, if that can be done."""
+        theirs = self._theirs
+        return super().cancel() if theirs is None else theirs.cancel()
+
+    def running(self) -> bool:
+        """As in `Future`."""
+        theirs = self._theirs
+        return super().running() if theirs is None else theirs.running()
+
+    def _ended(self, future: Future[Any]) -> None:
+        self._theirs = None  # it refers to this
+        if future.cancelled():
+            super().cancel()
+            self.set_running_or_notify_cancel()
+            return
+        error = future.exception()
+        with suppress(InvalidStateError):  # this was cancelled before
+            if error is None:
+                self.set_result(future.result())
+            else:
+                self.set_exception(error)
+
+
+def _run(call: Callable[[Any], Any], payload: Any) -> Any:
+    return call(payload)
 
 
 class _Sent:

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from ..contracts.arguments import check_worker, is_real
 from ..contracts.closing import Closing
-from ..contracts.engine import Kept
+from ..contracts.engine import CallFuture, Kept
 from ..contracts.warning import warn_caller
 from ..errors import Abandoned, CannotSend, CodedmapError, EngineError, InvalidArgument, KeptLost
 from .transport.failure import Failure
@@ -40,7 +40,7 @@ class _Condition(threading.Condition):
     __exit__ = property(attrgetter("_lock.__exit__"))
 
 
-class Answer(Future[Any]):
+class Answer(CallFuture):
     """The future of a call in a queue, whose lock is released even if Ctrl-C comes while the main thread holds it."""
 
     def __init__(self, queue: Any) -> None:
@@ -48,9 +48,6 @@ class Answer(Future[Any]):
         self._condition = _Condition()
         self.queue = queue
         self.begun: list[float] = []
-        """See `Engine.submit`, also for the next two."""
-        self.waits = False
-        self.nbytes = 0
 
     def set_running_or_notify_cancel(self) -> bool:
         """As in `Future`; notes the time."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..contracts.engine import Engine, Member, Reply, members_of
+from ..contracts.engine import Engine, Member, Reply, members_of, what_is_said
 from ..contracts.memory import free_memory
 from ..contracts.stopping import Outcome
 from ..engines.failure_domains import spread
@@ -316,7 +316,7 @@ class LiveJob:
         waiting = frozenset(
             number
             for number, future in futures
-            if getattr(future, "waits", False) or self._calls[number] in self._over
+            if what_is_said(future).waits or self._calls[number] in self._over
         )
         unbegun = [self._calls[number] for number, when in began if when == now]
         loads = {call.number: self._load(call.worker) for call in unbegun}
@@ -337,7 +337,7 @@ class LiveJob:
 
     def _begun(self, future: Future[Any], now: float) -> float | None:
         """When a call began, in seconds of the job, or now if it has not; None if that is not known."""
-        begun: list[float] | None = getattr(future, "begun", None)
+        begun = what_is_said(future).begun
         if begun is None:
             return None
         return begun[-1] - self.started if begun else now
@@ -414,7 +414,7 @@ class LiveJob:
                 began = self._begun(future, now)
                 call.started = max(call.started, began or 0.0)
                 self._note(call, reply.seconds, "answered" if call.wanted else "late", reply.host)
-                nbytes = getattr(future, "nbytes", 0)
+                nbytes = what_is_said(future).nbytes
                 return events.Answered(
                     now, call.number, reply.seconds, answer, self.busy, began, nbytes, reply.done
                 )
