@@ -466,7 +466,7 @@ def test_what_a_function_holds_is_released_on_the_workers_when_its_job_has_ended
         assert eventually(lambda: not any(client.run(count_kept).values()))
         assert cm.map(np.negative, np.arange(8.0), engine=engine).exact.all()
         fails = cm.itemwise(lambda x: 1 // len(weights[:0]))
-        result = cm.map(fails, np.arange(8.0), engine=engine, on_error="record")
+        result = cm.map(fails, np.arange(8.0), engine=engine, on_error="record", max_failures=None)
         assert eventually(lambda: not any(client.run(count_kept).values()))
         assert len(result.failures) == 8
 

@@ -32,8 +32,9 @@ class FromExecutor:
     It differs from other engines:
 
     * Calls are not pinned to workers: a value "kept" is sent along with each call.
-    * A straggler goes on and holds its worker. So does a call that hangs, also before a deadline. Calls that have not begun are cancelled on the
-      standard library's pools only, since other executors cancel in name only or lose the worker.
+    * A straggler goes on and holds its worker. So does a call that hangs, also before a deadline. Calls that have not
+      begun are cancelled on the standard library's pools only, since other executors cancel in name only or lose the
+      worker.
     * Executors wait for stragglers when the program ends. To end their processes is up to the caller, also when a
       deadline has passed.
     * One crash in a ``ProcessPoolExecutor``, loky's too, breaks the pool and costs every answer that is still pending.
