@@ -207,8 +207,8 @@ class RowsJob(MapJob):
         ):
             self._look_at = math.inf
             warn_caller(
-                f"{many(len(running), 'call')} on {many(self.engine.workers, 'worker')} have run more than {HANGS} times as "
-                f"long as usual, for up to {max(running):.0f} s. If they hang: "
+                f"calls that run more than {HANGS} times as long as usual, one for {max(running):.0f} s, hold {len(running)} of "
+                f"{many(self.engine.workers, 'worker')}. If they hang: "
                 + (
                     "give call_timeout=, which ends them, or deadline=, with which their rows are estimated"
                     if self._stop is None
