@@ -23,7 +23,7 @@ import codedmap as cm
 from codedmap.execution.events import Job
 from codedmap.execution.virtual import run_virtually
 from codedmap.latency.scheduled import in_turn
-from codedmap.results.sweep_result import drawn_rows
+from codedmap.results.sobol import drawn_rows
 
 from . import held_out
 from .cells import run_cells

@@ -18,7 +18,7 @@ from dask.dataframe import from_pandas
 
 import codedmap as cm
 from codedmap import InvalidAnswer, InvalidArgument, NotEnoughAnswers, Status
-from codedmap.results.sweep_result import drawn_rows
+from codedmap.results.sobol import drawn_rows
 from codedmap.testing import Scripted, crash
 
 from ..repeats import crossed
@@ -889,7 +889,8 @@ def test_sobol_indices_of_other_samples_and_of_gaps_are_refused(sweep):
 
     result = sweep(gappy, (PROBLEM, sample))
     with pytest.raises(
-        NotEnoughAnswers, match=r"of 192 rows failed and 0 are missing.*fill\(X, y\).values"
+        NotEnoughAnswers,
+        match=r"of 192 rows failed and 0 are missing.*fill\(X, y\)\.sobol\(problem\)",
     ):
         result.sobol()
     with pytest.raises(NotEnoughAnswers, match="y is not finite in 192 rows"):

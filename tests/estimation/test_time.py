@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import defaultdict
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from codedmap.estimation import (
     one_kernel,
     one_output,
     surrogate,
+    worst_first,
 )
 from codedmap.estimation.candidates import Candidate, by_plane
 from codedmap.estimation.gaussian import Kernel
@@ -137,6 +139,79 @@ def test_a_quick_search_leaves_three_fifths_of_the_time(monkeypatch):
         assert sum(clock.kinds.values()) <= 0.4 * seconds + 0.002
         assert bool(clock.kinds) == (seconds > 0.04)
         assert clock.left > 0.0
+
+
+OUTPUTS = (
+    lambda x: np.sin(3 * x[0]) * x[1],
+    lambda x: x[2] ** 2,
+    lambda x: np.exp(x[3]),
+    lambda x: x[4] * x[5],
+    lambda x: np.cos(2 * x[0] + x[5]),
+    lambda x: x[1] * x[2] * x[3],
+    lambda x: np.tanh(3 * x[4] - 1),
+    lambda x: np.sqrt(1 + x[0]) * x[2],
+    lambda x: np.sin(4 * x[1]) + x[3] ** 3,
+    lambda x: np.exp(-4 * (x[2] - 0.2) ** 2) * x[0],
+    lambda x: x.sum(axis=0) ** 2,
+    lambda x: 1 / (2 + x[5]) + x[4],
+)
+
+
+@pytest.mark.parametrize("outputs", [2, 4, 8, 12])
+def test_several_outputs_are_each_near_in_little_time(outputs, monkeypatch):
+    """In 0.2 s, in which a likelihood of 100 answers takes 0.2 ms, one kernel for all is far from most."""
+    monkeypatch.setattr(sys.modules[__name__], "CUBED", 2e-10)
+    clock = Clock(monkeypatch)
+    clock.left = 0.2
+    points = np.random.default_rng(0).uniform(-1, 1, size=(1000, 6))
+    answers = np.stack([fn(points.T) for fn in OUTPUTS[:outputs]], axis=1)
+    found = estimates(points[:900], answers[:900], points[900:], time_left=lambda: clock.left)
+    off = found.values - answers[900:]
+    assert (np.sqrt((off**2).mean(axis=0)) < 0.05 * answers.std(axis=0)).all()
+    assert (np.sqrt(((off / found.stderr) ** 2).mean(axis=0)) < 2.0).all()
+    assert clock.left > 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "searched"),
+    [
+        (100.0, [0, 1, 2, 1, 1, 1, 0, 0, 2]),  # in the end none has a further kind
+        (9.5, [0, 1, 2, 1, 1, 1, 0]),  # of which 5.7 s are for searches
+        (5.5, [0, 1, 2, 1]),
+        (4.5, [0, 1, 2]),
+    ],
+)
+def test_the_output_that_is_furthest_off_is_searched_for_next(seconds, searched, monkeypatch):
+    known, left, asked = points_of(), [seconds], []
+    known._time_left = lambda: left[0]
+    errors = [[0.5, 0.4], [0.9, 0.8, 0.7], [0.3]]
+    of_all = Kernel(np.ones(3), 0.99, "matern52", linear=False)
+    scaled = np.stack([np.full(40, float(output)) for output in range(3)], axis=1)
+
+    def kernels(known, answers, go_on, near=None):
+        if answers.shape[1] > 1:
+            yield 0.99, of_all
+        assert near is of_all
+        output = int(answers[0, 0])
+        for error in [*errors[output], None]:
+            asked.append(output)
+            if error is None:
+                return
+            left[0] -= 1.0
+            yield error, Kernel(np.ones(3), error, "matern52", linear=False)
+
+    def conditioned(known, answers, kernel, seconds):
+        means = np.zeros((45, 1))
+        return Candidate((f"{kernel.noise}",), np.ones(3), means, means + 1.0)
+
+    put(monkeypatch, "kernels", kernels)
+    put(monkeypatch, "conditioned", conditioned)
+    found = worst_first.alone(known, scaled)
+    assert asked == searched
+    last = [
+        errors[output][min(asked.count(output), len(errors[output])) - 1] for output in range(3)
+    ]
+    assert [part.names for part in found] == [(f"{error}",) for error in last]
 
 
 def points_of(rows: int = 40, columns: int = 3, left: float = math.inf, **options) -> Points:
@@ -557,11 +632,12 @@ def test_each_kind_has_an_equal_share_of_what_is_left_of_two_fifths(
 @pytest.mark.parametrize(
     ("outputs", "rows", "seconds", "alone"),
     [
-        (9, 40, 6.1, True),  # 2 s for each that is off by much, which three are
-        (9, 40, 5.9, False),
-        (24, 2000, math.inf, True),
-        (25, 40, math.inf, False),
-        (9, 2001, math.inf, False),
+        (9, 40, 6.1, 3),  # 2 s for each that is off by much, which three are
+        (9, 40, 5.9, 2),  # or the worst of them
+        (9, 40, 1.9, 0),
+        (24, 2000, math.inf, 3),
+        (25, 40, math.inf, 0),
+        (9, 2001, math.inf, 0),
     ],
 )
 def test_outputs_that_components_estimate_poorly_are_also_estimated_alone(
@@ -570,16 +646,13 @@ def test_outputs_that_components_estimate_poorly_are_also_estimated_alone(
     known = points_of(rows, left=seconds)
     scaled = np.random.default_rng(0).normal(size=(rows, outputs))
     off = np.full(outputs, 0.02)
-    off[1:4] = 0.04
+    off[1:4] = 0.04, 0.05, 0.06
     given = []
 
     def each(known, poor, shares, zeros):
         given.append((poor, shares, zeros))
-        return [
-            candidate(poor[:, 0], 0.03),
-            candidate(poor[:, 1], 0.05),
-            candidate(poor[:, 2], 0.01),
-        ]
+        some = (0.01, 0.03, 0.05)[: poor.shape[1]]
+        return [candidate(*one) for one in zip(poor.T, some, strict=True)]
 
     def candidate(columns, off):
         means = np.concatenate([columns[known.sample] + off, np.zeros((5, *columns.shape[1:]))])
@@ -588,15 +661,16 @@ def test_outputs_that_components_estimate_poorly_are_also_estimated_alone(
 
     put(monkeypatch, "each_alone", each)
     zeros = np.arange(outputs)
-    found = components.poor_alone(known, scaled, zeros, candidate(scaled, off))
-    assert bool(given) == alone
+    found = components.poor_alone(known, scaled, zeros, candidate(scaled, off), 2.0)
+    assert bool(given) == bool(alone)
     if alone:
         [(poor, shares, some)] = given
-        np.testing.assert_array_equal(poor, scaled[:, 1:4])
-        assert (shares, list(some)) == (3, [1, 2, 3])
-        off[[1, 3]] = 0.03, 0.01
-        assert (found.names[1], found.names[3]) == ("off by 0.03", "off by 0.01")
-        assert found.names[2] == found.names[0]
+        worst = [3, 2, 1][:alone]
+        np.testing.assert_array_equal(poor, scaled[:, worst])
+        assert (shares, list(some)) == (alone, worst)
+        off[[3, 2]] = 0.01, 0.03
+        assert (found.names[3], found.names[2]) == ("off by 0.01", "off by 0.03")
+        assert found.names[1] == found.names[0]
     targets = scaled[known.sample]
     np.testing.assert_allclose(np.sqrt(found.squares(targets)), off)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contracts.arguments import check_whole
-from ..contracts.extremes import described, extremes
+from ..contracts.extremes import described
 from ..contracts.inputs import array_of, check_columns, check_kind, check_plain, reordered
 from ..contracts.warning import warn_caller
 from ..errors import InvalidArgument, many
@@ -16,6 +16,7 @@ from ..estimation.known import deviations, known_pair
 from ..estimation.known import flat as as_columns
 from ..estimation.losses import dependence
 from ..estimation.other_outputs import with_other_outputs
+from ..estimation.set_aside import set_aside
 from ..estimation.surrogate import estimates, seconds_to_be_thorough
 from ..execution.missing import alike, on_cores
 from ..results.fill_result import FillResult
@@ -117,7 +118,7 @@ def fill(
     for columns in groups:
         used, filled = usable[:, columns[0]], wanted[:, columns[0]]
         given = flat[np.ix_(used, columns)]
-        odd = extremes(given)
+        odd = set_aside(points[used], given)
         if len(given):
             deviation[columns] = deviations(given[odd < 0])
         if not filled.any() or len(given) < 2:

@@ -47,7 +47,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
 
     Every answer is tested by Freivalds' check: a random combination of the block's rows, which the caller keeps and no worker
     sees, must give the same combination of the answer, up to rounding. An answer that fails counts as lost, and its worker is
-    `rejected`: a code needs one spare worker for each that lies.
+    ``rejected``: a code needs one spare worker for each that lies.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -584,6 +585,7 @@ def _result(run: MapResult, rows: _Rows, inverse: np.ndarray | None, equal: int)
         _inputs=rows.columns,
         _problem=rows.problem,
         _equal=equal,
+        _of=partial(_result, rows=rows, inverse=inverse, equal=equal),
     )
 
 

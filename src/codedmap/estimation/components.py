@@ -50,17 +50,20 @@ def by_components(known: Points, scaled: np.ndarray) -> Candidate:
     return _by_themselves(known, scaled, kernels, whole)
 
 
-def poor_alone(known: Points, scaled: np.ndarray, zeros: np.ndarray, whole: Candidate) -> Candidate:
+def poor_alone(
+    known: Points, scaled: np.ndarray, zeros: np.ndarray, whole: Candidate, seconds: float
+) -> Candidate:
     """The same estimates of outputs (n, q), but for those that are off by much and nearer if estimated alone.
 
-    Components mix smooth outputs with others that jump, and none is the logarithm of an output. Nothing changes where
-    outputs are many, or there is no time.
+    The worst, if there are not so many ``seconds`` for each. Components mix smooth outputs with others that jump, and none
+    is the logarithm of an output. Nothing changes where outputs are many.
     """
     targets = scaled[known.sample]
     squares = whole.squares(targets)
-    poor = np.flatnonzero(squares > POOR**2)
+    poor = np.argsort(-squares, kind="stable")[: np.count_nonzero(squares > POOR**2)]
+    poor = poor[: int(max(0.0, min(known.time_left() / seconds, len(poor))))]
     many = scaled.shape[1] > ALONE or len(scaled) > EXACT_QUICKLY
-    if many or not len(poor) or known.time_left() < ENOUGH * len(poor):
+    if many or not len(poor):
         return whole
     found = beside(each_alone(known, scaled[:, poor], len(poor), zeros[poor]))
     return mixed(whole, poor, found, targets)

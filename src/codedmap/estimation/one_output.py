@@ -14,11 +14,11 @@ from .candidates import COLUMNS, Candidate, averages, by_others, by_plane, combi
 from .conditioning import NEAR, conditioned, name_of, nearest_kernel
 from .gaussian import likeliest
 from .models import ENOUGH, Model, models
-from .one_kernel import jointly
 from .points import Points
 from .rotation import rotated
+from .worst_first import alone
 
-LITTLE = 0.055  # seconds an output, below which outputs share a kernel
+LITTLE = 0.055  # seconds an output, below which few answers choose its kernel
 SOME = 1.0  # seconds an output from which its search may be more than hasty
 _CLOSE = 1.5  # error over the best, up to which a second process is looked at
 POOR = 0.03  # error, in deviations of the output, from which trees and splines are tried
@@ -63,7 +63,7 @@ def _ways(
     """
     seconds = known.time_left() / outputs
     if seconds < LITTLE:
-        return [jointly(known, scaled[:, None]).column(0)], None
+        return alone(known, scaled[:, None], 1.0 / outputs), None
     thorough = seconds >= ENOUGH
     targets = scaled[known.sample]
     best, *others = sorted(models(known, scaled, zero, seconds), key=lambda model: model.error)

@@ -47,6 +47,7 @@ class Points:
         each: Callable[..., Iterable[Any]],
         outputs: int = 1,
         other: bool = False,
+        threads: int = 1,
     ) -> None:
         self.space = space = Space.of(points, other=other)
         self.points, self.wanted = space.seen(points), space.seen(wanted)
@@ -67,6 +68,8 @@ class Points:
         """(m,) bool: wanted points that differ from all known ones where these are all equal."""
         self.thorough = thorough
         self._time_left, self._each = time_left, each
+        self.threads = threads
+        """How many calls of ``each`` are made at the same time."""
         self._interrupted: list[bool] = []  # shared with `rotated` ones
         self._reserved = 0.0
         self.places = True

@@ -19,21 +19,23 @@ from typing import Any
 import numpy as np
 import scipy
 
-from ..contracts.extremes import extremes
 from .calibration import calibrated
 from .candidates import FEWEST, FLOPS, Candidate, beside, by_mean
 from .components import ALONE, OUTPUTS, by_components, poor_alone, seconds_for_rest
 from .conditioning import EXACT_QUICKLY, NEAR
-from .models import EACH_SURELY, degrees_of_freedom
+from .models import EACH_SURELY, ENOUGH, degrees_of_freedom
 from .nearest import nearest
 from .one_kernel import jointly
 from .one_output import LITTLE, SOME, each_alone
 from .points import EXACT, LEFT_OUT, Points
+from .set_aside import set_aside
 from .threads import one_thread
+from .worst_first import worst_first
 
 _BETTER = 0.12  # seconds an output from which thorough estimates are better than quick ones, without hurry
 _COMPONENT_LITTLE = 0.3  # seconds a principal component, below which outputs share a kernel
 _REST = 4.0  # times the seconds for what components leave, below which they do
+_ASIDE = 0.9  # share of the time that must be left to look for answers that are set aside
 _POWER = 4  # weights of two estimates go by this power of their errors
 _APART = 2.0  # standard errors by which two estimates may differ by chance
 _LEAST = 0.25  # variance of the mean of two, over their mean variance, at least
@@ -74,6 +76,7 @@ def estimates(
     thorough: bool = True,
     time_left: Callable[[], float] = lambda: math.inf,
     each: Callable[..., Iterable[Any]] = map,
+    threads: int = 1,
 ) -> Estimates:
     """Estimate outputs at points from those at others.
 
@@ -82,7 +85,7 @@ def estimates(
     points : ndarray, shape (n, d)
         At least two. All numbers are finite, here and below.
     answers : ndarray, shape (n, q)
-        Those far beyond all others are not used, see `extremes`.
+        Those far beyond all others are not used, see `set_aside`.
     wanted : ndarray, shape (m, d)
     seed : int
         By which points are drawn where there are many.
@@ -94,13 +97,16 @@ def estimates(
         the process, and in the end everything but the mean.
     each : callable
         As `map`, by which outputs are estimated, perhaps at the same time.
+    threads : int
+        So many at the same time.
     """
-    outside = extremes(answers) >= 0
+    later = _ASIDE * time_left()
+    outside = set_aside(points, answers, lambda: time_left() >= later) >= 0
     if outside.any():
         usual = ~outside
         found = estimates(
             points[usual], answers[usual], wanted,
-            seed=seed, thorough=thorough, time_left=time_left, each=each,
+            seed=seed, thorough=thorough, time_left=time_left, each=each, threads=threads,
         )  # fmt: skip
         places = Points(points, wanted, seed, time_left, thorough=False, each=each)
         return _wider(found, answers, outside, nearest(places.points, places.wanted, 1)[:, 0])
@@ -112,7 +118,7 @@ def estimates(
     def known(*, other: bool = False) -> Points:
         return Points(
             some, wanted, seed, lambda: time_left() - kept,
-            thorough=thorough, each=each, outputs=outputs, other=other,
+            thorough=thorough, each=each, outputs=outputs, other=other, threads=threads,
         )  # fmt: skip
 
     def made(answers: np.ndarray) -> Estimates:
@@ -319,10 +325,13 @@ def _of_varied(known: Points, scaled: np.ndarray, zeros: np.ndarray) -> Candidat
     outputs = scaled.shape[1]
     if len(scaled) < FEWEST or not known.points.shape[1] or not outputs:
         return by_mean(known, scaled)
-    if not known.thorough or known.time_left() < _least(known, outputs):
+    if not known.thorough:
         return jointly(known, scaled)
+    if known.time_left() < _least(known, outputs):
+        return poor_alone(known, scaled, zeros, worst_first(known, scaled), LITTLE)
     if outputs > OUTPUTS:
-        return poor_alone(known, scaled, zeros, by_components(known, scaled))
+        whole = by_components(known, scaled)
+        return poor_alone(known, scaled, zeros, whole, ENOUGH)
     return beside(each_alone(known, scaled, outputs, zeros))
 
 

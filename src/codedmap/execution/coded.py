@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ from .job import MapJob
 from .job_estimates import JobEstimates
 from .job_rows import JobRows
 from .live import LiveJob, patience_of, weakly
-from .missing import time_for_estimates, warn_of_losses
+from .missing import refilled, time_for_estimates, warn_of_losses
 from .task import Batch, Itemwise
 from .uncoded import KeptTasks, RowsJob, only_errors
 
@@ -238,7 +239,13 @@ class CodedMap(MapJob):
                 f"no payload, of {many(size, 'row')} each, was answered in {self.seconds:.2g} s: "
                 f"{smaller if size > 1 else ''}allow more time"
             )
-        return replace(result, outcome=outcome)
+        return replace(result, outcome=outcome, _refill=self._refill())
+
+    def _refill(self) -> Callable[[MapResult], MapResult] | None:
+        """What makes thorough estimates later; None if inputs or answers are not in memory."""
+        if self._inputs.lazy or self.rows.store is not None:
+            return None
+        return partial(refilled, inputs=self._inputs, more=self._estimates.more())
 
     def then(self) -> MapJob | None:
         """A job without the code for rows whose calls were lost, perhaps because of another row of the call."""

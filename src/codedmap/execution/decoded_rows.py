@@ -227,7 +227,8 @@ def _merged(
     # The answers of rows that were computed without the code may have parts.
     values = map_leaves(lambda leaf: blanked(leaf, unknown), estimate.values)
     errors = None if stderr is None else map_leaves(lambda leaf: _like(leaf, stderr), values)
-    return _fields(values, errors, status, failures, rejected)
+    fields = _fields(values, errors, status, failures, rejected)
+    return fields | {"hurried": any(part.hurried for part in found)}
 
 
 def _fields(

@@ -38,6 +38,10 @@ class JobEstimates:
         """Forget the answers of the job so far."""
         self._answers = _Answers(self._known)
 
+    def more(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Points and answers besides the exact rows: known ones, and those to mixtures; None if there are none."""
+        return self._answers.joined()
+
     def add(self, chunk: ChunkRows, exact: np.ndarray | None, values: np.ndarray) -> None:
         """Keep answers of a finished chunk: those to mixtures, and the ``values`` of its ``exact`` rows if these are given."""
         if exact is not None:

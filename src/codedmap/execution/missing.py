@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from ..contracts.extremes import described, extremes
+from ..contracts.extremes import described
 from ..contracts.memory import cores
 from ..contracts.warning import warn_caller
-from ..errors import InvalidArgument, many
+from ..errors import InvalidArgument, NotEnoughAnswers, many
 from ..estimation.losses import dependence
-from ..estimation.surrogate import estimates, seconds_to_do_better
+from ..estimation.set_aside import set_aside
+from ..estimation.surrogate import estimates, seconds_to_be_thorough, seconds_to_do_better
+from ..results.map_result import MapResult
 from ..results.status import Status
-from ..results.trees import leaves, map_leaves
+from ..results.trees import blankable, for_all_entries, leaves, map_leaves
 from .inputs import InputRows
 from .threads import in_thread
 
@@ -52,12 +55,14 @@ class Estimates(NamedTuple):
     """A tree of arrays (e, *y)."""
     stderr: Any
     """Like ``values``: above 0."""
+    hurried: bool = False
+    """Whether there was no time for thorough estimates."""
 
     def of(self, wanted: np.ndarray) -> Estimates:
         """The estimates of the rows that are wanted, (m,) bool."""
         kept = wanted[self.rows]
-        values, stderr = (map_leaves(lambda leaf: leaf[kept], tree) for tree in self[1:])
-        return Estimates(self.rows[kept], values, stderr)
+        values, stderr = (map_leaves(lambda leaf: leaf[kept], tree) for tree in self[1:3])
+        return Estimates(self.rows[kept], values, stderr, self.hurried)
 
     def largest(self, outputs: Mapping[str, float] | None = None) -> float:
         """The largest standard error; with the tolerances of ``outputs``, as a multiple of the output's tolerance."""
@@ -144,19 +149,20 @@ def estimate_missing(
             continue
         left = _part(time_left, later)
         groups = _groups(finite, math.inf if effort == "spare" else left(), effort == "quick")
-        thorough = effort == "thorough"
+        thorough, size = effort == "thorough", (len(points), len(rows))
+        longest = sum(seconds_to_be_thorough(*size, len(group)) for group in groups)
+        hurried = thorough and left() < longest
         if effort == "spare":
-            size = len(points), len(rows)
             needed = sum(seconds_to_do_better(*size, len(group)) for group in groups)
             thorough = left() >= needed
-            left = left if thorough else lambda: math.inf
+            hurried, left = not thorough, left if thorough else lambda: math.inf
         numbers = []
         for at, group in enumerate(groups):
             sizes = [len(later_group) for later_group in groups[at:]]
             used = finite[:, group].all(axis=1)
             all_used = len(groups) == 1 and used.all()
             known = flat if all_used else flat[np.ix_(used, group)]
-            make = partial(estimates, points[used], known, wanted, each=on_cores)
+            make = partial(estimates, points[used], known, wanted, each=on_cores, threads=at_once())
             part = _part(left, 1.0 - sizes[0] / sum(sizes))
             found = (
                 _in_spare_time(make, part)
@@ -169,7 +175,48 @@ def estimate_missing(
             _unflattened(parts[0] if len(parts) == 1 else np.hstack(parts)[:, back], tree)
             for parts in zip(*numbers, strict=True)
         )
-        yield Estimates(rows, map_leaves(_narrowed, values, tree), stderr)
+        yield Estimates(rows, map_leaves(_narrowed, values, tree), stderr, hurried)
+
+
+def refilled(
+    result: MapResult, inputs: InputRows, more: tuple[np.ndarray, np.ndarray] | None
+) -> MapResult:
+    """A result of a job with thorough estimates; ``more`` as for `estimate_missing`."""
+    status = result.status.copy()
+    exact, wanted = (
+        np.flatnonzero(np.isin(status, some))
+        for some in ((Status.EXACT,), (Status.ESTIMATED, Status.MISSING))
+    )
+
+    def answers(rows: np.ndarray) -> Any:
+        return map_leaves(lambda leaf: blankable(leaf[rows]), result.values)
+
+    found = list(estimate_missing(inputs, exact, wanted, answers, lambda: math.inf, more=more))
+    if not found:
+        raise NotEnoughAnswers(
+            f"no row can be estimated from {many(len(exact), 'exact row')}: at least two are needed, and inputs and answers that "
+            "are finite numbers"
+        )
+    spread = np.where(status == Status.EXACT, 0.0, np.inf)
+    values = map_leaves(np.array, result.values)
+    stderr = result.stderr
+    if stderr is None:
+        stderr = map_leaves(lambda leaf: for_all_entries(spread, leaf.shape[1:]), values)
+    stderr = map_leaves(np.array, stderr)
+    for part in found:
+        put(part, values, stderr, status)
+    return replace(result, values=values, stderr=stderr, status=status, hurried=False)
+
+
+def put(found: Estimates, values: Any, stderr: Any, status: np.ndarray) -> None:
+    """Put estimates into values and standard errors (m, *y) of all rows, whose ``status`` (m,) they change."""
+
+    def place(leaf: np.ndarray, estimates: np.ndarray) -> None:
+        leaf[found.rows] = estimates
+
+    map_leaves(place, values, found.values)
+    map_leaves(place, stderr, found.stderr)
+    status[found.rows] = Status.ESTIMATED
 
 
 def _in_spare_time(make: Callable[..., Any], time_left: Callable[[], float]) -> Any:
@@ -222,6 +269,11 @@ def alike(marks: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(which == group) for group in range(which.max() + 1)]
 
 
+def at_once() -> int:
+    """How many calls `on_cores` makes at the same time."""
+    return min(cores(), _CORES)
+
+
 def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
     """As the builtin `map`, in at most four threads, one a core."""
     calls = list(zip(*arguments, strict=False))
@@ -232,7 +284,7 @@ def on_cores(fn: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
             answers[place] = fn(*given)
 
     # If one raises, such as by Ctrl-C here, the others are not waited for.
-    for thread in [in_thread(work) for _ in range(min(cores(), _CORES, len(calls)))]:
+    for thread in [in_thread(work) for _ in range(min(at_once(), len(calls)))]:
         thread.result()
     return answers
 
@@ -288,9 +340,8 @@ def warn_of_losses(
     flat = as_rows([_as_floats(leaf)[~odd] for leaf in parts], len(used)) if len(used) else None
     if flat is None:
         return
-    beyond = described(
-        flat, extremes(flat), lambda at: f"row {used[at]}", ["an answer"] * flat.shape[1]
-    )
+    aside = set_aside(points[exact][~odd], flat)
+    beyond = described(flat, aside, lambda at: f"row {used[at]}", ["an answer"] * flat.shape[1])
     if beyond:
         warn_caller(f"{beyond}. If it is wrong, have fn raise there")
 

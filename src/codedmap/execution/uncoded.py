@@ -54,6 +54,8 @@ from .missing import (
     Estimates,
     check_named,
     estimate_missing,
+    put,
+    refilled,
     time_for_estimates,
     warn_of_losses,
 )
@@ -346,10 +348,6 @@ class RowsJob(MapJob):
         self, missing: np.ndarray, effort: Effort, time_left: Callable[[], float]
     ) -> Iterator[Estimates]:
         exact = np.flatnonzero(self._rows.status == Status.EXACT)
-        more = None
-        if self._known is not None and len(exact):
-            answers = self._known.answers_for(list(entries_of(self._read(exact[:1]))))
-            more = None if answers is None else (self._known.inputs, answers)
         return estimate_missing(
             self._rows.inputs,
             exact,
@@ -358,8 +356,16 @@ class RowsJob(MapJob):
             time_left,
             effort=effort,
             sample=self._store is not None,
-            more=more,
+            more=self._more(self._rows.status),
         )
+
+    def _more(self, status: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Points and answers that are known besides; None if there are none."""
+        exact = np.flatnonzero(status == Status.EXACT)
+        if self._known is None or not len(exact):
+            return None
+        answers = self._known.answers_for(list(entries_of(self._read(exact[:1]))))
+        return None if answers is None else (self._known.inputs, answers)
 
     def _not_estimated(self, status: np.ndarray) -> str:
         """Why missing rows cannot be estimated from exact ones, and the next step; empty if they can."""
@@ -424,10 +430,12 @@ class RowsJob(MapJob):
         if estimates:
             stderr = map_leaves(np.array, stderr)
         for found in estimates:
-            map_leaves(partial(_put, found.rows), values, found.values)
-            map_leaves(partial(_put, found.rows), stderr, found.stderr)
-            status[found.rows] = Status.ESTIMATED
-        return self._build(values, stderr, status, outcome)
+            put(found, values, stderr, status)
+        result = self._build(values, stderr, status, outcome)
+        if outcome is Outcome.WAITING or self._rows.inputs.lazy:
+            return result
+        again = partial(refilled, inputs=self._rows.inputs, more=self._more(status))
+        return replace(result, hurried=any(e.hurried for e in estimates), _refill=again)
 
     def _build(self, values: Any, stderr: Any, status: np.ndarray, outcome: Outcome) -> MapResult:
         return MapResult(
@@ -635,10 +643,6 @@ class RowsJob(MapJob):
         )
         error.__cause__ = last
         return error
-
-
-def _put(rows: np.ndarray, leaf: np.ndarray, estimates: np.ndarray) -> None:
-    leaf[rows] = estimates
 
 
 def row_failed(

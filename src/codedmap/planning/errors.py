@@ -11,9 +11,9 @@ import numpy as np
 
 from ..contracts.answers import root_mean_square
 from ..contracts.code import Code
-from ..contracts.extremes import extremes
 from ..errors import CodedmapError
 from ..estimation.known import deviations
+from ..estimation.set_aside import set_aside
 from ..estimation.surrogate import estimates
 from ..execution.encoded import EncodedRows
 from ..execution.missing import COMPUTING
@@ -65,7 +65,7 @@ class Errors:
     def __init__(
         self, pilot: Pilot, seed: int, seconds: float, time_left: Callable[[], float]
     ) -> None:
-        usual = extremes(pilot.answers) < 0  # estimates are made without the others
+        usual = set_aside(pilot.points, pilot.answers) < 0  # estimates are made without the others
         self._points, self._answers = pilot.points[usual], pilot.answers[usual]
         self._seconds = (1.0 - COMPUTING) * seconds if seconds < math.inf else 0.0
         self._seed, self._time_left = seed, time_left

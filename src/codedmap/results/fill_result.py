@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..errors import many
 from .scatter import chosen, distinct_names, draw_rows
+from .sobol import indices_of
 from .status import Shown, Status, counts_in_words
 
 
@@ -56,6 +58,34 @@ class FillResult(Shown):
         if self.losses is not None:
             lines.append(f"  not lost at random: {self.losses}")
         return "\n".join(lines)
+
+    def sobol(
+        self,
+        problem: Mapping[str, Any] | None = None,
+        *,
+        calc_second_order: bool = True,
+        draws: int = 50,
+        seed: int = 1,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Sobol indices of each output, as by `SweepResult.sobol`; X is a sample of SALib's for the ``problem``.
+
+        The columns of an array are in the order of the problem's names.
+        """
+        names = list(problem["names"]) if isinstance(problem, Mapping) else []
+        unnamed = self.inputs == tuple(f"x{k}" for k in range(len(names)))
+        columns = names if unnamed else self.inputs
+        return indices_of(
+            dict(zip(columns, self._points.T, strict=True)),
+            self.status,
+            dict(zip(self.outputs, self._flat.T, strict=True)),
+            dict(zip(self.outputs, self._errors.T, strict=True)),
+            problem,
+            second=calc_second_order,
+            draws=draws,
+            seed=seed,
+            options=options,
+        )
 
     def plot(self, output: int | str = 0, axes: Any = None) -> Any:
         """Draw an output against the inputs, as `MapResult.plot` does.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,37 @@ class MapResult(RowResult):
     """The plan that chose the code, with ``code="auto"``; None if a deadline passed before there was one."""
     hedges: int = 0
     """Calls that were sent again because they were late."""
+    hurried: bool = False
+    """Whether there was no time for estimates as good as those of `refill`."""
+    _refill: Callable[[MapResult], MapResult] | None = None
+
+    def refill(self) -> MapResult:
+        """The same result with thorough estimates of the rows that are ESTIMATED or MISSING, as `fill` makes.
+
+        They are made from the exact rows, and the answers that were known beforehand, and take the time that they need. Rows
+        that FAILED are not estimated.
+
+        Raises
+        ------
+        InvalidArgument
+            If the inputs or the answers are not in memory, as with ``out``, or the result is not the last of a `stream`.
+        NotEnoughAnswers
+            If no row can be estimated: inputs or answers are not numbers, or too few rows are exact.
+        """
+        if not np.isin(self.status, (Status.ESTIMATED, Status.MISSING)).any():
+            return self
+        if self._refill is None:
+            raise InvalidArgument(
+                "this result has no inputs and answers in memory to estimate from: read them, make the answers NaN where status is "
+                "not EXACT, and give them to codedmap.fill(X, y)"
+            )
+        return self._refill(self)
+
+    def hurried_lines(self) -> list[str]:
+        """A line if there was little time for estimates, and there may be better ones."""
+        if not self.hurried or self._refill is None:
+            return []
+        return ["  hurried    estimates had little time: result.refill() makes thorough ones"]
 
     def row_stderr(self) -> np.ndarray | None:
         """(m,): the root mean square of the standard errors of each row's outputs; None if there are none."""
@@ -140,6 +171,7 @@ class MapResult(RowResult):
                 second += ": every row was there already"
             if self.stderr is not None and (self.status == Status.ESTIMATED).any():
                 rest.append(f"  estimates  standard error up to {self._worst():.3g}")
+            rest += self.hurried_lines()
             nonfinite = self._nonfinite()
             if nonfinite.any():
                 rows = f"{many(int(nonfinite.sum()), 'row')} (the first is {nonfinite.argmax()})"
@@ -154,6 +186,7 @@ class MapResult(RowResult):
             ]
             if self.hedges:
                 rest.append(f"  hedges     {self.hedges}")
+            rest += self.hurried_lines()
         plan = [] if self.plan is None else [f"  plan       {self.plan.choice}"]
         return "\n".join([first, second, *plan, *rest])
 
