@@ -331,7 +331,7 @@ def test_equal_rows_are_computed_once(sweep):
 
     design = {"a": [0.0, -0.0, 2.0, 0.0, 2.0], "b": [True, 1, 1, True, 1]}
     design["b"] = np.array(design["b"], dtype=object)
-    result = sweep(once, design, unique=True)
+    result = sweep(once, design, unique=True, hedge=None)
     assert len(calls) == 3
     np.testing.assert_array_equal(result.table["y"], [2, 0, np.nan, 2, np.nan])
     assert list(result.failures) == [2, 4]
