@@ -20,7 +20,7 @@ COLUMNS = ("normal", "equal", "entries", "unit", "far", "cancelling")
 
 
 def check_of(A, rng):
-    return BlockCheck.of(A, np.ones(1), [BlockSizes.of(A)], rng)
+    return BlockCheck.of(A, np.ones(1), [BlockSizes.of(A, A.shape[0])], rng)
 
 
 def largest(dtype):

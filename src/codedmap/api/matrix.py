@@ -122,7 +122,7 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         self._blocks = blocks = CodedBlocks(array, self._code)
         _check_room(blocks)
         rng = np.random.default_rng()  # which nobody can draw again
-        sizes = [BlockSizes.of(block) for block in blocks.uncoded()] if verify else []
+        sizes = [BlockSizes.of(block, blocks.rows) for block in blocks.uncoded()] if verify else []
         checks: dict[int, BlockCheck] | None = {} if verify else None
         self._checks = checks
 

@@ -83,8 +83,8 @@ class CodedBlocks:
         return max(float(np.finfo(self.dtype).tiny), *sums)
 
     def uncoded(self) -> Iterator[Any]:
-        """The K blocks, (b, n)."""
-        return map(self._padded, range(self.code.tasks))
+        """The K blocks, (b, n), the last one perhaps with fewer rows."""
+        return (self._matrix[self._span(task)] for task in range(self.code.tasks))
 
     def encoded(self) -> Iterator[CodedBlock]:
         """The coded block of each worker."""

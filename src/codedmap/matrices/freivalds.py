@@ -23,7 +23,7 @@ _EMPTY = 2.0 ** (_MOST + 1)  # the scale of rows of zeros
 _FAR = 300  # largest exponent of columns that need not be scaled
 _SQUARED = 1e100  # a sum of squares between this and its reciprocal has lost nothing but rounding
 _LOW = 1e-100  # the same for columns of scaled rows
-_TILE = 1 << 15  # numbers that stay in a processor's cache
+_TILE = 1 << 16  # numbers that stay in a processor's cache
 _DOUBLE = np.finfo(np.float64)
 
 
@@ -37,13 +37,15 @@ class BlockSizes:
     """Upper bounds of the 2-norms of the columns of the rows times these, (n,)."""
 
     @classmethod
-    def of(cls, block: Any) -> BlockSizes:
-        """The sizes of a dense or sparse block; reads it once."""
-        rows, columns = block.shape
-        scales, squares = np.empty(rows), np.zeros(columns)
+    def of(cls, block: Any, rows: int) -> BlockSizes:
+        """The sizes of a dense or sparse block, to which rows of zeros are added until there are so many; reads it once."""
+        squares, room = np.zeros(block.shape[1]), None
+        scales = np.full(rows, _EMPTY)
         for at, part in _parts(block):
+            if room is None and part.dtype == np.float64 and not scipy.sparse.issparse(part):
+                room = np.empty(part.shape)  # new memory for each part takes as long as the rest
             with np.errstate(over="ignore", under="ignore"):
-                square = _square(part)
+                square = _square(part) if room is None else np.square(part, room[: len(part)])
                 sums = square.sum(axis=1)
             if sums.min() > 1.0 / _SQUARED and sums.max() < _SQUARED:
                 scales[at] = _reciprocals(np.sqrt(sums))
@@ -53,7 +55,7 @@ class BlockSizes:
                 squares += _square(_scaled(part, scales[at])).sum(axis=0)
         norms = np.sqrt(squares)
         low = np.flatnonzero(squares < _LOW)
-        if len(low):
+        if len(low) and block.shape[0]:
             parts = (abs(_scaled(part, scales[at])[:, low]) for at, part in _parts(block))
             norms[low] = rows**0.5 * np.max([_dense(part.max(axis=0)) for part in parts], axis=0)
         return cls(scales, norms)
@@ -128,9 +130,10 @@ def _growth(terms: int) -> float:
 def _parts(block: Any) -> Iterator[tuple[slice, Any]]:
     """The whole of a sparse block; of a dense one, a few rows at a time."""
     rows = block.shape[0]
-    step = rows if scipy.sparse.issparse(block) else max(1, _TILE // block.shape[1])
+    step = max(1, rows if scipy.sparse.issparse(block) else _TILE // block.shape[1])
     for begin in range(0, rows, step):
-        yield slice(begin, begin + step), block[begin : begin + step]
+        at = slice(begin, min(begin + step, rows))
+        yield at, block[at]
 
 
 def _square(part: Any) -> Any:
