@@ -70,15 +70,17 @@ class Order:
         self._places = np.r_[self._places, self._places[-1] + np.cumsum(ends - begins)]
 
     def deal(self, begin: int, end: int, calls: int) -> None:
-        """Deal the rows from ``begin`` on to so many calls like this one, unless it was dealt its own before.
+        """Deal the rows from ``begin`` on to so many calls like this one, unless it has rows that an earlier call had.
 
-        Neighbours are then in different calls: slow rows are often neighbours, and would wait for each other.
+        Neighbours are then in different calls: slow rows are often neighbours, and would wait for each other. No row that
+        a call has, or had, changes its place.
         """
         all_ends = begin + (end - begin) * calls
         if begin >= self._dealt and all_ends <= self.count:
             rows = self._begins[begin:all_ends]
             rows[:] = rows.reshape(-1, calls).T.ravel()
             self._dealt = all_ends
+        self._dealt = max(self._dealt, end)
 
     def at(self, begin: int, end: int) -> slice | np.ndarray:
         """The rows at some places."""
