@@ -395,10 +395,10 @@ def test_what_components_leave_is_estimated_by_a_process_that_suits_it():
     answers = np.sin(points @ np.random.default_rng(1).random((8, 100)))
     known, truth = (points[:250], answers[:250], points[250:]), answers[250:]
 
-    def off(seconds):
-        return ((estimates(*known, time_left=lambda: seconds).values - truth) ** 2).mean()
+    def off(**how):
+        return ((estimates(*known, **how).values - truth) ** 2).mean()
 
-    assert off(6.0) < 1.2 * off(2.0)
+    assert off(time_left=lambda: 6.0) < 1.2 * off(thorough=False)
 
 
 def test_a_search_that_takes_all_the_time_of_an_output_still_leaves_it_a_process(monkeypatch):
