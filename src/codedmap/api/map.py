@@ -301,7 +301,7 @@ def stream(
         raise
 
 
-_OF_SWEEP = {"before", "like"}  # options that only `sweep` gives
+_INTERNAL = {"before", "like", "first"}  # options that only `sweep` and `Pool` give
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +329,7 @@ class Options:
     version: str | int | None = None
     before: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Columns (m,) that are written before the answers."""
+    first: int = 1  # rows of a call as long as none was answered
     like: InputRows | None = None  # the rows as numbers, for estimates; by default the inputs
 
     def __post_init__(self) -> None:
@@ -421,6 +422,7 @@ class Options:
             call_timeout=self.call_timeout or math.inf,
             stop=rule,
             size=rows.rows if self.chunk == "all" else self.chunk,
+            first=self.first,
         )
         known = self._known(rows.numbers, inputs)
         given: dict[str, Any] = {"started": started, "show": show, "known": known}
@@ -621,7 +623,7 @@ def options_from(arguments: Mapping[str, Any], **more: Any) -> Options:
 def options_of(arguments: Mapping[str, Any]) -> Options:
     """Keyword arguments of `map`; raises `TypeError` for others."""
     check_other_names(arguments)
-    unknown = arguments.keys() - ({option.name for option in fields(Options)} - _OF_SWEEP)
+    unknown = arguments.keys() - ({option.name for option in fields(Options)} - _INTERNAL)
     if unknown:
         raise TypeError(f"no argument {', '.join(sorted(unknown))}: see codedmap.map")
     return Options(**arguments)

@@ -26,7 +26,7 @@ from ..execution.checked import checked_rule, engine_of_slots
 from ..execution.placed import Placed
 from ..execution.task import Measured
 from ..matrices.blocks import CodedBlock, CodedBlocks, check_integers, checked_matrix
-from ..matrices.freivalds import BlockCheck, BlockSizes
+from ..matrices.freivalds import BlockCheck
 from ..matrices.product import ProductJob
 from ..results.sum_result import MatrixResult
 from ..results.trees import blanked
@@ -122,15 +122,13 @@ class CodedMatrix(LinearOperator):  # type: ignore[misc]  # SciPy has no types
         self._blocks = blocks = CodedBlocks(array, self._code)
         _check_room(blocks)
         rng = np.random.default_rng()  # which nobody can draw again
-        sizes = [BlockSizes.of(block, blocks.rows) for block in blocks.uncoded()] if verify else []
         checks: dict[int, BlockCheck] | None = {} if verify else None
         self._checks = checks
 
         # It does not refer to self, so that workers forget the blocks as soon as this is dropped.
         def checked(worker: int, block: CodedBlock) -> Measured:
             if checks is not None:
-                weights = blocks.code.weights(worker)
-                checks[worker] = BlockCheck.of(block.array, weights, sizes, rng)
+                checks[worker] = BlockCheck.of(block.array, rng)
             return Measured(block)
 
         self._placed = Placed(

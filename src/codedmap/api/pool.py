@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, aclosing, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
@@ -33,10 +33,9 @@ from ..execution.task import itemwise, own_copy
 from ..results.map_result import MapResult
 from ..results.summary import short
 from ..storage.source import Batches, single
-from .map import HEDGE, Options, check_fn, check_hedge_of_rows, engine_of, options_of, stream
+from .map import HEDGE, Options, check_fn, check_hedge_of_rows, engine_of, options_of
 
 _SHORT_JOB = 0.05  # seconds: the inputs of a shorter job are shared out at once
-_SHORT_CALL = 0.01  # least seconds of its calls, which each cost most of a millisecond
 
 
 class Pool:
@@ -126,8 +125,8 @@ class Pool:
         iterable : iterable
             The inputs. All are read before the first is computed.
         chunksize : int, optional
-            Inputs of a call. By default as many as take 0.05 to 0.2 s, judged by earlier calls. If all take less than 0.05 s,
-            by the last call of this function, each worker has one call, or more of at least 0.01 s.
+            Inputs of a call. By default as many as take 0.05 to 0.2 s, judged by earlier calls. Where all took less than
+            0.05 s in the last `map` of this function, each worker begins with a call of its share of them.
         callback : callable, optional
             Called here with each answer, in the order of their arrival.
 
@@ -304,12 +303,15 @@ class Pool:
                 return iter(())
             items = None
         kept = self._kept(task)
-        fn, count = itemwise(task) if kept is None else kept.fn, None
-        if items is not None:
-            count = len(items)
-            if chunksize is None and kept is not None:
-                chunksize = kept.chunk(count, self.size)
-        results = stream(fn, inputs, chunk=chunksize, **options)
+        count = None if items is None else len(items)
+        first = 1 if kept is None or count is None else kept.first(count, self.size)
+        job = replace(options_of(options | {"chunk": chunksize}), first=first)
+        fn, stack = itemwise(task) if kept is None else kept.fn, ExitStack()
+        try:
+            results = job.job(fn, inputs, stack).stream(stack)
+        except BaseException:
+            stack.close()
+            raise
         return self._arriving(results, count, ordered, kept)
 
     async def _one(self, task: _Task, *parts: Callable[[], list[Any]]) -> Any:
@@ -402,12 +404,9 @@ class _Last:
     seconds: float = math.inf
     """Seconds of its last job, divided by the inputs."""
 
-    def chunk(self, items: int, workers: int) -> int | None:
-        """Inputs of a call of a short job with so many: to find that out by trial takes longer than the job."""
-        seconds = self.seconds * items
-        if seconds > _SHORT_JOB:
-            return None
-        return -(-items // (max(1, workers) * max(1, int(seconds / _SHORT_CALL))))
+    def first(self, items: int, workers: int) -> int:
+        """Inputs of the first calls of a job with so many: of a short one all, since trials would take longer than the job."""
+        return 1 if self.seconds * items > _SHORT_JOB else -(-items // max(1, workers))
 
 
 class _Sealed:

@@ -52,7 +52,7 @@ class CallSizes:
         if job.size is not None:
             return min(job.size, left)
         if not times.largest or left == 1:
-            return 1
+            return min(job.first, left)
         enough = max(min(_OVERHEADS * times.overhead, _LONG), _LEAST_OVERHEADS * times.overhead)
         seconds = max(_MIN_SECONDS, enough, _DRIVER_SECONDS * workers)
         seconds = min(seconds, job.call_timeout / 4)

@@ -51,6 +51,8 @@ class Job:
     """Evaluated over the whole job; None: every row is computed."""
     ahead: int = 1
     """Most calls that are sent to a worker while it runs another."""
+    first: int = 1
+    """Groups in a call as long as none was answered."""
     size: int | None = None
     """Groups in a call; None: chosen by the times of calls."""
     slots: int = 1

@@ -82,10 +82,6 @@ class CodedBlocks:
             sums = [float(abs(part).sum(axis=1).max()) for part in parts if part.shape[0]]
         return max(float(np.finfo(self.dtype).tiny), *sums)
 
-    def uncoded(self) -> Iterator[Any]:
-        """The K blocks, (b, n), the last one perhaps with fewer rows."""
-        return (self._matrix[self._span(task)] for task in range(self.code.tasks))
-
     def encoded(self) -> Iterator[CodedBlock]:
         """The coded block of each worker."""
         self._checksums = [self._checksum(task) for task in range(self.code.tasks)]

@@ -17,6 +17,8 @@ import scipy
 _SURE = 6.0
 """Errors of rows, each with a random sign, exceed this many times the root of their sum of squares with a probability of
 at most 3e-8 (Hoeffding), even if each is the largest possible. They are far smaller."""
+_COMBINED = 4
+"""Combinations of a block in single precision: one misses a wrong answer once in some hundred or thousand times."""
 _GROWTH = 8.0  # errors of m additions in blocks grow with m at most, and with so many times √m
 _MOST = 900  # largest exponent by which rows are scaled: beyond, numbers would leave the range
 _EMPTY = 2.0 ** (_MOST + 1)  # the scale of rows of zeros
@@ -28,70 +30,50 @@ _DOUBLE = np.finfo(np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BlockSizes:
-    """The sizes of the rows and columns of an uncoded block (b, n)."""
+class BlockCheck:
+    """What the caller keeps of a block A, (b, n), and shows no worker: k random combinations r of its rows, and rᵀA."""
 
-    scales: np.ndarray
-    """The reciprocals of powers of two near the sizes of the rows, (b,); `_EMPTY` for rows of zeros."""
+    random: np.ndarray
+    """(k, b): random signs, and random magnitudes between 1/2 and 1 over the sizes of the rows, so that all count alike."""
+    rows: np.ndarray
+    """(k, n), rᵀA."""
     norms: np.ndarray
-    """Upper bounds of the 2-norms of the columns of the rows times these, (n,)."""
+    """Upper bounds of the 2-norms of the columns of A with its rows over their sizes, (n,)."""
+    growth: float
+    """Rounding errors of a row's product, at most, over the precision and its sum of absolute values."""
+    scales: float
+    """The sum of one over the sizes, but of rows of zeros, whose products have no error."""
 
     @classmethod
-    def of(cls, block: Any, rows: int) -> BlockSizes:
-        """The sizes of a dense or sparse block, to which rows of zeros are added until there are so many; reads it once."""
-        squares, room = np.zeros(block.shape[1]), None
-        scales = np.full(rows, _EMPTY)
+    @np.errstate(over="ignore", under="ignore")
+    def of(cls, block: Any, rng: np.random.Generator) -> BlockCheck:
+        """The check of a dense or sparse block, which is read once."""
+        (rows, columns), sparse = block.shape, scipy.sparse.issparse(block)
+        shape = (_COMBINED if np.finfo(block.dtype).eps > _DOUBLE.eps else 1), rows
+        random = rng.uniform(0.5, 1.0, shape) * rng.choice([-1.0, 1.0], shape)
+        scales, squares, room = np.empty(rows), np.zeros(columns), None
+        combined: Any = 0.0
         for at, part in _parts(block):
-            if room is None and part.dtype == np.float64 and not scipy.sparse.issparse(part):
+            if room is None and part.dtype == np.float64 and not sparse:
                 room = np.empty(part.shape)  # new memory for each part takes as long as the rest
-            with np.errstate(over="ignore", under="ignore"):
-                square = _square(part) if room is None else np.square(part, room[: len(part)])
-                sums = square.sum(axis=1)
+            square = _square(part) if room is None else np.square(part, room[: part.shape[0]])
+            sums = square.sum(axis=1)
             if sums.min() > 1.0 / _SQUARED and sums.max() < _SQUARED:
                 scales[at] = _reciprocals(np.sqrt(sums))
                 squares += scales[at] ** 2 @ square
             else:
                 scales[at] = _reciprocals(_largest(part))
                 squares += _square(_scaled(part, scales[at])).sum(axis=0)
+            random[:, at] *= scales[at]
+            combined = combined + random[:, at] @ part
         norms = np.sqrt(squares)
         low = np.flatnonzero(squares < _LOW)
-        if len(low) and block.shape[0]:
+        if len(low):
             parts = (abs(_scaled(part, scales[at])[:, low]) for at, part in _parts(block))
             norms[low] = rows**0.5 * np.max([_dense(part.max(axis=0)) for part in parts], axis=0)
-        return cls(scales, norms)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BlockCheck:
-    """What the caller keeps of a coded block A, (b, n), and shows no worker: a random r and rᵀA."""
-
-    random: np.ndarray
-    """r, (b,): random signs, and random magnitudes between 1/2 and 1 times the scales of the rows, so that no row hides
-    errors of smaller ones."""
-    row: np.ndarray
-    """rᵀA, (n,)."""
-    norms: np.ndarray
-    """Upper bounds of the 2-norms of the columns of A with its rows times their scales, (n,)."""
-    growth: float
-    """Rounding errors of a row's product, at most, over the precision and its sum of absolute values."""
-    scales: float
-    """The sum of the scales, but of rows of zeros, whose products have no error."""
-
-    @classmethod
-    def of(
-        cls, block: Any, weights: np.ndarray, sizes: list[BlockSizes], rng: np.random.Generator
-    ) -> BlockCheck:
-        """The check of a coded block: with these weights (K,) of K uncoded ones, of these sizes."""
-        rows, columns = block.shape
-        mixed = [(abs(w), size) for w, size in zip(weights, sizes, strict=True) if w]
-        scales = np.min([size.scales for _, size in mixed], axis=0)
-        random = rng.uniform(0.5, 1.0, rows) * rng.choice([-1.0, 1.0], rows) * scales
-        row = sum(random[at] @ part for at, part in _parts(block))
-        norms = sum(w * size.norms for w, size in mixed)
         # Sparse products add up one by one.
-        sparse = scipy.sparse.issparse(block)
         growth = int(np.diff(block.indptr).max()) + 2.0 if sparse else _growth(columns)
-        return cls(random, row, norms, growth, float(scales[scales < _EMPTY].sum()))
+        return cls(random, combined, norms, growth, float(scales[scales < _EMPTY].sum()))
 
 
 class ProductCheck:
@@ -108,13 +90,13 @@ class ProductCheck:
         self._eps, self._tiny = float(limits.eps), max(float(limits.tiny), float(_DOUBLE.tiny))
         self._complex = columns.dtype.kind == "c"
 
-    @np.errstate(over="ignore", invalid="ignore")
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
     def passes(self, check: BlockCheck, answer: np.ndarray) -> bool:
         """Whether an answer (b, c) of the columns' dtype is the product of the block, up to rounding."""
-        rows, terms = len(check.random), len(check.row)
+        rows, terms = check.random.shape[1], check.rows.shape[1]
         high, low = np.maximum(self._exponents, 0), np.minimum(self._exponents, 0)
         combined = _divided(check.random @ _divided(answer, high), low)
-        off = np.abs(combined - check.row @ self._columns)
+        off = np.abs(combined - check.rows @ self._columns)
         own = float(_DOUBLE.eps) * (_growth(rows) + _growth(terms))
         relative = _SURE * (1 + self._complex) * (self._eps * check.growth + own)
         # Products of two numbers that are smaller than normal ones may be lost.
