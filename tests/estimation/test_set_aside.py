@@ -67,3 +67,14 @@ def test_one_wrong_answer_makes_no_estimate_poor(fn):
     assert result.status[at] == cm.Status.EXACT
     off = (result.values - answers)[500:]
     assert np.sqrt((off**2).mean()) < 0.02 * answers.std()
+
+
+def test_several_answers_in_one_region_are_used():
+    """A function that differs in a hundredth of its inputs."""
+    points = np.random.default_rng(0).random((400, 3))
+    answers = np.sin(3 * points[:, [0]]) + 8.0 * (points[:, [1]] > 0.985)
+    assert 2 <= (points[:, 1] > 0.985).sum() <= 8
+    assert (set_aside(points, answers) < 0).all()
+    answers[:, 0] = np.sin(3 * points[:, 0])
+    answers[[7, 90, 233], 0] += 8.0  # anywhere
+    assert np.flatnonzero(set_aside(points, answers) == 0).tolist() == [7, 90, 233]

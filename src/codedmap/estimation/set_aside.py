@@ -17,6 +17,7 @@ _USUAL = 1.4826  # usual deviation over the median distance from the median
 _ONE_IN = 50  # answers of which at most one may be
 _ANSWERS = 300  # others, at most, that say what it should be
 _FURTHER = 10.0  # how many times as far off as all others
+_CHANCE = 0.1  # of answers that lie so close together by one input that they are a region of it
 _OUTPUTS = 8  # outputs, at most, that are looked at
 _STEPS = 20  # steps of the search for the process by which they do
 
@@ -27,7 +28,7 @@ def set_aside(
     """An output in which a row of answers (n, q) at points (n, d) is unlike all others, (n,) int; -1 if there is none.
 
     It is far beyond all others (`extremes`), or ten deviations off from what others say of it, and ten times as far as any
-    of these. The output that extends furthest is looked at, and a few more while there is time, as ``go_on`` says.
+    of these, unless such answers lie together. The output that extends furthest is looked at, and a few more while there is time, as ``go_on`` says.
     """
     found = extremes(answers)
     if len(answers) < _ONE_IN:
@@ -48,11 +49,21 @@ def set_aside(
         for output in some[furthest]:
             suspects = np.flatnonzero(far[:, output])
             others = np.flatnonzero(~far[:, output] & (found < 0))
-            odd = _unlike(places, scaled[:, output], suspects, others)
-            found[suspects[odd]] = output
+            odd = suspects[_unlike(places, scaled[:, output], suspects, others)]
+            if not _in_a_region(points, odd):
+                found[odd] = output
             if not go_on():
                 break
     return found
+
+
+def _in_a_region(points: np.ndarray, odd: np.ndarray) -> bool:
+    """Whether these rows (o,) of points (n, d) are closer by one input than chance has it: a function may differ there."""
+    if len(odd) < 2:
+        return False
+    ranks = np.argsort(np.argsort(points, axis=0, kind="stable"), axis=0, kind="stable")[odd]
+    widths = (np.ptp(ranks, axis=0) + 1.0) / len(points)
+    return bool(points.shape[1] * len(odd) * widths.min() ** (len(odd) - 1) < _CHANCE)
 
 
 def _unlike(

@@ -290,7 +290,7 @@ class ProductDecoder:
         return stacked
 
     def _problem(self, answer: Any) -> str | None:
-        if not isinstance(answer, np.ndarray):
+        if type(answer) is not np.ndarray:
             return f"a {type(answer).__name__} instead of an array"
         if answer.shape != self._shape:
             return f"an array of shape {answer.shape} instead of {self._shape}"
