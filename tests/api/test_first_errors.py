@@ -229,6 +229,17 @@ def test_few_frames_of_this_package_are_shown(engines, call, lift, where):
     assert "no root of" in shown
 
 
+def test_few_frames_are_shown_of_a_sum():
+    code = cm.codes.FractionalRepetition(workers=4, stragglers=1)
+    with Scripted(4) as engine:
+        parts = cm.CodedParts([X] * 4, code=code, engine=engine)
+        with pytest.raises(cm.NotEnoughAnswers) as caught:
+            cm.sum(raises, parts)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count(f'File "{PACKAGE}') <= 3
+    assert "in raises" in shown
+
+
 def test_what_is_recorded_begins_in_the_function():
     with ThreadPoolExecutor(2) as pool:
         result = cm.map(raises, X, engine=pool, on_error="record", max_failures=None)

@@ -7,12 +7,10 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack, aclosing
 from contextvars import copy_context
 from functools import partial
-from types import TracebackType
 from typing import TypeVar, cast
 
-from ..errors import NotEnoughAnswers
 from ..results.map_result import MapResult
-from .live import Budget, LiveJob
+from .live import Brief, Budget, LiveJob
 from .threads import in_thread
 
 T = TypeVar("T")
@@ -23,19 +21,6 @@ _SHOWING = 0.1  # the share of the time that results before the last may take
 def apart(make: Callable[[], T]) -> asyncio.Future[T]:
     """What ``make`` returns, made in a thread of its own: those of the event loop may all be busy, or wait for this."""
     return asyncio.wrap_future(in_thread(partial(copy_context().run, make)))
-
-
-class Brief:
-    """Leaves its block, and what that has called, out of the traceback of a failure: users see what ``fn`` raised."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, frames: TracebackType | None
-    ) -> None:
-        if isinstance(error, NotEnoughAnswers):
-            error.__traceback__ = None
 
 
 class MapJob(LiveJob):

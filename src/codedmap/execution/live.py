@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mappi
 from concurrent.futures import CancelledError, Future
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
+from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +21,14 @@ from ..contracts.memory import free_memory
 from ..contracts.stopping import Outcome
 from ..engines.failure_domains import spread
 from ..engines.transport.failure import frames_of_fn
-from ..errors import Abandoned, EngineError, KeptLost, NotStarted, WorkerCrashed
+from ..errors import (
+    Abandoned,
+    EngineError,
+    KeptLost,
+    NotEnoughAnswers,
+    NotStarted,
+    WorkerCrashed,
+)
 from ..results.calls import CallRecord
 from ..results.progress_bar import show_line
 from . import events
@@ -440,6 +448,19 @@ class LiveJob:
                 call.kind.value,
             )
         )
+
+
+class Brief:
+    """Leaves its block, and what that has called, out of the traceback of a failure: users see what ``fn`` raised."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        if isinstance(error, NotEnoughAnswers):
+            error.__traceback__ = None
 
 
 class Budget:

@@ -195,7 +195,7 @@ def refilled(
     if not found:
         raise NotEnoughAnswers(
             f"no row can be estimated from {many(len(exact), 'exact row')}: at least two are needed, and inputs and answers that "
-            "are finite numbers"
+            "are finite real numbers"
         )
     spread = np.where(status == Status.EXACT, 0.0, np.inf)
     values = map_leaves(np.array, result.values)

@@ -16,7 +16,7 @@ from .chunks import ChunkScheduler, CodedJob
 from .events import Call, Decode, Decoded, Kind, Loss
 from .failures import Failures
 from .hedge import Hedge
-from .live import LiveJob, in_order, patience_of, weakly
+from .live import Brief, LiveJob, in_order, patience_of, weakly
 
 _POLLED = 0.05  # seconds between checks for workers
 
@@ -167,8 +167,9 @@ class PlacedJob(LiveJob, Generic[R]):
 
     def run(self) -> R:
         """Run the job to its end."""
-        for _ in self.steps():
-            pass
+        with Brief():
+            for _ in self.steps():
+                pass
         assert self._result is not None
         return self._result
 
